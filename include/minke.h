@@ -1,0 +1,417 @@
+/*
+ * minke.h - CPU inference of the DeepSeek V3 family, as an embeddable C library.
+ *
+ * This header is the whole public interface and its authoritative
+ * documentation.  What is not declared here is not API.
+ *
+ *   minke_context   loaded model: weights, tokenizer, worker threads.  Immutable
+ *                   after open; any number of threads may use it at once.
+ *   minke_session   one sequence: caches and position.  One thread at a time.
+ *   minke_sampler   turns logits into a token; owns its random state.  One thread
+ *                   at a time.
+ *
+ * A session keeps its context alive, so handles may be freed in any order.
+ *
+ * Conventions, unless a function says otherwise:
+ *  - Functions returning int32_t return MINKE_OK or a negative MINKE_E*.  On
+ *    error, outputs are untouched and minke_last_error() explains.
+ *  - Text is UTF-8 with an explicit byte length; it need not be NUL-terminated.
+ *    Paths are NUL-terminated.
+ *  - "borrowed" results belong to the handle; never free them.
+ *  - Parameter structs begin with struct_size and only ever grow at the end.
+ *    A zero field means "default".  Fill one with its _init function.
+ *  - Callbacks get their user pointer first and run only on the thread that
+ *    called into minke.  They may call minke, but not on the handle in use
+ *    (MINKE_EBUSY).
+ *  - A NULL handle where one is required gives MINKE_EINVAL; _free ignores NULL.
+ *  - The caller's floating-point modes do not matter and are left as they were.
+ *  - After fork(), calls in the child on handles of the parent give MINKE_EFORK;
+ *    the child may open handles of its own.
+ */
+#ifndef MINKE_H
+#define MINKE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifndef MINKE_API
+#  if defined(_WIN32) && defined(MINKE_BUILD)
+#    define MINKE_API __declspec(dllexport)
+#  elif defined(__GNUC__)
+#    define MINKE_API __attribute__((visibility("default")))
+#  else
+#    define MINKE_API
+#  endif
+#endif
+
+/* ---- Version ------------------------------------------------------------ */
+
+#define MINKE_VERSION_MAJOR 0
+#define MINKE_VERSION_MINOR 1
+#define MINKE_VERSION_PATCH 0
+#define MINKE_ABI 1   /* soname; changes only when an old binary would break */
+
+/* Version of the library in use: major << 16 | minor << 8 | patch. */
+MINKE_API uint32_t minke_version(void);
+
+/* MINKE_ABI of the library in use.  Bindings check this before any other call. */
+MINKE_API uint32_t minke_abi(void);
+
+/* ---- Errors ------------------------------------------------------------- */
+
+/* Values never change meaning; new ones may appear.  Test for < 0. */
+#define MINKE_OK            0
+#define MINKE_EINVAL      (-1)   /* an argument breaks the documented contract */
+#define MINKE_ENOMEM      (-2)   /* out of memory, or a size does not fit size_t */
+#define MINKE_EIO         (-3)   /* the operating system refused a file operation */
+#define MINKE_EFORMAT     (-4)   /* a model file is damaged or not what it claims */
+#define MINKE_EUNSUPPORTED (-5)  /* well formed, but not something this build runs */
+#define MINKE_ENOSPC      (-6)   /* caller's buffer too small; nothing was lost */
+#define MINKE_EFULL       (-7)   /* session context is full; truncate and retry */
+#define MINKE_ECANCELED   (-8)   /* stopped by a callback or by cancel; handle still valid */
+#define MINKE_EVERSION    (-9)   /* a struct or key asks for something this build lacks */
+#define MINKE_EINTERNAL  (-10)   /* bug in minke; free the handle */
+#define MINKE_EBUSY      (-11)   /* the handle is in use by the calling callback */
+#define MINKE_EFORK      (-12)   /* the handle was opened by a parent process */
+
+/* Static string naming a status, "MINKE_EINVAL" for instance; never NULL. */
+MINKE_API const char *minke_status_name(int32_t status);
+
+/* One line on why the last failed call on this thread failed; "" if none did.
+ * Successful calls, frees and getters leave it alone.  Borrowed; valid until
+ * this thread's next failing call. */
+MINKE_API const char *minke_last_error(void);
+
+/* ---- Callbacks ---------------------------------------------------------- */
+
+/* align is a power of two.  Must be thread-safe.  NULL means out of memory. */
+typedef void *(*minke_alloc_fn)(void *user, size_t size, size_t align);
+typedef void (*minke_free_fn)(void *user, void *ptr, size_t size);
+
+#define MINKE_LOG_ERROR 0
+#define MINKE_LOG_WARN  1
+#define MINKE_LOG_INFO  2
+
+/* text is one formatted line without newline, borrowed for the call. */
+typedef void (*minke_log_fn)(void *user, int32_t level, const char *text);
+
+/* done and total are in the unit of the operation (bytes, tokens).  Return
+ * nonzero to stop it with MINKE_ECANCELED. */
+typedef int32_t (*minke_progress_fn)(void *user, uint64_t done, uint64_t total);
+
+/* A host's own files, for models inside archives and the like.
+ * open: *file and *size (bytes) of the file at path, whose directory separator
+ *   is '/'.  Return 0; 1 if there is no such file; negative if it cannot be read.
+ * read: exactly n bytes from offset into buffer.  Return 0, or negative.
+ * Both run only on the thread that opens the context. */
+typedef int32_t (*minke_reader_open_fn)(void *user, const char *path, void **file,
+                                        uint64_t *size);
+typedef int32_t (*minke_reader_read_fn)(void *user, void *file, uint64_t offset,
+                                        void *buffer, size_t n);
+typedef void (*minke_reader_close_fn)(void *user, void *file);
+
+/* A host's own parallel for: run task(arg, i) for every i in [0, n), on any
+ * threads, and return when all are done.  The only calls that minke makes on
+ * other threads than the caller's. */
+typedef void (*minke_task_fn)(void *arg, uint32_t index);
+typedef void (*minke_executor_fn)(void *user, minke_task_fn task, void *arg, uint32_t n);
+
+/* ---- Context ------------------------------------------------------------ */
+
+typedef struct minke_context minke_context;
+
+typedef struct minke_context_params {
+    uint32_t struct_size;        /* sizeof(struct), set by _init */
+    uint32_t n_threads;          /* 0 = what affinity and the container's quota allow */
+    uint32_t flags;              /* MINKE_CONTEXT_* */
+    uint32_t reserved0;          /* must be 0 */
+    minke_alloc_fn alloc;        /* NULL = C library; set both or neither */
+    minke_free_fn free;
+    void *alloc_user;
+    minke_log_fn log;            /* NULL = silent */
+    void *log_user;
+    minke_progress_fn progress;  /* NULL = none; called while loading, in bytes */
+    void *progress_user;
+    minke_reader_open_fn reader_open;    /* NULL = the operating system's files; */
+    minke_reader_read_fn reader_read;    /* set all three or none */
+    minke_reader_close_fn reader_close;
+    void *reader_user;
+    minke_executor_fn executor;  /* NULL = minke's own threads; n_threads parts otherwise */
+    void *executor_user;
+} minke_context_params;
+
+/* Map the weights instead of reading them: opening is immediate and memory is
+ * shared with the page cache, but the files must not change or shrink while the
+ * context lives.  Not together with a reader. */
+#define MINKE_CONTEXT_MMAP           (1u << 0)
+/* Refuse weights that hold NaN or infinity, naming the tensor (reads every byte). */
+#define MINKE_CONTEXT_VERIFY         (1u << 1)
+/* Refuse tensors that the model does not use instead of logging them. */
+#define MINKE_CONTEXT_STRICT         (1u << 2)
+/* Load the tokenizer alone; config.json and weights may be absent or disagree.
+ * Sessions cannot be opened. */
+#define MINKE_CONTEXT_TOKENIZER_ONLY (1u << 3)
+/* Same bits also for any chunking of the prompt: one attention form everywhere. */
+#define MINKE_CONTEXT_DETERMINISTIC  (1u << 4)
+
+/* Fill params with defaults for a struct of this size: pass sizeof *params. */
+MINKE_API void minke_context_params_init(minke_context_params *params, size_t size);
+
+/* Open the model directory at path (config.json, *.safetensors, tokenizer files).
+ * params may be NULL.  On success the caller owns *out.
+ *
+ * A tokenizer that is missing or not of this family does not stop the model from
+ * opening: text functions then fail with a message that says why.
+ *
+ * MINKE_EIO: a file cannot be read.  MINKE_EFORMAT: a file is damaged, a tensor is
+ * missing or has the wrong shape.  MINKE_EUNSUPPORTED: the message names the config
+ * key, its value, and what is accepted.  MINKE_ECANCELED: progress said so. */
+MINKE_API int32_t minke_context_open(minke_context **out, const char *path,
+                                     const minke_context_params *params);
+
+/* Drop the caller's reference.  Memory goes when the last session does. */
+MINKE_API void minke_context_free(minke_context *ctx);
+
+/* Keys of minke_context_info.  Counts unless said otherwise. */
+#define MINKE_INFO_N_VOCAB          1   /* length of a logits row */
+#define MINKE_INFO_N_LAYERS         2   /* without the multi-token-prediction layer */
+#define MINKE_INFO_MAX_TOKENS       3   /* longest context the model was trained for */
+#define MINKE_INFO_TOKEN_BOS        4   /* id, or -1 */
+#define MINKE_INFO_TOKEN_EOS        5   /* id, or -1 */
+#define MINKE_INFO_WEIGHT_BYTES     6   /* bytes of weights as held in memory */
+#define MINKE_INFO_N_DENSE_LAYERS   7
+#define MINKE_INFO_N_MTP_LAYERS     8   /* loaded multi-token-prediction layers */
+#define MINKE_INFO_HIDDEN_SIZE      9
+#define MINKE_INFO_N_HEADS         10
+#define MINKE_INFO_KV_LORA_RANK    11
+#define MINKE_INFO_ROPE_HEAD_DIM   12
+#define MINKE_INFO_N_EXPERTS       13   /* routed, per layer; 0 = dense model */
+#define MINKE_INFO_N_EXPERTS_USED  14   /* routed, per token */
+#define MINKE_INFO_N_SHARED_EXPERTS 15
+#define MINKE_INFO_INDEX_TOPK      16   /* tokens that sparse attention keeps; 0 = dense */
+#define MINKE_INFO_INDEX_N_HEADS   17
+#define MINKE_INFO_INDEX_HEAD_DIM  18
+#define MINKE_INFO_N_PARAMS        19   /* weights of the main model */
+#define MINKE_INFO_N_PARAMS_ACTIVE 20   /* of these, used per token */
+#define MINKE_INFO_N_SURPLUS       21   /* tensors in the files that no layer uses */
+#define MINKE_INFO_N_THREADS       22
+#define MINKE_INFO_N_TOKENS        23   /* ids the tokenizer knows; 0 = no tokenizer */
+#define MINKE_INFO_BYTES_EMBED     24   /* weight bytes by part: embedding and head */
+#define MINKE_INFO_BYTES_ATTENTION 25   /*   attention, with the indexer */
+#define MINKE_INFO_BYTES_EXPERTS   26   /*   routed experts */
+#define MINKE_INFO_BYTES_OTHER     27   /*   everything else */
+
+/* Read one fact about the model.  MINKE_EVERSION if this build has no such key. */
+MINKE_API int32_t minke_context_info(const minke_context *ctx, int32_t key,
+                                     int64_t *value);
+
+/* Keys of minke_context_text. */
+#define MINKE_TEXT_MODEL_TYPE  1   /* "deepseek_v32", as config.json says it */
+#define MINKE_TEXT_TOKENIZER   2   /* "deepseek-v3", "deepseek-llm", or "" */
+#define MINKE_TEXT_CPU         3   /* instruction sets in use, "avx512" for instance */
+#define MINKE_TEXT_WEIGHT_TYPE 4   /* type of most weights, "F8_E4M3" for instance */
+#define MINKE_TEXT_TOKENIZER_ERROR 5 /* why text functions fail, or "" */
+
+/* Read one fact as text: *text borrowed, NUL-terminated, valid while the context
+ * lives.  MINKE_EVERSION if this build has no such key. */
+MINKE_API int32_t minke_context_text(const minke_context *ctx, int32_t key,
+                                     const char **text);
+
+/* Name of the i-th surplus tensor, i in [0, MINKE_INFO_N_SURPLUS).  Borrowed;
+ * NULL when i is out of range. */
+MINKE_API const char *minke_context_surplus(const minke_context *ctx, size_t i);
+
+/* ---- Tokenizer ---------------------------------------------------------- */
+
+/* All text functions give MINKE_EUNSUPPORTED when the context has no tokenizer of
+ * this family.  Any thread; no state is kept. */
+
+#define MINKE_TOKENIZE_SPECIAL (1u << 0)  /* parse special tokens; trusted text only */
+#define MINKE_TOKENIZE_BOS     (1u << 1)  /* begin with the beginning-of-sentence token */
+
+/* Encode text.  Bytes that are not UTF-8 are read as U+FFFD, as Python's
+ * errors="replace" does.  *n_out receives the token count even on MINKE_ENOSPC, so
+ * capacity 0 with tokens NULL asks for the size. */
+MINKE_API int32_t minke_tokenize(const minke_context *ctx, const char *text,
+                                 size_t text_len, uint32_t flags, int32_t *tokens,
+                                 size_t capacity, size_t *n_out);
+
+#define MINKE_DETOKENIZE_SKIP_SPECIAL (1u << 0) /* leave out tokens marked special */
+#define MINKE_DETOKENIZE_PARTIAL      (1u << 1) /* hold back an incomplete code point */
+
+/* Decode tokens to UTF-8; invalid sequences become U+FFFD.  *n_out receives the
+ * byte count even on MINKE_ENOSPC.  With MINKE_DETOKENIZE_PARTIAL an incomplete code
+ * point at the end is left out; *n_used (may be NULL) then tells how many leading
+ * tokens are fully written, so that a stream keeps the rest for its next call. */
+MINKE_API int32_t minke_detokenize(const minke_context *ctx, const int32_t *tokens,
+                                   size_t n, uint32_t flags, char *text,
+                                   size_t capacity, size_t *n_out, size_t *n_used);
+
+/* Bytes of one token, which may be a part of a UTF-8 character.  Borrowed; valid
+ * while the context lives.  An id without token below the model's vocabulary gives
+ * length 0; one at or above it, or negative, MINKE_EINVAL. */
+MINKE_API int32_t minke_token_bytes(const minke_context *ctx, int32_t token,
+                                    const char **bytes, size_t *len);
+
+/* Id of the token with exactly this text, special or not: *token, or -1. */
+MINKE_API int32_t minke_token_find(const minke_context *ctx, const char *text,
+                                   size_t text_len, int32_t *token);
+
+/* ---- Session ------------------------------------------------------------ */
+
+typedef struct minke_session minke_session;
+
+/* What an observer receives, kind by kind.  values and scores are borrowed for the
+ * call. */
+#define MINKE_OBSERVE_EXPERTS  (1u << 0)  /* ids, best first, with their weights */
+#define MINKE_OBSERVE_SELECTED (1u << 1)  /* positions, ascending, with index scores */
+#define MINKE_OBSERVE_RESIDUAL (1u << 2)  /* residual stream after the layer */
+
+/* layer: 0-based; the multi-token-prediction layer follows the last.  token:
+ * position in the session.  ids: n numbers, NULL for the residual stream.  values: n
+ * floats.  Return nonzero to stop the eval with MINKE_ECANCELED. */
+typedef int32_t (*minke_observer_fn)(void *user, uint32_t kind, uint32_t layer,
+                                     uint64_t token, const int32_t *ids,
+                                     const float *values, size_t n);
+
+typedef struct minke_session_params {
+    uint32_t struct_size;
+    uint32_t max_tokens;         /* capacity in tokens; 0 = model maximum */
+    uint32_t prefill_chunk;      /* tokens per prefill step; 0 = default (256) */
+    uint32_t flags;              /* MINKE_SESSION_* */
+    minke_progress_fn progress;  /* NULL = none; called during eval, in tokens */
+    void *progress_user;
+    minke_observer_fn observer;  /* NULL = none */
+    void *observer_user;
+    uint32_t observe;            /* MINKE_OBSERVE_* wanted */
+    uint32_t reserved0;          /* must be 0 */
+} minke_session_params;
+
+#define MINKE_SESSION_MTP      (1u << 0)  /* keep the caches of the prediction layer */
+#define MINKE_SESSION_NAIVE    (1u << 1)  /* multi-head attention form everywhere */
+#define MINKE_SESSION_ABSORBED (1u << 2)  /* latent attention form everywhere */
+
+MINKE_API void minke_session_params_init(minke_session_params *params, size_t size);
+
+/* Bytes a session with these params will allocate, without allocating them. */
+MINKE_API int32_t minke_session_memory(const minke_context *ctx,
+                                       const minke_session_params *params,
+                                       uint64_t *bytes);
+
+/* params may be NULL.  On success the caller owns *out. */
+MINKE_API int32_t minke_session_open(minke_session **out, minke_context *ctx,
+                                     const minke_session_params *params);
+MINKE_API void minke_session_free(minke_session *s);
+
+/* Append n >= 1 tokens and compute logits for the last.  MINKE_EFULL, with nothing
+ * evaluated, if they do not fit.  After MINKE_ECANCELED the session holds the tokens
+ * up to minke_session_length(), and no logits; after any other error it is as it
+ * was. */
+MINKE_API int32_t minke_session_eval(minke_session *s, const int32_t *tokens, size_t n);
+
+/* As eval, with the logits of every row: logits is (n, n_vocab), owned by the
+ * caller, capacity in floats.  MINKE_ENOSPC, with nothing evaluated, when it is too
+ * small. */
+MINKE_API int32_t minke_session_eval_all(minke_session *s, const int32_t *tokens,
+                                         size_t n, float *logits, size_t capacity);
+
+/* row: logits of one token, n_vocab floats, borrowed for the call.  Return nonzero
+ * to stop with MINKE_ECANCELED. */
+typedef int32_t (*minke_row_fn)(void *user, uint64_t token, const float *row, size_t n);
+
+/* As eval, calling on_row for every token in order. */
+MINKE_API int32_t minke_session_eval_rows(minke_session *s, const int32_t *tokens,
+                                          size_t n, minke_row_fn on_row, void *user);
+
+/* Make the session hold exactly these tokens, reusing the longest common prefix;
+ * logits of the last token are computed in any case.  *n_reused may be NULL.  On
+ * error the session holds a prefix of tokens. */
+MINKE_API int32_t minke_session_sync(minke_session *s, const int32_t *tokens, size_t n,
+                                     size_t *n_reused);
+
+/* Forget all but the first n tokens; n at or above the length changes nothing.
+ * Otherwise logits become unavailable. */
+MINKE_API int32_t minke_session_truncate(minke_session *s, size_t n);
+
+/* Tokens held. */
+MINKE_API size_t minke_session_length(const minke_session *s);
+
+/* The tokens held, minke_session_length() of them.  Borrowed; valid until the next
+ * call on this session. */
+MINKE_API const int32_t *minke_session_tokens(const minke_session *s);
+
+/* Raw logits of the last token evaluated, n_vocab floats.  Borrowed; valid until
+ * the next eval, sync, truncate or free on this session.  MINKE_EINVAL when there are
+ * none. */
+MINKE_API int32_t minke_session_logits(const minke_session *s, const float **logits,
+                                       size_t *n);
+
+/* Logits of the multi-token-prediction layer: given the token that follows the last
+ * one evaluated, predict the one after it.  logits: n_vocab floats of the caller.
+ * The session must have been opened with MINKE_SESSION_MTP and hold logits.  The
+ * layer's caches must cover the whole session, so that a session that was truncated
+ * goes on from the truncated length.  MINKE_EUNSUPPORTED without such a layer. */
+MINKE_API int32_t minke_session_mtp(minke_session *s, int32_t next, float *logits,
+                                    size_t n);
+
+/* Ask a running eval, or the next one, to stop: it returns MINKE_ECANCELED within
+ * one layer of one chunk.  The one session call any thread may make. */
+MINKE_API void minke_session_cancel(minke_session *s);
+
+/* ---- Sampler ------------------------------------------------------------ */
+
+typedef struct minke_sampler minke_sampler;
+
+/* Order: logit bias, penalties, temperature, top-k, top-p, min-p, draw.
+ * Penalties look at the last penalty_window tokens given to
+ * minke_sampler_accept(). */
+typedef struct minke_sampler_params {
+    uint32_t struct_size;
+    uint32_t top_k;              /* 0 = off */
+    float temperature;           /* 0 = greedy: ties to the lowest id */
+    float top_p;                 /* 0 or 1 = off, else in (0, 1] */
+    float min_p;                 /* 0 = off, else in (0, 1] */
+    float repetition_penalty;    /* 0 or 1 = off, else > 0: divides positive logits */
+    float presence_penalty;      /* 0 = off; subtracted once per seen token */
+    float frequency_penalty;     /* 0 = off; subtracted per occurrence */
+    uint32_t penalty_window;     /* tokens; 0 = 64 */
+    uint32_t n_bias;             /* entries in bias_tokens and bias_values */
+    uint64_t seed;               /* equal seeds give equal tokens */
+    const int32_t *bias_tokens;  /* copied; may be NULL when n_bias is 0 */
+    const float *bias_values;    /* added to the logits; -inf forbids a token */
+} minke_sampler_params;
+
+MINKE_API void minke_sampler_params_init(minke_sampler_params *params, size_t size);
+
+/* params may be NULL (greedy).  MINKE_EINVAL names the field out of range. */
+MINKE_API int32_t minke_sampler_open(minke_sampler **out,
+                                     const minke_sampler_params *params);
+MINKE_API void minke_sampler_free(minke_sampler *sampler);
+
+/* Choose a token from logits (n,), which are only read.  NaN among them, or no token
+ * left to choose, gives MINKE_EINVAL.  Does not accept the token by itself. */
+MINKE_API int32_t minke_sampler_sample(minke_sampler *sampler, const float *logits,
+                                       size_t n, int32_t *token);
+
+/* Tell the sampler that a token was taken, sampled or not: penalties count it. */
+MINKE_API int32_t minke_sampler_accept(minke_sampler *sampler, int32_t token);
+
+/* Log-probabilities of the last sample: *chosen under the distribution sampled from
+ * and *chosen_full under the plain softmax of the logits given (either may be NULL).
+ * MINKE_EINVAL before the first sample. */
+MINKE_API int32_t minke_sampler_logprob(const minke_sampler *sampler, float *chosen,
+                                        float *chosen_full);
+
+/* The n best tokens under the plain softmax of logits (n_vocab,), best first, ties to
+ * the lowest id: tokens (n,), logprobs (n,).  n <= n_vocab.  Needs no sampler. */
+MINKE_API int32_t minke_logprobs_best(const float *logits, size_t n_vocab, size_t n,
+                                      int32_t *tokens, float *logprobs);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* MINKE_H */

@@ -1,0 +1,44 @@
+/* What the host supplied, handed through the rooms; and the guard of a public call. */
+#ifndef MK_ENV_H
+#define MK_ENV_H
+
+#include <stdint.h>
+
+#include "base/alloc.h"
+#include "base/error.h"
+#include "minke.h"
+
+struct mk_env {
+    struct mk_allocator alloc;
+    minke_log_fn log;
+    void *log_user;
+    minke_reader_open_fn reader_open;
+    minke_reader_read_fn reader_read;
+    minke_reader_close_fn reader_close;
+    void *reader_user;
+};
+
+/* One line to the host's log, if it has one. */
+void mk_log(const struct mk_env *env, int32_t level, const char *format, ...) MK_PRINTF(3, 4);
+
+/* Floating-point control of the calling thread, set aside on entry to a public function
+ * that computes and put back on return: round to nearest, no flush-to-zero, no traps. */
+struct mk_fpu {
+    uint64_t state;
+};
+void mk_fpu_enter(struct mk_fpu *saved);
+void mk_fpu_leave(const struct mk_fpu *saved);
+
+/* Identity of the calling process, to tell a child after fork. */
+int64_t mk_process_id(void);
+
+/* Monotonic time in nanoseconds. */
+uint64_t mk_time_ns(void);
+
+/* Relaxed-enough atomics for flags and reference counts (sequentially consistent). */
+int32_t mk_atomic_add(int32_t *p, int32_t d);      /* returns the new value */
+int32_t mk_atomic_swap(int32_t *p, int32_t v);     /* returns the old value */
+int32_t mk_atomic_load(const int32_t *p);
+void mk_atomic_store(int32_t *p, int32_t v);
+
+#endif
