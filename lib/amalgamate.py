@@ -1,0 +1,99 @@
+"""Write the library as two files: amalgamate.py OUTDIR makes minke.c and minke.h.
+
+The sources are those of lib/meson.build, in its order.  Internal headers are put in where
+they are first included; files share one scope, so the name of every static function,
+macro and struct tag must be unique in lib/, which is checked here for the functions.
+"""
+
+import pathlib
+import re
+import sys
+
+LIB = pathlib.Path(__file__).resolve().parent
+HEADER = LIB.parent / "include" / "minke.h"
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"')
+FEATURE = re.compile(r"^\s*#\s*define\s+(_[A-Z0-9_]+_SOURCE)\b(.*)$")
+STATIC = re.compile(r"^(?:MK_\w+(?:\([^)]*\))?\s+)*static\b[^;={]*?\b(\w+)\s*\([^;]*$")
+
+
+def sources() -> list[pathlib.Path]:
+    text = (LIB / "meson.build").read_text("utf-8")
+    text = text[: text.index("minke_sources")]
+    return [LIB / name for name in re.findall(r"^\s*'([^']+\.c)'", text, re.M)]
+
+
+def resolve(name: str, origin: pathlib.Path) -> pathlib.Path | None:
+    for folder in (origin.parent, LIB):
+        if (folder / name).is_file():
+            return (folder / name).resolve()
+    return None
+
+
+class Amalgamation:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.features: dict[str, str] = {}
+        self.seen: set[pathlib.Path] = set()
+
+    def add(self, path: pathlib.Path) -> None:
+        """Append one file; headers that guard themselves are put in once."""
+        for line in path.read_text("utf-8").splitlines():
+            feature = FEATURE.match(line)
+            include = INCLUDE.match(line)
+            if feature:
+                self.features[feature[1]] = feature[2].strip()
+            elif include is None:
+                self.lines.append(line)
+            elif include[1] != "minke.h":
+                self.include(include[1], path)
+
+    def include(self, name: str, origin: pathlib.Path) -> None:
+        path = resolve(name, origin)
+        if path is None:
+            sys.exit(f'{origin}: "{name}" is not in lib/')
+        if path.suffix != ".h" or path not in self.seen:
+            self.seen.add(path)
+            self.add(path)
+
+    def text(self, version: str) -> str:
+        head = [f"/* minke {version} in one file; minke.h goes beside it.  Made by "
+                "lib/amalgamate.py:", " * change the sources that it is made of.  Compile "
+                "as C11, link with -pthread -lm. */"]
+        for name, value in sorted(self.features.items()):
+            head += [f"#ifndef {name}", f"#  define {name} {value}".rstrip(), "#endif"]
+        head += ["#ifndef MINKE_BUILD", "#  define MINKE_BUILD", "#endif", '#include "minke.h"']
+        return "\n".join(head + self.lines) + "\n"
+
+
+def same_names(paths: list[pathlib.Path]) -> list[str]:
+    """Static functions that two sources both define."""
+    owner: dict[str, pathlib.Path] = {}
+    found = []
+    for path in paths:
+        for name in {m[1] for line in path.read_text("utf-8").splitlines()
+                     if (m := STATIC.match(line)) is not None}:
+            if name in owner:
+                found.append(f"{name} is static in {owner[name].name} and in {path.name}")
+            owner[name] = path
+    return found
+
+
+def main() -> None:
+    out = pathlib.Path(sys.argv[1])
+    header = HEADER.read_text("utf-8")
+    version = ".".join(re.findall(r"^#define MINKE_VERSION_\w+ (\d+)", header, re.M))
+    paths = sources()
+    clashes = same_names(paths)
+    if clashes:
+        sys.exit("\n".join(clashes))
+    whole = Amalgamation()
+    for path in paths:
+        whole.lines.append(f"\n/* ---- lib/{path.relative_to(LIB).as_posix()} ---- */")
+        whole.add(path)
+    (out / "minke.c").write_text(whole.text(version), "utf-8")
+    (out / "minke.h").write_text(header, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
