@@ -57,5 +57,6 @@ struct mk_mat {
 };
 
 #define MK_LAYOUT_ROWS   0u  /* as in the file */
+#define MK_LAYOUT_PACKED 1u  /* as mk_mat_pack writes it */
 
 #endif
