@@ -1,0 +1,83 @@
+"""Small things that the handles share: arrays for C, and exceptions inside callbacks."""
+
+from __future__ import annotations
+
+import ctypes
+from array import array
+from types import TracebackType
+from typing import Any, Callable, Iterable, Optional, Type, TypeVar
+
+from ._ffi import Library
+from .errors import EINVAL, MinkeError
+
+T = TypeVar("T", bound="Handle")
+
+
+def int32_array(ids: Iterable[int]) -> Any:
+    """ids as a C array of int32; a number outside int32 is an error, not a wrap."""
+    try:
+        values = array("i", ids)
+    except OverflowError:
+        raise MinkeError(EINVAL, "token id out of range for 32 bits") from None
+    except TypeError as error:
+        raise TypeError(f"token ids must be a sequence of int: {error}") from None
+    return (ctypes.c_int32 * len(values)).from_buffer(values) if values \
+        else (ctypes.c_int32 * 0)()
+
+
+def float_row(pointer: Any, n: int) -> "array[float]":
+    """A copy of n floats."""
+    row = array("f")
+    row.frombytes(ctypes.string_at(pointer, n * row.itemsize))
+    return row
+
+
+class Raised:
+    """Keeps the exception of a callback until the C call that made it has returned."""
+
+    def __init__(self) -> None:
+        self.error: Optional[BaseException] = None
+
+    def run(self, function: Callable[[], object]) -> int:
+        """Call function; 0 to go on, 1 to stop."""
+        try:
+            function()
+        except BaseException as error:  # KeyboardInterrupt too: C must return first
+            self.error = error
+            return 1
+        return 0
+
+    def reraise(self) -> None:
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+
+
+class Handle:
+    """What Model, Session and Sampler have in common: one C pointer, freed once."""
+
+    _lib: Library
+    _ptr: Optional[int] = None
+    _free_name = ""
+
+    def close(self) -> None:
+        """Free the handle now; calls after this raise MinkeError.  Idempotent."""
+        pointer, self._ptr = self._ptr, None
+        if pointer is not None:
+            getattr(self._lib, self._free_name)(pointer)
+
+    @property
+    def _handle(self) -> int:
+        if self._ptr is None:
+            raise MinkeError(EINVAL, f"the {type(self).__name__} is closed")
+        return self._ptr
+
+    def __enter__(self: T) -> T:
+        return self
+
+    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
+                 trace: Optional[TracebackType]) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()

@@ -1,0 +1,268 @@
+"""The C interface in ctypes: structs, prototypes, and where the library is found.
+
+Every function that the library exports has its line in PROTOTYPES; a test holds the table
+to lib/minke.map and to the declarations of minke.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import os
+import pathlib
+import sys
+import threading
+from ctypes import (
+    CFUNCTYPE, POINTER, Structure, c_char_p, c_double, c_float, c_int32, c_int64, c_size_t,
+    c_uint32, c_uint64, c_void_p,
+)
+from typing import Any, Iterator, List, NoReturn, Optional, Union
+
+from .errors import EVERSION, MinkeError
+
+ABI = 1
+
+# ---- Callbacks -------------------------------------------------------------
+
+ALLOC_FN = CFUNCTYPE(c_void_p, c_void_p, c_size_t, c_size_t)
+FREE_FN = CFUNCTYPE(None, c_void_p, c_void_p, c_size_t)
+LOG_FN = CFUNCTYPE(None, c_void_p, c_int32, c_char_p)
+PROGRESS_FN = CFUNCTYPE(c_int32, c_void_p, c_uint64, c_uint64)
+READER_OPEN_FN = CFUNCTYPE(c_int32, c_void_p, c_char_p, POINTER(c_void_p), POINTER(c_uint64))
+READER_READ_FN = CFUNCTYPE(c_int32, c_void_p, c_void_p, c_uint64, c_void_p, c_size_t)
+READER_CLOSE_FN = CFUNCTYPE(None, c_void_p, c_void_p)
+TASK_FN = CFUNCTYPE(None, c_void_p, c_uint32)
+EXECUTOR_FN = CFUNCTYPE(None, c_void_p, TASK_FN, c_void_p, c_uint32)
+OBSERVER_FN = CFUNCTYPE(c_int32, c_void_p, c_uint32, c_uint32, c_uint64, POINTER(c_int32),
+                        POINTER(c_float), c_size_t)
+ROW_FN = CFUNCTYPE(c_int32, c_void_p, c_uint64, POINTER(c_float), c_size_t)
+
+# ---- Structs ---------------------------------------------------------------
+
+
+class ContextParams(Structure):
+    """minke_context_params."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("n_threads", c_uint32),
+        ("flags", c_uint32),
+        ("reserved0", c_uint32),
+        ("alloc", ALLOC_FN),
+        ("free", FREE_FN),
+        ("alloc_user", c_void_p),
+        ("log", LOG_FN),
+        ("log_user", c_void_p),
+        ("progress", PROGRESS_FN),
+        ("progress_user", c_void_p),
+        ("reader_open", READER_OPEN_FN),
+        ("reader_read", READER_READ_FN),
+        ("reader_close", READER_CLOSE_FN),
+        ("reader_user", c_void_p),
+        ("executor", EXECUTOR_FN),
+        ("executor_user", c_void_p),
+    ]
+
+
+class SessionParams(Structure):
+    """minke_session_params."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("max_tokens", c_uint32),
+        ("prefill_chunk", c_uint32),
+        ("flags", c_uint32),
+        ("progress", PROGRESS_FN),
+        ("progress_user", c_void_p),
+        ("observer", OBSERVER_FN),
+        ("observer_user", c_void_p),
+        ("observe", c_uint32),
+        ("reserved0", c_uint32),
+    ]
+
+
+class SamplerParams(Structure):
+    """minke_sampler_params."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("top_k", c_uint32),
+        ("temperature", c_float),
+        ("top_p", c_float),
+        ("min_p", c_float),
+        ("repetition_penalty", c_float),
+        ("presence_penalty", c_float),
+        ("frequency_penalty", c_float),
+        ("penalty_window", c_uint32),
+        ("n_bias", c_uint32),
+        ("seed", c_uint64),
+        ("bias_tokens", POINTER(c_int32)),
+        ("bias_values", POINTER(c_float)),
+    ]
+
+
+# C struct -> the class that mirrors it.
+STRUCTS = {
+    "minke_context_params": ContextParams,
+    "minke_session_params": SessionParams,
+    "minke_sampler_params": SamplerParams,
+}
+
+# ---- Constants -------------------------------------------------------------
+
+CONTEXT_MMAP = 1 << 0
+CONTEXT_VERIFY = 1 << 1
+CONTEXT_STRICT = 1 << 2
+CONTEXT_TOKENIZER_ONLY = 1 << 3
+CONTEXT_DETERMINISTIC = 1 << 4
+
+TOKENIZE_SPECIAL = 1 << 0
+TOKENIZE_BOS = 1 << 1
+DETOKENIZE_SKIP_SPECIAL = 1 << 0
+DETOKENIZE_PARTIAL = 1 << 1
+
+OBSERVE_EXPERTS = 1 << 0
+OBSERVE_SELECTED = 1 << 1
+OBSERVE_RESIDUAL = 1 << 2
+
+SESSION_MTP = 1 << 0
+SESSION_NAIVE = 1 << 1
+SESSION_ABSORBED = 1 << 2
+
+# Keys of Model.info: the names of the header's MINKE_INFO_* and MINKE_TEXT_*.
+INFO_KEYS = {
+    "n_vocab": 1, "n_layers": 2, "max_tokens": 3, "token_bos": 4, "token_eos": 5,
+    "weight_bytes": 6, "n_dense_layers": 7, "n_mtp_layers": 8, "hidden_size": 9, "n_heads": 10,
+    "kv_lora_rank": 11, "rope_head_dim": 12, "n_experts": 13, "n_experts_used": 14,
+    "n_shared_experts": 15, "index_topk": 16, "index_n_heads": 17, "index_head_dim": 18,
+    "n_params": 19, "n_params_active": 20, "n_surplus": 21, "n_threads": 22, "n_tokens": 23,
+    "bytes_embed": 24, "bytes_attention": 25, "bytes_experts": 26, "bytes_other": 27,
+}
+TEXT_KEYS = {"model_type": 1, "tokenizer": 2, "cpu": 3, "weight_type": 4, "tokenizer_error": 5}
+
+# ---- Prototypes ------------------------------------------------------------
+
+_handle = c_void_p
+_handle_out = POINTER(c_void_p)
+_size_out = POINTER(c_size_t)
+_tokens = POINTER(c_int32)
+_floats = POINTER(c_float)
+
+# name: (result, arguments)
+PROTOTYPES = {
+    "minke_version": (c_uint32, []),
+    "minke_abi": (c_uint32, []),
+    "minke_status_name": (c_char_p, [c_int32]),
+    "minke_last_error": (c_char_p, []),
+    "minke_context_params_init": (None, [POINTER(ContextParams), c_size_t]),
+    "minke_context_open": (c_int32, [_handle_out, c_char_p, POINTER(ContextParams)]),
+    "minke_context_free": (None, [_handle]),
+    "minke_context_info": (c_int32, [_handle, c_int32, POINTER(c_int64)]),
+    "minke_context_text": (c_int32, [_handle, c_int32, POINTER(c_char_p)]),
+    "minke_context_surplus": (c_char_p, [_handle, c_size_t]),
+    "minke_tokenize": (c_int32, [_handle, c_char_p, c_size_t, c_uint32, _tokens, c_size_t,
+                                 _size_out]),
+    "minke_detokenize": (c_int32, [_handle, _tokens, c_size_t, c_uint32, c_char_p, c_size_t,
+                                   _size_out, _size_out]),
+    "minke_token_bytes": (c_int32, [_handle, c_int32, POINTER(c_char_p), _size_out]),
+    "minke_token_find": (c_int32, [_handle, c_char_p, c_size_t, _tokens]),
+    "minke_session_params_init": (None, [POINTER(SessionParams), c_size_t]),
+    "minke_session_memory": (c_int32, [_handle, POINTER(SessionParams), POINTER(c_uint64)]),
+    "minke_session_open": (c_int32, [_handle_out, _handle, POINTER(SessionParams)]),
+    "minke_session_free": (None, [_handle]),
+    "minke_session_eval": (c_int32, [_handle, _tokens, c_size_t]),
+    "minke_session_eval_all": (c_int32, [_handle, _tokens, c_size_t, _floats, c_size_t]),
+    "minke_session_eval_rows": (c_int32, [_handle, _tokens, c_size_t, ROW_FN, c_void_p]),
+    "minke_session_sync": (c_int32, [_handle, _tokens, c_size_t, _size_out]),
+    "minke_session_truncate": (c_int32, [_handle, c_size_t]),
+    "minke_session_length": (c_size_t, [_handle]),
+    "minke_session_tokens": (_tokens, [_handle]),
+    "minke_session_logits": (c_int32, [_handle, POINTER(_floats), _size_out]),
+    "minke_session_mtp": (c_int32, [_handle, c_int32, _floats, c_size_t]),
+    "minke_session_cancel": (None, [_handle]),
+    "minke_sampler_params_init": (None, [POINTER(SamplerParams), c_size_t]),
+    "minke_sampler_open": (c_int32, [_handle_out, POINTER(SamplerParams)]),
+    "minke_sampler_free": (None, [_handle]),
+    "minke_sampler_sample": (c_int32, [_handle, _floats, c_size_t, _tokens]),
+    "minke_sampler_accept": (c_int32, [_handle, c_int32]),
+    "minke_sampler_logprob": (c_int32, [_handle, _floats, _floats]),
+    "minke_logprobs_best": (c_int32, [_floats, c_size_t, c_size_t, _tokens, _floats]),
+}
+
+# ---- Finding and loading ---------------------------------------------------
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+
+def _file_names() -> List[str]:
+    if sys.platform == "darwin":
+        return [f"libminke.{ABI}.dylib", "libminke.dylib"]
+    if sys.platform == "win32":
+        return [f"libminke-{ABI}.dll", "minke.dll"]
+    return [f"libminke.so.{ABI}", "libminke.so"]
+
+
+def candidates() -> Iterator[str]:
+    """Where the library may be when nobody names it, in the order tried: beside this
+    package, in the build folder of the source tree that holds it, installed."""
+    here = pathlib.Path(__file__).resolve().parent
+    for folder in (here, here.parents[2] / "build" / "lib"):
+        for name in _file_names():
+            if (folder / name).is_file():
+                yield str(folder / name)
+    found = ctypes.util.find_library("minke")
+    if found is not None:
+        yield found
+    for folder in ("/usr/local/lib", os.path.join(sys.prefix, "lib")):
+        for name in _file_names():
+            if os.path.isfile(os.path.join(folder, name)):
+                yield os.path.join(folder, name)
+
+
+class Library:
+    """The loaded library: its functions are attributes, with their prototypes set."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._dll = ctypes.CDLL(path)
+        self._dll.minke_abi.restype = c_uint32
+        abi = self._dll.minke_abi()
+        if abi != ABI:
+            raise MinkeError(EVERSION, f"{path}: ABI {ABI} expected, {abi} found")
+        for name, (result, arguments) in PROTOTYPES.items():
+            try:
+                function = getattr(self._dll, name)
+            except AttributeError:
+                raise MinkeError(EVERSION, f"{path}: no function {name}") from None
+            function.restype = result
+            function.argtypes = arguments
+            setattr(self, name, function)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)
+
+    def check(self, status: int) -> None:
+        """Raise MinkeError for a negative status of a call made on this thread."""
+        if status < 0:
+            self.fail(status)
+
+    def fail(self, status: int) -> NoReturn:
+        raise MinkeError(status, self.minke_last_error().decode("utf-8", "replace"))
+
+
+_loaded: dict[str, Library] = {}
+_lock = threading.Lock()
+
+
+def load(path: Optional[PathLike] = None) -> Library:
+    """The library at path; else at $MINKE_LIBRARY; else the first of candidates()."""
+    name = os.fspath(path) if path is not None else os.environ.get("MINKE_LIBRARY") or None
+    if name is None:
+        name = next(candidates(), None)
+    if name is None:
+        raise MinkeError(EVERSION, "no minke library found: install it, or set MINKE_LIBRARY "
+                         "to the path of " + _file_names()[-1])
+    with _lock:
+        if name not in _loaded:
+            _loaded[name] = Library(name)
+        return _loaded[name]

@@ -1,0 +1,165 @@
+"""One sequence of tokens with its caches."""
+
+from __future__ import annotations
+
+import ctypes
+from array import array
+from ctypes import byref, c_float, c_size_t, c_uint64, c_void_p
+from typing import Any, Callable, Iterable, List, Optional, Sequence, Tuple, Union
+
+from . import _ffi
+from ._calls import Handle, Raised, float_row, int32_array
+from .errors import EUNSUPPORTED, MinkeError
+
+Row = Sequence[float]
+Pairs = List[Tuple[int, float]]
+Observe = Callable[[str, int, int, Union[Pairs, Row]], object]
+Progress = Callable[[int, int], object]
+
+_KINDS = {"experts": _ffi.OBSERVE_EXPERTS, "selected": _ffi.OBSERVE_SELECTED,
+          "residual": _ffi.OBSERVE_RESIDUAL}
+_KIND_NAMES = {bit: name for name, bit in _KINDS.items()}
+_FORMS = {"auto": 0, "naive": _ffi.SESSION_NAIVE, "absorbed": _ffi.SESSION_ABSORBED}
+_CACHES = ("f32",)
+
+
+def session_params(max_tokens: int, cache: str, prefill_chunk: int, mtp: bool,
+                   form: str) -> _ffi.SessionParams:
+    """What of a session's parameters decides its memory; struct_size is the caller's."""
+    if cache not in _CACHES:
+        raise MinkeError(EUNSUPPORTED, f"cache {cache!r}: {' or '.join(_CACHES)} expected")
+    if form not in _FORMS:
+        raise ValueError(f"form {form!r}: {', '.join(_FORMS)} expected")
+    params = _ffi.SessionParams(struct_size=ctypes.sizeof(_ffi.SessionParams))
+    params.max_tokens = max_tokens
+    params.prefill_chunk = prefill_chunk
+    params.flags = _FORMS[form] | (_ffi.SESSION_MTP if mtp else 0)
+    return params
+
+
+class Session(Handle):
+    """One sequence: its caches and position.  Made by Model.session.
+
+    One thread at a time, but for cancel().  An exception raised in a callback (Ctrl-C
+    included) stops the evaluation and comes out of the call that was running; whole
+    chunks already evaluated stay.
+    """
+
+    _free_name = "minke_session_free"
+
+    def __init__(self, lib: _ffi.Library, context: int, *, max_tokens: int = 4096,
+                 cache: str = "f32", observe: Optional[Observe] = None,
+                 observe_kinds: Iterable[str] = tuple(_KINDS), prefill_chunk: int = 0,
+                 mtp: bool = False, form: str = "auto",
+                 progress: Optional[Progress] = None) -> None:
+        self._lib = lib
+        self._raised = Raised()
+        params = session_params(max_tokens, cache, prefill_chunk, mtp, form)
+        # Always set: Python handles Ctrl-C when this runs.
+        self._on_progress = _ffi.PROGRESS_FN(
+            lambda _user, done, total: self._raised.run(
+                lambda: progress(done, total) if progress is not None else None))
+        params.progress = self._on_progress
+        if observe is not None:
+            self._on_values = _ffi.OBSERVER_FN(self._observer(observe))
+            params.observer = self._on_values
+            params.observe = sum(_KINDS[kind] for kind in set(observe_kinds))
+        out = c_void_p()
+        lib.check(lib.minke_session_open(byref(out), context, byref(params)))
+        self._ptr = out.value
+
+    def _observer(self, observe: Observe) -> Callable[..., int]:
+        raised = self._raised
+
+        def on_values(_user: Any, kind: int, layer: int, token: int, ids: Any, values: Any,
+                      n: int) -> int:
+            def call() -> None:
+                row: Union[Pairs, Row] = float_row(values, n) if n else array("f")
+                if ids:
+                    row = list(zip(ids[:n], row))
+                observe(_KIND_NAMES.get(kind, str(kind)), layer, token, row)
+            return raised.run(call)
+
+        return on_values
+
+    def _checked(self, status: int) -> None:
+        """As Library.check, but what a callback raised comes first."""
+        self._raised.reraise()
+        self._lib.check(status)
+
+    def eval(self, ids: Iterable[int], logits: str = "last") -> List[Row]:
+        """Append tokens and return logits: one row for the "last" token, a row for each
+        with "all", no row with "none".
+
+        A row is an array('f') of n_vocab floats; numpy.asarray(row) does not copy it.
+        MinkeError EFULL, with nothing evaluated, when the tokens do not fit.
+        """
+        tokens = int32_array(ids)
+        lib, handle = self._lib, self._handle
+        if logits == "all":
+            return self._eval_all(tokens)
+        if logits not in ("last", "none"):
+            raise ValueError(f'logits {logits!r}: "last", "all" or "none" expected')
+        self._checked(lib.minke_session_eval(handle, tokens, len(tokens)))
+        return [self.logits()] if logits == "last" else []
+
+    def _eval_all(self, tokens: Any) -> List[Row]:
+        rows: List[Row] = []
+        on_row = _ffi.ROW_FN(lambda _user, _token, row, n: self._raised.run(
+            lambda: rows.append(float_row(row, n))))
+        self._checked(self._lib.minke_session_eval_rows(self._handle, tokens, len(tokens),
+                                                        on_row, None))
+        return rows
+
+    def sync(self, ids: Iterable[int]) -> int:
+        """Make the session hold exactly these tokens, with the logits of the last.
+        Returns how many of those it held were reused."""
+        tokens, reused = int32_array(ids), c_size_t()
+        self._checked(self._lib.minke_session_sync(self._handle, tokens, len(tokens),
+                                                   byref(reused)))
+        return reused.value
+
+    def truncate(self, n: int) -> None:
+        """Forget all but the first n tokens."""
+        self._checked(self._lib.minke_session_truncate(self._handle, n))
+
+    def cancel(self) -> None:
+        """Stop the running eval, or the next: it raises MinkeError ECANCELED.  The one
+        method that any thread may call."""
+        self._lib.minke_session_cancel(self._handle)
+
+    @property
+    def length(self) -> int:
+        """Tokens held."""
+        return int(self._lib.minke_session_length(self._handle))
+
+    @property
+    def tokens(self) -> List[int]:
+        """The tokens held."""
+        n = self.length
+        return list(self._lib.minke_session_tokens(self._handle)[:n]) if n else []
+
+    def _logits(self) -> Tuple[Any, int]:
+        pointer, n = ctypes.POINTER(c_float)(), c_size_t()
+        self._checked(self._lib.minke_session_logits(self._handle, byref(pointer), byref(n)))
+        return pointer, n.value
+
+    def logits(self) -> Row:
+        """Logits of the last token evaluated, as a copy."""
+        return float_row(*self._logits())
+
+    def mtp(self, next_token: int) -> Row:
+        """Logits of the multi-token-prediction layer: given the token that follows the
+        last one evaluated, predict the one after it.  Needs session(mtp=True)."""
+        _, n = self._logits()
+        row = array("f", bytes(4 * n))
+        buffer = (c_float * n).from_buffer(row)
+        self._checked(self._lib.minke_session_mtp(self._handle, next_token, buffer, n))
+        return row
+
+
+def session_memory(lib: _ffi.Library, context: int, params: _ffi.SessionParams) -> int:
+    """Bytes that a session with these parameters would allocate."""
+    out = c_uint64()
+    lib.check(lib.minke_session_memory(context, byref(params), byref(out)))
+    return out.value
