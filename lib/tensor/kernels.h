@@ -7,6 +7,23 @@
 
 #include "tensor/tensor.h"
 
+/* 32 activations rounded to 8 bits, x = d q, with what kernels start their sums from. */
+struct mk_act {
+    int8_t q[32];
+    float d;             /* max |x| / 127; 0 for a block of (nearly) zeros */
+    float ds;            /* d * sum of q */
+    int32_t z;           /* -128 * sum of q */
+    int32_t zh[2];       /* the same of each half */
+    int32_t pad[3];
+};
+
+/* 16 rows by a few 32-blocks of integer weights, ready for tiles; see packed.h. */
+struct mk_panel {
+    const uint8_t *q;    /* (blocks, 8, 16, 4) */
+    const float *s;      /* (blocks, 16), or (blocks, 2, 16) for halves */
+    const float *m;      /* (blocks, 16) for MK_PANEL_MIN */
+};
+
 /* Every slot has a C twin that defines its result.  All sums run in one fixed order, so that
  * a row gives the same bits alone and among many. */
 struct mk_kernels {
@@ -18,13 +35,66 @@ struct mk_kernels {
     void (*axpy)(float *y, float s, const float *x, size_t n);
     /* y[i] = w[i] * x[i] / sqrt(mean(x^2) + eps), i < n. */
     void (*rms_norm)(float *y, const float *x, const float *w, float eps, size_t n);
-    /* x[i] = exp(x[i] - max) / sum, i < n.  -inf gives 0; all -inf gives zeros. */
+    /* x[i] = exp(x[i] - max) / sum, i < n.  -inf gives 0; all -inf gives zeros.  exp within
+     * 3e-7 relative, the same polynomial at every level; below e^-87 it is 0. */
     void (*softmax)(float *x, size_t n);
-    /* y[i] = silu(g[i]) * u[i], i < n. */
+    /* y[i] = silu(g[i]) * u[i], i < n; exp as above. */
     void (*swiglu)(float *y, const float *g, const float *u, size_t n);
+
+    /* Round n 32-blocks of activations: d = max |x| / 127, q = x / d to nearest even. */
+    void (*quantize)(struct mk_act *out, const float *x, size_t n);
+
+    /* Interleave dwords: word 16 i + r of out = word i of row r, i < n_words, r < n_rows <= 16;
+     * 0 for the other r.  Rows are stride bytes apart, of any alignment; out is aligned to 64. */
+    void (*interleave)(uint32_t *out, const uint8_t *rows, size_t stride, size_t n_rows,
+                       size_t n_words);
+
+    /* Integer types: blocks [b, b + n) of one packed group as a panel.  n_units: of the whole
+     * row.  q, s, m are scratch of MK_PANEL_BLOCKS blocks, m and s twice that; the panel may
+     * point into the group instead.  b and n are multiples of the type's unit / 32. */
+    void (*expand[MK_N_TYPES])(struct mk_panel *p, const uint8_t *group, size_t n_units,
+                               size_t b, size_t n, uint8_t *q, float *s, float *m);
+
+    /* Integer types, one activation row: y[16 i + r] of groups i < n_groups, group_bytes apart;
+     * only n_rows values of y are written.  The same bits as tile gives.  NULL: use tile. */
+    void (*gemv[MK_N_TYPES])(float *y, const uint8_t *groups, size_t group_bytes,
+                             size_t n_groups, size_t n_rows, size_t n_units,
+                             const struct mk_act *a);
+
+    /* y[t][r] (+)= W a[t] for n_rows <= 32 rows (two panels when above 16), n_tokens <=
+     * MK_TILE_TOKENS activation rows lda blocks apart and n blocks; first: y starts at 0.
+     * By kind.  Per 32-block, i the integer sum:
+     *   signed  y = fma(i s, d, y)           min  y = fma(-m, ds, fma(i s, d, y))
+     *   halves  y = fma(fma(i1, s1, i0 s0), d, y)                                        */
+    void (*tile[4])(float *y, size_t ldy, const struct mk_panel *p, const struct mk_act *a,
+                    size_t lda, size_t n_tokens, size_t n, size_t n_rows, int first);
+
+    /* Float types: weights [k, k + n) of one packed group as floats out (n, 16), without the
+     * scale of F8_E4M3.  k and n are multiples of 4, or n ends the row.  Returns out, or a
+     * pointer into the group. */
+    const float *(*expand_float[MK_N_TYPES])(float *out, const uint8_t *group, size_t k,
+                                             size_t n);
+
+    /* Float types, one activation row, as gemv.  scale: one per MK_PANEL_FLOATS weights of
+     * these groups' rows, or NULL for 1.  The same bits as tile_float.  NULL: use the tile. */
+    void (*gemv_float[MK_N_TYPES])(float *y, const uint8_t *groups, size_t group_bytes,
+                                   size_t n_groups, size_t n_rows, size_t n_in, const float *x,
+                                   const float *scale);
+
+    /* y[t][r] (+)= scale * sum of w[k][r] x[t][k] over k < n <= MK_PANEL_FLOATS, the sum by fma
+     * from 0 in ascending k, then y = fma(scale, sum, y).  w: one or two panels (n, 16), the
+     * second for rows 16 and on; n_tokens <= MK_TILE_FLOAT_TOKENS rows of x, ldx apart. */
+    void (*tile_float)(float *y, size_t ldy, const float *w0, const float *w1, const float *x,
+                       size_t ldx, size_t n_tokens, size_t n, size_t n_rows, float scale,
+                       int first);
 };
 
 /* Fill for a set of features (a subset of mk_cpu_features(), or 0 for plain C). */
 void mk_kernels_init(struct mk_kernels *k, uint32_t features);
+
+/* What each level puts into the table; a file compiled for another machine adds nothing. */
+void mk_kernels_init_avx2(struct mk_kernels *k);
+void mk_kernels_init_avx512(struct mk_kernels *k);
+void mk_kernels_init_neon(struct mk_kernels *k);
 
 #endif

@@ -1,0 +1,920 @@
+/* AVX-512 kernels: 16 rows of W in the lanes of a register.  See packed.h for the layout. */
+#include "tensor/kernels.h"
+
+#include "base/cpu.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+
+#include <immintrin.h>
+
+#include "tensor/kernels_math.h"
+#include "tensor/packed.h"
+
+#define K5_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,f16c")))
+#define K5_INLINE static inline K5_TARGET __attribute__((always_inline))
+
+/* How far ahead streams are prefetched into the second-level cache. */
+#define K5_AHEAD 8192
+
+K5_INLINE __m512i k5_load(const void *p)
+{
+    return _mm512_loadu_si512(p);
+}
+
+K5_INLINE void k5_prefetch(const void *p)
+{
+    _mm_prefetch((const char *)p + K5_AHEAD, _MM_HINT_T1);
+}
+
+/* Four activations in every lane. */
+K5_INLINE __m512i k5_four(const int8_t *a)
+{
+    int32_t x;
+
+    __builtin_memcpy(&x, a, 4);
+    return _mm512_set1_epi32(x);
+}
+
+K5_INLINE __m512 k5_f16(const void *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+
+/* f16 in the low half of each lane. */
+K5_INLINE __m512 k5_f16_low(__m512i x)
+{
+    return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(x));
+}
+
+K5_INLINE __mmask16 k5_mask(size_t n)
+{
+    return (__mmask16)(n >= 16 ? 0xFFFFu : (1u << n) - 1u);
+}
+
+/* ---- Vectors ------------------------------------------------------------ */
+
+static K5_TARGET float k5_dot(const float *a, const float *b, size_t n)
+{
+    __m512 s0 = _mm512_setzero_ps(), s1 = s0, s2 = s0, s3 = s0;
+    size_t i = 0;
+
+    for (; i + 64 <= n; i += 64) {
+        s0 = _mm512_fmadd_ps(_mm512_loadu_ps(a + i), _mm512_loadu_ps(b + i), s0);
+        s1 = _mm512_fmadd_ps(_mm512_loadu_ps(a + i + 16), _mm512_loadu_ps(b + i + 16), s1);
+        s2 = _mm512_fmadd_ps(_mm512_loadu_ps(a + i + 32), _mm512_loadu_ps(b + i + 32), s2);
+        s3 = _mm512_fmadd_ps(_mm512_loadu_ps(a + i + 48), _mm512_loadu_ps(b + i + 48), s3);
+    }
+    for (; i < n; i += 16) {
+        const __mmask16 m = k5_mask(n - i);
+
+        s0 = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(m, a + i), _mm512_maskz_loadu_ps(m, b + i),
+                             s0);
+    }
+    return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(s0, s1), _mm512_add_ps(s2, s3)));
+}
+
+static K5_TARGET void k5_axpy(float *y, float s, const float *x, size_t n)
+{
+    const __m512 sv = _mm512_set1_ps(s);
+
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 m = k5_mask(n - i);
+
+        _mm512_mask_storeu_ps(y + i, m, _mm512_fmadd_ps(sv, _mm512_maskz_loadu_ps(m, x + i),
+                                                        _mm512_maskz_loadu_ps(m, y + i)));
+    }
+}
+
+static K5_TARGET void k5_rms_norm(float *y, const float *x, const float *w, float eps, size_t n)
+{
+    const float mean = k5_dot(x, x, n) / (float)n;
+    const float scale = 1.0f / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(mean + eps)));
+    const __m512 sv = _mm512_set1_ps(scale);
+
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 m = k5_mask(n - i);
+
+        _mm512_mask_storeu_ps(y + i, m, _mm512_mul_ps(_mm512_maskz_loadu_ps(m, w + i),
+                              _mm512_mul_ps(_mm512_maskz_loadu_ps(m, x + i), sv)));
+    }
+}
+
+/* mk_exp in each lane. */
+K5_INLINE __m512 k5_exp(__m512 x)
+{
+    const __mmask16 alive = _mm512_cmp_ps_mask(x, _mm512_set1_ps(MK_EXP_MIN), _CMP_NLT_UQ);
+    /* With x second, NaN passes through min. */
+    const __m512 c = _mm512_min_ps(_mm512_set1_ps(MK_EXP_MAX), x);
+    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(c, _mm512_set1_ps(MK_EXP_LOG2E)), 0);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(MK_EXP_LN2_HIGH), c);
+    __m512 p = _mm512_set1_ps(MK_EXP_P0);
+
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(MK_EXP_LN2_LOW), r);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(MK_EXP_P1));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(MK_EXP_P2));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(MK_EXP_P3));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(MK_EXP_P4));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(MK_EXP_P5));
+    p = _mm512_add_ps(_mm512_fmadd_ps(_mm512_mul_ps(p, r), r, r), _mm512_set1_ps(1.0f));
+    return _mm512_maskz_scalef_ps(alive, p, n);
+}
+
+static K5_TARGET void k5_softmax(float *x, size_t n)
+{
+    const __m512 none = _mm512_set1_ps(-__builtin_inff());
+    __m512 max = none, sum = _mm512_setzero_ps();
+
+    for (size_t i = 0; i < n; i += 16)
+        max = _mm512_max_ps(_mm512_mask_loadu_ps(none, k5_mask(n - i), x + i), max);
+    const float top = _mm512_reduce_max_ps(max);
+    if (top == -__builtin_inff()) {
+        __builtin_memset(x, 0, n * sizeof(*x));
+        return;
+    }
+    max = _mm512_set1_ps(top);
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 m = k5_mask(n - i);
+        const __m512 e = k5_exp(_mm512_sub_ps(_mm512_mask_loadu_ps(none, m, x + i), max));
+
+        _mm512_mask_storeu_ps(x + i, m, e);
+        sum = _mm512_add_ps(sum, e);
+    }
+    const __m512 scale = _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(sum));
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 m = k5_mask(n - i);
+
+        _mm512_mask_storeu_ps(x + i, m, _mm512_mul_ps(_mm512_maskz_loadu_ps(m, x + i), scale));
+    }
+}
+
+static K5_TARGET void k5_swiglu(float *y, const float *g, const float *u, size_t n)
+{
+    const __m512 one = _mm512_set1_ps(1.0f);
+
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 m = k5_mask(n - i);
+        const __m512 gv = _mm512_maskz_loadu_ps(m, g + i);
+        const __m512 e = k5_exp(_mm512_sub_ps(_mm512_setzero_ps(), gv));
+
+        _mm512_mask_storeu_ps(y + i, m, _mm512_mul_ps(_mm512_div_ps(gv, _mm512_add_ps(one, e)),
+                                                      _mm512_maskz_loadu_ps(m, u + i)));
+    }
+}
+
+static K5_TARGET void k5_quantize(struct mk_act *out, const float *x, size_t n)
+{
+    for (; n > 0; n--, out++, x += 32) {
+        const __m512 x0 = _mm512_loadu_ps(x), x1 = _mm512_loadu_ps(x + 16);
+        const float max = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(x0),
+                                                             _mm512_abs_ps(x1)));
+        const int some = max > MK_ACT_TINY;
+        const __m512 inverse = _mm512_set1_ps(some ? 127.0f / max : 0.0f);
+        const __m512i q0 = _mm512_cvtps_epi32(_mm512_mul_ps(x0, inverse));
+        const __m512i q1 = _mm512_cvtps_epi32(_mm512_mul_ps(x1, inverse));
+        const int32_t s0 = _mm512_reduce_add_epi32(q0), s1 = _mm512_reduce_add_epi32(q1);
+
+        _mm_storeu_si128((__m128i *)(void *)out->q, _mm512_cvtsepi32_epi8(q0));
+        _mm_storeu_si128((__m128i *)(void *)(out->q + 16), _mm512_cvtsepi32_epi8(q1));
+        out->d = some ? max / 127.0f : 0.0f;
+        out->ds = out->d * (float)(s0 + s1);
+        out->z = -128 * (s0 + s1);
+        out->zh[0] = -128 * s0;
+        out->zh[1] = -128 * s1;
+        out->pad[0] = out->pad[1] = out->pad[2] = 0;
+    }
+}
+
+/* ---- Packing ------------------------------------------------------------ */
+
+/* 16 x 16 dwords transposed, in four rounds of exchanges. */
+K5_INLINE void k5_transpose(__m512i *x)
+{
+    __m512i y[16];
+
+    for (int i = 0; i < 16; i += 2) {
+        y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+        y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {
+        x[i] = _mm512_unpacklo_epi64(y[i], y[i + 2]);
+        x[i + 1] = _mm512_unpackhi_epi64(y[i], y[i + 2]);
+        x[i + 2] = _mm512_unpacklo_epi64(y[i + 1], y[i + 3]);
+        x[i + 3] = _mm512_unpackhi_epi64(y[i + 1], y[i + 3]);
+    }
+    for (int i = 0; i < 4; i++) {
+        y[i] = _mm512_shuffle_i32x4(x[i], x[i + 4], 0x88);
+        y[i + 4] = _mm512_shuffle_i32x4(x[i], x[i + 4], 0xDD);
+        y[i + 8] = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0x88);
+        y[i + 12] = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0xDD);
+    }
+    for (int i = 0; i < 4; i++) {
+        x[i] = _mm512_shuffle_i32x4(y[i], y[i + 8], 0x88);
+        x[i + 8] = _mm512_shuffle_i32x4(y[i], y[i + 8], 0xDD);
+        x[i + 4] = _mm512_shuffle_i32x4(y[i + 4], y[i + 12], 0x88);
+        x[i + 12] = _mm512_shuffle_i32x4(y[i + 4], y[i + 12], 0xDD);
+    }
+}
+
+static K5_TARGET void k5_interleave(uint32_t *out, const uint8_t *rows, size_t stride,
+                                    size_t n_rows, size_t n_words)
+{
+    for (size_t i = 0; i < n_words; i += 16, out += 256) {
+        const size_t n = n_words - i < 16 ? n_words - i : 16;
+        const __mmask16 m = k5_mask(n);
+        __m512i x[16];
+
+        for (size_t r = 0; r < 16; r++)
+            x[r] = _mm512_maskz_loadu_epi32(r < n_rows ? m : 0, rows + r * stride + 4 * i);
+        k5_transpose(x);
+        for (size_t j = 0; j < 16; j++)
+            if (j < n)
+                _mm512_storeu_si512(out + 16 * j, x[j]);
+    }
+}
+
+/* ---- Integer weights ----------------------------------------------------
+ * A decoder gives block j of a unit as eight registers of four weights per row; the same
+ * code feeds panels and streams. */
+
+#define K5_UNROLL8 _Pragma("GCC unroll 8")
+#define K5_NIBBLES _mm512_set1_epi8(15)
+
+K5_INLINE void k5_q8_0_weights(__m512i *w, const uint8_t *unit, int j)
+{
+    (void)j;
+    K5_UNROLL8
+    for (int i = 0; i < 8; i++)
+        w[i] = k5_load(unit + 64 * i);
+}
+
+K5_INLINE __m512i k5_high(__m512i x)
+{
+    return _mm512_and_si512(_mm512_srli_epi16(x, 4), K5_NIBBLES);
+}
+
+K5_INLINE void k5_q4_0_weights(__m512i *w, const uint8_t *unit, int j)
+{
+    const __m512i bias = _mm512_set1_epi8(120);
+
+    (void)j;
+    K5_UNROLL8
+    for (int i = 0; i < 4; i++) {
+        const __m512i x = k5_load(unit + 64 * i);
+
+        w[i] = _mm512_add_epi8(_mm512_and_si512(x, K5_NIBBLES), bias);
+        w[i + 4] = _mm512_add_epi8(k5_high(x), bias);
+    }
+}
+
+/* x | (bit `bit` of each byte of h) << 4. */
+K5_INLINE __m512i k5_fifth(__m512i x, __m512i h, int bit)
+{
+    const __m512i at4 = bit < 4 ? _mm512_slli_epi16(h, (unsigned)(4 - bit) & 15)
+                                : _mm512_srli_epi16(h, (unsigned)(bit - 4) & 15);
+
+    return _mm512_ternarylogic_epi32(x, at4, _mm512_set1_epi8(16), 0xF8);   /* x | (at4 & 16) */
+}
+
+K5_INLINE void k5_q5_0_weights(__m512i *w, const uint8_t *unit, int j)
+{
+    const __m512i bias = _mm512_set1_epi8(112), h = k5_load(unit);
+
+    (void)j;
+    K5_UNROLL8
+    for (int i = 0; i < 4; i++) {
+        const __m512i x = k5_load(unit + 64 + 64 * i);
+
+        w[i] = _mm512_add_epi8(k5_fifth(_mm512_and_si512(x, K5_NIBBLES), h, i), bias);
+        w[i + 4] = _mm512_add_epi8(k5_fifth(k5_high(x), h, i + 4), bias);
+    }
+}
+
+K5_INLINE void k5_q4_k_weights(__m512i *w, const uint8_t *unit, int j)
+{
+    K5_UNROLL8
+    for (int i = 0; i < 8; i++) {
+        const __m512i x = k5_load(unit + 256 + j / 2 * 512 + 64 * i);
+
+        w[i] = j % 2 == 0 ? _mm512_and_si512(x, K5_NIBBLES) : k5_high(x);
+    }
+}
+
+K5_INLINE void k5_q5_k_weights(__m512i *w, const uint8_t *unit, int j)
+{
+    K5_UNROLL8
+    for (int i = 0; i < 8; i++) {
+        const __m512i x = k5_load(unit + 768 + j / 2 * 512 + 64 * i);
+        const __m512i h = k5_load(unit + 256 + 64 * i);
+
+        w[i] = k5_fifth(j % 2 == 0 ? _mm512_and_si512(x, K5_NIBBLES) : k5_high(x), h, j);
+    }
+}
+
+K5_INLINE void k5_q6_k_weights(__m512i *w, const uint8_t *unit, int j)
+{
+    const uint8_t *low = unit + (j / 4 * 16 + (j & 1) * 8) * 64;
+    const uint8_t *high = unit + (32 + j / 4 * 8) * 64;
+    const __m512i bias = _mm512_set1_epi8(96), two = _mm512_set1_epi8(0x30);
+
+    K5_UNROLL8
+    for (int i = 0; i < 8; i++) {
+        const __m512i x = k5_load(low + 64 * i), h = k5_load(high + 64 * i);
+        const __m512i h4 = (j & 3) == 3 ? _mm512_srli_epi16(h, 2)
+                                        : _mm512_slli_epi16(h, (unsigned)(4 - 2 * (j & 3)) & 15);
+        const __m512i q = (j & 2) == 0 ? _mm512_and_si512(x, K5_NIBBLES) : k5_high(x);
+
+        w[i] = _mm512_add_epi8(_mm512_ternarylogic_epi32(q, h4, two, 0xF8), bias);
+    }
+}
+
+K5_INLINE void k5_iq4_xs_weights(__m512i *w, const uint8_t *unit, int j)
+{
+    const __m512i table = _mm512_broadcast_i32x4(
+        _mm_loadu_si128((const __m128i *)(const void *)mk_iq4_values));
+
+    K5_UNROLL8
+    for (int i = 0; i < 4; i++) {
+        const __m512i x = k5_load(unit + 128 + 256 * j + 64 * i);
+
+        w[i] = _mm512_shuffle_epi8(table, _mm512_and_si512(x, K5_NIBBLES));
+        w[i + 4] = _mm512_shuffle_epi8(table, k5_high(x));
+    }
+}
+
+/* Byte j of each lane as a float. */
+K5_INLINE __m512 k5_byte(__m512i x, int j)
+{
+    if (j > 0)
+        x = _mm512_srli_epi32(x, (unsigned)(8 * j) & 31);
+    return _mm512_cvtepi32_ps(j < 3 ? _mm512_and_si512(x, _mm512_set1_epi32(255)) : x);
+}
+
+/* What a unit's scales are computed from, once per unit. */
+struct k5_scales {
+    __m512 d, dmin;
+    __m512i s[2], m[2];          /* four bytes per lane each */
+};
+
+K5_INLINE void k5_k_open(struct k5_scales *c, const uint8_t *unit)
+{
+    const __m512i six = _mm512_set1_epi8(63), four = K5_NIBBLES, top = _mm512_set1_epi8(0x30);
+    const __m512i h = k5_load(unit), s0 = k5_load(unit + 64), s1 = k5_load(unit + 128);
+    const __m512i s2 = k5_load(unit + 192);
+
+    c->d = k5_f16_low(h);
+    c->dmin = k5_f16_low(_mm512_srli_epi32(h, 16));
+    c->s[0] = _mm512_and_si512(s0, six);
+    c->m[0] = _mm512_and_si512(s1, six);
+    c->s[1] = _mm512_ternarylogic_epi32(_mm512_and_si512(s2, four), _mm512_srli_epi16(s0, 2),
+                                        top, 0xF8);
+    c->m[1] = _mm512_ternarylogic_epi32(k5_high(s2), _mm512_srli_epi16(s1, 2), top, 0xF8);
+}
+
+K5_INLINE __m512 k5_k_scale(const struct k5_scales *c, int j)
+{
+    return _mm512_mul_ps(c->d, k5_byte(c->s[j / 4], j % 4));
+}
+
+K5_INLINE __m512 k5_k_min(const struct k5_scales *c, int j)
+{
+    return _mm512_mul_ps(c->dmin, k5_byte(c->m[j / 4], j % 4));
+}
+
+K5_INLINE void k5_iq4_open(struct k5_scales *c, const uint8_t *unit)
+{
+    const __m512i h = k5_load(unit);
+
+    c->d = k5_f16_low(h);
+    c->s[0] = _mm512_srli_epi32(h, 16);
+    c->s[1] = k5_load(unit + 64);
+}
+
+K5_INLINE __m512 k5_iq4_scale(const struct k5_scales *c, int j)
+{
+    const __m512i low = _mm512_and_si512(_mm512_srli_epi32(c->s[1], (unsigned)(4 * j) & 31),
+                                         _mm512_set1_epi32(15));
+    const __m512i high = _mm512_and_si512(_mm512_slli_epi32(_mm512_srli_epi32(c->s[0],
+                                          (unsigned)(2 * j) & 31), 4), _mm512_set1_epi32(48));
+    const __m512i s = _mm512_sub_epi32(_mm512_or_si512(low, high), _mm512_set1_epi32(32));
+
+    return _mm512_mul_ps(c->d, _mm512_cvtepi32_ps(s));
+}
+
+/* Signed scale of the 16 weights of half h of block j. */
+K5_INLINE __m512 k5_q6_scale(__m512 d, const uint8_t *unit, int j, int h)
+{
+    /* Block 4 n + c of a unit uses scales 8 n + 2 c and the next. */
+    const int at = j / 4 * 8 + (j & 3) * 2 + h;
+    const __m512i x = k5_load(unit + (48 + at / 4) * 64);
+    const __m512i s = _mm512_srai_epi32(
+        _mm512_slli_epi32(x, (unsigned)(24 - at % 4 * 8) & 31), 24);
+
+    return _mm512_mul_ps(d, _mm512_cvtepi32_ps(s));
+}
+
+/* y = fma(i s, d, y): one block into the running sums. */
+K5_INLINE __m512 k5_add(__m512 y, __m512i sum, __m512 s, float d)
+{
+    return _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), s), _mm512_set1_ps(d), y);
+}
+
+K5_INLINE __m512i k5_sums(const __m512i *w, const int8_t *a, int i0, int i1, __m512i start)
+{
+    __m512i odd = _mm512_setzero_si512();
+
+    K5_UNROLL8
+    for (int i = i0; i < i1; i += 2) {
+        start = _mm512_dpbusd_epi32(start, w[i], k5_four(a + 4 * i));
+        odd = _mm512_dpbusd_epi32(odd, w[i + 1], k5_four(a + 4 * i + 4));
+    }
+    return _mm512_add_epi32(start, odd);
+}
+
+K5_INLINE __m512 k5_signed(__m512 y, const __m512i *w, __m512 s, const struct mk_act *a)
+{
+    return k5_add(y, k5_sums(w, a->q, 0, 8, _mm512_set1_epi32(a->z)), s, a->d);
+}
+
+K5_INLINE __m512 k5_min(__m512 y, const __m512i *w, __m512 s, __m512 m, const struct mk_act *a)
+{
+    y = k5_add(y, k5_sums(w, a->q, 0, 8, _mm512_setzero_si512()), s, a->d);
+    return _mm512_fnmadd_ps(m, _mm512_set1_ps(a->ds), y);
+}
+
+K5_INLINE __m512 k5_halves(__m512 y, const __m512i *w, __m512 s0, __m512 s1,
+                           const struct mk_act *a)
+{
+    const __m512i c0 = k5_sums(w, a->q, 0, 4, _mm512_set1_epi32(a->zh[0]));
+    const __m512i c1 = k5_sums(w, a->q, 4, 8, _mm512_set1_epi32(a->zh[1]));
+    const __m512 t = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c1), s1,
+                                     _mm512_mul_ps(_mm512_cvtepi32_ps(c0), s0));
+
+    return _mm512_fmadd_ps(t, _mm512_set1_ps(a->d), y);
+}
+
+K5_INLINE void k5_prefetch_unit(const uint8_t *unit, int n_lines)
+{
+    for (int i = 0; i < n_lines; i++)
+        k5_prefetch(unit + 64 * i);
+}
+
+/* Types of 32-blocks with their f16 scales in front. */
+#define K5_SMALL_TYPE(name, TYPE, LINES)                                                        \
+static K5_TARGET void k5_gemv_##name(float *y, const uint8_t *groups, size_t group_bytes,       \
+                                     size_t n_groups, size_t n_rows, size_t n_units,            \
+                                     const struct mk_act *a)                                    \
+{                                                                                               \
+    const size_t head_bytes = mk_pack_head_bytes(mk_pack_info(TYPE), n_units);                  \
+                                                                                                \
+    for (size_t g = 0; g < n_groups; g++) {                                                     \
+        const uint8_t *head = groups + g * group_bytes, *unit = head + head_bytes;              \
+        __m512 sum = _mm512_setzero_ps();                                                       \
+                                                                                                \
+        for (size_t u = 0; u < n_units; u++, head += 32, unit += 64 * LINES) {                  \
+            __m512i w[8];                                                                       \
+                                                                                                \
+            k5_prefetch_unit(unit, LINES);                                                      \
+            k5_##name##_weights(w, unit, 0);                                                    \
+            sum = k5_signed(sum, w, k5_f16(head), a + u);                                       \
+        }                                                                                       \
+        _mm512_mask_storeu_ps(y + 16 * g, k5_mask(n_rows - 16 * g), sum);                       \
+    }                                                                                           \
+}                                                                                               \
+                                                                                                \
+static K5_TARGET void k5_expand_##name(struct mk_panel *p, const uint8_t *group,                \
+                                       size_t n_units, size_t b, size_t n, uint8_t *q,          \
+                                       float *s, float *m)                                      \
+{                                                                                               \
+    const uint8_t *head = group + b * 32;                                                       \
+    const uint8_t *unit = group + mk_pack_head_bytes(mk_pack_info(TYPE), n_units)               \
+                        + b * (64 * LINES);                                                     \
+    const int direct = LINES == 8;                                                              \
+                                                                                                \
+    (void)m;                                                                                    \
+    *p = (struct mk_panel){direct ? unit : q, s, NULL};                                         \
+    for (; n > 0; n--, head += 32, unit += 64 * LINES, q += 512, s += 16) {                     \
+        __m512i w[8];                                                                           \
+                                                                                                \
+        _mm512_storeu_ps(s, k5_f16(head));                                                      \
+        if (direct)                                                                             \
+            continue;                                                                           \
+        k5_##name##_weights(w, unit, 0);                                                        \
+        K5_UNROLL8                                                                              \
+        for (int i = 0; i < 8; i++)                                                             \
+            _mm512_storeu_si512(q + 64 * i, w[i]);                                              \
+    }                                                                                           \
+}
+
+K5_SMALL_TYPE(q8_0, MK_Q8_0, 8)
+K5_SMALL_TYPE(q4_0, MK_Q4_0, 4)
+K5_SMALL_TYPE(q5_0, MK_Q5_0, 5)
+
+/* Types of 256-blocks.  OPEN reads what the scales need, ADD is one block of a stream,
+ * SCALE stores the scales of block j of a panel. */
+#define K5_LARGE_TYPE(name, TYPE, LINES, MIN_AT, OPEN, ADD, SCALE)                              \
+static K5_TARGET void k5_gemv_##name(float *y, const uint8_t *groups, size_t group_bytes,       \
+                                     size_t n_groups, size_t n_rows, size_t n_units,            \
+                                     const struct mk_act *a)                                    \
+{                                                                                               \
+    const size_t head_bytes = mk_pack_head_bytes(mk_pack_info(TYPE), n_units);                  \
+                                                                                                \
+    for (size_t g = 0; g < n_groups; g++) {                                                     \
+        const uint8_t *head = groups + g * group_bytes, *unit = head + head_bytes;              \
+        const struct mk_act *act = a;                                                           \
+        __m512 sum = _mm512_setzero_ps();                                                       \
+                                                                                                \
+        for (size_t u = 0; u < n_units; u++, head += 32, unit += 64 * LINES, act += 8) {        \
+            struct k5_scales c;                                                                 \
+                                                                                                \
+            OPEN;                                                                               \
+            K5_UNROLL8                                                                          \
+            for (int j = 0; j < 8; j++) {                                                       \
+                __m512i w[8];                                                                   \
+                                                                                                \
+                k5_prefetch_unit(unit + j * LINES / 8 * 64,                                     \
+                                 (j + 1) * LINES / 8 - j * LINES / 8);                          \
+                k5_##name##_weights(w, unit, j);                                                \
+                ADD;                                                                            \
+            }                                                                                   \
+        }                                                                                       \
+        _mm512_mask_storeu_ps(y + 16 * g, k5_mask(n_rows - 16 * g), sum);                       \
+    }                                                                                           \
+}                                                                                               \
+                                                                                                \
+static K5_TARGET void k5_expand_##name(struct mk_panel *p, const uint8_t *group,                \
+                                       size_t n_units, size_t b, size_t n, uint8_t *q,          \
+                                       float *s, float *m)                                      \
+{                                                                                               \
+    const uint8_t *head = group + b / 8 * 32;                                                   \
+    const uint8_t *unit = group + mk_pack_head_bytes(mk_pack_info(TYPE), n_units)               \
+                        + b / 8 * (64 * LINES);                                                 \
+                                                                                                \
+    *p = (struct mk_panel){q, s, MIN_AT};                                                       \
+    for (; n > 0; n -= 8, head += 32, unit += 64 * LINES) {                                     \
+        struct k5_scales c;                                                                     \
+                                                                                                \
+        OPEN;                                                                                   \
+        K5_UNROLL8                                                                              \
+        for (int j = 0; j < 8; j++, q += 512) {                                                 \
+            __m512i w[8];                                                                       \
+                                                                                                \
+            SCALE;                                                                              \
+            k5_##name##_weights(w, unit, j);                                                    \
+            K5_UNROLL8                                                                          \
+            for (int i = 0; i < 8; i++)                                                         \
+                _mm512_storeu_si512(q + 64 * i, w[i]);                                          \
+        }                                                                                       \
+    }                                                                                           \
+    (void)m;                                                                                    \
+}
+
+#define K5_K_ADD sum = k5_min(sum, w, k5_k_scale(&c, j), k5_k_min(&c, j), act + j)
+#define K5_K_SCALE                                                                              \
+    _mm512_storeu_ps(s, k5_k_scale(&c, j));                                                     \
+    _mm512_storeu_ps(m, k5_k_min(&c, j));                                                       \
+    s += 16;                                                                                    \
+    m += 16
+#define K5_Q6_SCALE                                                                             \
+    _mm512_storeu_ps(s, k5_q6_scale(c.d, unit, j, 0));                                          \
+    _mm512_storeu_ps(s + 16, k5_q6_scale(c.d, unit, j, 1));                                     \
+    s += 32
+#define K5_IQ4_SCALE                                                                            \
+    _mm512_storeu_ps(s, k5_iq4_scale(&c, j));                                                   \
+    s += 16
+
+K5_LARGE_TYPE(q4_k, MK_Q4_K, 36, m, k5_k_open(&c, unit), K5_K_ADD, K5_K_SCALE)
+K5_LARGE_TYPE(q5_k, MK_Q5_K, 44, m, k5_k_open(&c, unit), K5_K_ADD, K5_K_SCALE)
+K5_LARGE_TYPE(q6_k, MK_Q6_K, 52, NULL, c.d = k5_f16(head),
+              sum = k5_halves(sum, w, k5_q6_scale(c.d, unit, j, 0),
+                              k5_q6_scale(c.d, unit, j, 1), act + j),
+              K5_Q6_SCALE)
+K5_LARGE_TYPE(iq4_xs, MK_IQ4_XS, 34, NULL, k5_iq4_open(&c, unit),
+              sum = k5_signed(sum, w, k5_iq4_scale(&c, j), act + j), K5_IQ4_SCALE)
+
+/* ---- Tiles -------------------------------------------------------------- */
+
+/* R panels of 16 rows by T tokens; R, T and kind are constants where it is inlined. */
+K5_INLINE void k5_tile(float *y, size_t ldy, const struct mk_panel *p, const struct mk_act *a,
+                       size_t lda, size_t n, size_t n_rows, int first, const int R, const int T,
+                       const enum mk_panel_kind kind)
+{
+    const __mmask16 mask[2] = {k5_mask(n_rows), k5_mask(n_rows > 16 ? n_rows - 16 : 0)};
+    __m512 f[2][6];
+
+#define K5_TILE_T _Pragma("GCC unroll 6") for (int t = 0; t < T; t++)
+#define K5_TILE_R _Pragma("GCC unroll 2") for (int r = 0; r < R; r++)
+    K5_TILE_R K5_TILE_T
+        f[r][t] = first ? _mm512_setzero_ps()
+                        : _mm512_maskz_loadu_ps(mask[r], y + (size_t)t * ldy + 16 * r);
+    for (size_t b = 0; b < n; b++) {
+        __m512i c[2][6];
+        __m512 part[2][6];
+
+        K5_TILE_R K5_TILE_T
+            c[r][t] = kind == MK_PANEL_MIN ? _mm512_setzero_si512()
+                    : _mm512_set1_epi32(kind == MK_PANEL_HALVES ? a[(size_t)t * lda + b].zh[0]
+                                                                : a[(size_t)t * lda + b].z);
+        K5_UNROLL8
+        for (int i = 0; i < 8; i++) {
+            __m512i w[2];
+
+            K5_TILE_R
+                w[r] = k5_load(p[r].q + b * 512 + 64 * i);
+            K5_TILE_T {
+                const __m512i x = k5_four(a[(size_t)t * lda + b].q + 4 * i);
+
+                K5_TILE_R
+                    c[r][t] = _mm512_dpbusd_epi32(c[r][t], w[r], x);
+            }
+            if (kind == MK_PANEL_HALVES && i == 3)
+                K5_TILE_R {
+                    const __m512 s = _mm512_loadu_ps(p[r].s + b * 32);
+
+                    K5_TILE_T {
+                        part[r][t] = _mm512_mul_ps(_mm512_cvtepi32_ps(c[r][t]), s);
+                        c[r][t] = _mm512_set1_epi32(a[(size_t)t * lda + b].zh[1]);
+                    }
+                }
+        }
+        K5_TILE_R {
+            const __m512 s = _mm512_loadu_ps(p[r].s + (kind == MK_PANEL_HALVES ? b * 32 + 16
+                                                                               : b * 16));
+
+            K5_TILE_T {
+                const __m512 v = _mm512_cvtepi32_ps(c[r][t]);
+                const __m512 v1 = kind == MK_PANEL_HALVES ? _mm512_fmadd_ps(v, s, part[r][t])
+                                                          : _mm512_mul_ps(v, s);
+
+                f[r][t] = _mm512_fmadd_ps(v1, _mm512_set1_ps(a[(size_t)t * lda + b].d), f[r][t]);
+            }
+            if (kind == MK_PANEL_MIN) {
+                const __m512 m = _mm512_loadu_ps(p[r].m + b * 16);
+
+                K5_TILE_T
+                    f[r][t] = _mm512_fnmadd_ps(m, _mm512_set1_ps(a[(size_t)t * lda + b].ds),
+                                               f[r][t]);
+            }
+        }
+    }
+    K5_TILE_R K5_TILE_T
+        _mm512_mask_storeu_ps(y + (size_t)t * ldy + 16 * r, mask[r], f[r][t]);
+}
+
+#define K5_TILE_CASE(R, T, KIND)                                                                \
+    case (R) * 8 + (T): k5_tile(y, ldy, p, a, lda, n, n_rows, first, R, T, KIND); break;
+#define K5_TILE_KIND(name, KIND)                                                                \
+static K5_TARGET void k5_tile_##name(float *y, size_t ldy, const struct mk_panel *p,            \
+                                     const struct mk_act *a, size_t lda, size_t n_tokens,       \
+                                     size_t n, size_t n_rows, int first)                        \
+{                                                                                               \
+    switch ((n_rows > 16 ? 16 : 8) + n_tokens) {                                                \
+    K5_TILE_CASE(1, 1, KIND) K5_TILE_CASE(1, 2, KIND) K5_TILE_CASE(1, 3, KIND)                  \
+    K5_TILE_CASE(1, 4, KIND) K5_TILE_CASE(1, 5, KIND) K5_TILE_CASE(1, 6, KIND)                  \
+    K5_TILE_CASE(2, 1, KIND) K5_TILE_CASE(2, 2, KIND) K5_TILE_CASE(2, 3, KIND)                  \
+    K5_TILE_CASE(2, 4, KIND) K5_TILE_CASE(2, 5, KIND) K5_TILE_CASE(2, 6, KIND)                  \
+    }                                                                                           \
+}
+
+K5_TILE_KIND(signed, MK_PANEL_SIGNED)
+K5_TILE_KIND(min, MK_PANEL_MIN)
+K5_TILE_KIND(halves, MK_PANEL_HALVES)
+
+/* ---- Float weights ------------------------------------------------------ */
+
+/* Four weights of K per dword (F8_E4M3) or two (F16) as 16 floats each, in ascending k.
+ * E4M3 in the bits of f16 is 2^-8 times its value: sign, then seven bits one place lower. */
+K5_INLINE __m512i k5_e4m3_halves(__m512i x)
+{
+    const __m512i sign = _mm512_set1_epi16((short)0x8000), rest = _mm512_set1_epi16(0x3F80);
+
+    /* (x & sign) | (x >> 1 & rest) */
+    return _mm512_ternarylogic_epi32(_mm512_and_si512(_mm512_srli_epi16(x, 1), rest), x, sign,
+                                     0xF8);
+}
+
+/* Even words to the first 16 places, odd ones to the last. */
+K5_INLINE __m512i k5_unzip(__m512i x)
+{
+    const __m512i order = _mm512_set_epi16(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5,
+                                           3, 1, 30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8,
+                                           6, 4, 2, 0);
+
+    return _mm512_permutexvar_epi16(order, x);
+}
+
+K5_INLINE void k5_f16_pair(__m512 *w, __m512i x)
+{
+    w[0] = _mm512_cvtph_ps(_mm512_castsi512_si256(x));
+    w[1] = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(x, 1));
+}
+
+K5_INLINE void k5_f32_weights(__m512 *w, const uint8_t *unit)
+{
+    w[0] = _mm512_loadu_ps((const float *)(const void *)unit);
+}
+
+K5_INLINE void k5_f16_weights(__m512 *w, const uint8_t *unit)
+{
+    k5_f16_pair(w, k5_unzip(k5_load(unit)));
+}
+
+K5_INLINE void k5_bf16_weights(__m512 *w, const uint8_t *unit)
+{
+    const __m512i x = k5_load(unit);
+
+    w[0] = _mm512_castsi512_ps(_mm512_slli_epi32(x, 16));
+    w[1] = _mm512_castsi512_ps(_mm512_and_si512(x, _mm512_set1_epi32((int)0xFFFF0000u)));
+}
+
+K5_INLINE void k5_e4m3_weights(__m512 *w, const uint8_t *unit)
+{
+    const __m512i x = k5_load(unit);
+    __m512 even[2], odd[2];
+
+    k5_f16_pair(even, k5_unzip(k5_e4m3_halves(_mm512_slli_epi16(x, 8))));
+    k5_f16_pair(odd, k5_unzip(k5_e4m3_halves(x)));
+    w[0] = even[0];
+    w[1] = odd[0];
+    w[2] = even[1];
+    w[3] = odd[1];
+}
+
+/* G groups at once, so that their chains of sums overlap. */
+#define K5_FLOAT_GROUPS(name, UNIT)                                                             \
+K5_INLINE void k5_stream_##name(float *y, const uint8_t *groups, size_t group_bytes,            \
+                                size_t n_rows, size_t n_in, const float *x,                     \
+                                const float *scale, float factor, const int G)                  \
+{                                                                                               \
+    __m512 total[4];                                                                            \
+                                                                                                \
+    _Pragma("GCC unroll 4")                                                                     \
+    for (int g = 0; g < G; g++)                                                                 \
+        total[g] = _mm512_setzero_ps();                                                         \
+    for (size_t b = 0; b < n_in; b += MK_PANEL_FLOATS) {                                        \
+        const size_t end = n_in - b < MK_PANEL_FLOATS ? n_in : b + MK_PANEL_FLOATS;             \
+        const __m512 s = _mm512_set1_ps(scale ? scale[b / MK_PANEL_FLOATS] * factor : factor);  \
+        __m512 sum[4];                                                                          \
+                                                                                                \
+        _Pragma("GCC unroll 4")                                                                 \
+        for (int g = 0; g < G; g++)                                                             \
+            sum[g] = _mm512_setzero_ps();                                                       \
+        for (size_t k = b; k < end; k += UNIT) {                                                \
+            _Pragma("GCC unroll 4")                                                             \
+            for (int g = 0; g < G; g++) {                                                       \
+                const uint8_t *unit = groups + (size_t)g * group_bytes + k / UNIT * 64;         \
+                __m512 w[UNIT];                                                                 \
+                                                                                                \
+                k5_prefetch(unit);                                                              \
+                k5_##name##_weights(w, unit);                                                   \
+                _Pragma("GCC unroll 4")                                                         \
+                for (size_t i = 0; i < UNIT; i++)                                               \
+                    if (i == 0 || k + i < end)                                                  \
+                        sum[g] = _mm512_fmadd_ps(w[i], _mm512_set1_ps(x[k + i]), sum[g]);       \
+            }                                                                                   \
+        }                                                                                       \
+        _Pragma("GCC unroll 4")                                                                 \
+        for (int g = 0; g < G; g++)                                                             \
+            total[g] = _mm512_fmadd_ps(s, sum[g], total[g]);                                    \
+    }                                                                                           \
+    _Pragma("GCC unroll 4")                                                                     \
+    for (int g = 0; g < G; g++)                                                                 \
+        _mm512_mask_storeu_ps(y + 16 * g, k5_mask(n_rows - 16 * (size_t)g), total[g]);          \
+}                                                                                               \
+                                                                                                \
+static K5_TARGET void k5_gemv_##name(float *y, const uint8_t *groups, size_t group_bytes,       \
+                                     size_t n_groups, size_t n_rows, size_t n_in,               \
+                                     const float *x, const float *scale)                        \
+{                                                                                               \
+    const float factor = UNIT == 4 ? 256.0f : 1.0f;                                             \
+    size_t g = 0;                                                                               \
+                                                                                                \
+    for (; g + 4 <= n_groups; g += 4)                                                           \
+        k5_stream_##name(y + 16 * g, groups + g * group_bytes, group_bytes, n_rows - 16 * g,    \
+                         n_in, x, scale, factor, 4);                                            \
+    for (; g < n_groups; g++)                                                                   \
+        k5_stream_##name(y + 16 * g, groups + g * group_bytes, group_bytes, n_rows - 16 * g,    \
+                         n_in, x, scale, factor, 1);                                            \
+}                                                                                               \
+                                                                                                \
+static K5_TARGET const float *k5_expand_##name(float *out, const uint8_t *group, size_t k,      \
+                                               size_t n)                                        \
+{                                                                                               \
+    const __m512 factor = _mm512_set1_ps(256.0f);                                               \
+                                                                                                \
+    if (UNIT == 1)                                                                              \
+        return (const float *)(const void *)group + k * 16;                                     \
+    for (size_t i = 0; i < n; i += UNIT) {                                                      \
+        __m512 w[UNIT];                                                                         \
+                                                                                                \
+        k5_##name##_weights(w, group + (k + i) / UNIT * 64);                                    \
+        for (size_t j = 0; j < UNIT; j++)                                                       \
+            if (i + j < n)                                                                      \
+                _mm512_storeu_ps(out + (i + j) * 16,                                            \
+                                 UNIT == 4 ? _mm512_mul_ps(w[j], factor) : w[j]);               \
+    }                                                                                           \
+    return out;                                                                                 \
+}
+
+K5_FLOAT_GROUPS(f32, 1)
+K5_FLOAT_GROUPS(f16, 2)
+K5_FLOAT_GROUPS(bf16, 2)
+K5_FLOAT_GROUPS(e4m3, 4)
+
+K5_INLINE void k5_float_tile(float *y, size_t ldy, const float *w0, const float *w1,
+                             const float *x, size_t ldx, size_t n, size_t n_rows, float scale,
+                             int first, const int R, const int T)
+{
+    const __mmask16 mask[2] = {k5_mask(n_rows), k5_mask(n_rows > 16 ? n_rows - 16 : 0)};
+    const __m512 s = _mm512_set1_ps(scale);
+    __m512 f[2][12];
+
+#define K5_TILE_T12 _Pragma("GCC unroll 12") for (int t = 0; t < T; t++)
+    K5_TILE_R K5_TILE_T12
+        f[r][t] = _mm512_setzero_ps();
+    for (size_t k = 0; k < n; k++) {
+        __m512 w[2];
+
+        w[0] = _mm512_loadu_ps(w0 + 16 * k);
+        if (R == 2)
+            w[1] = _mm512_loadu_ps(w1 + 16 * k);
+        K5_TILE_T12 {
+            const __m512 v = _mm512_set1_ps(x[(size_t)t * ldx + k]);
+
+            K5_TILE_R
+                f[r][t] = _mm512_fmadd_ps(w[r], v, f[r][t]);
+        }
+    }
+    K5_TILE_R K5_TILE_T12 {
+        float *out = y + (size_t)t * ldy + 16 * r;
+        const __m512 old = first ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(mask[r], out);
+
+        _mm512_mask_storeu_ps(out, mask[r], _mm512_fmadd_ps(s, f[r][t], old));
+    }
+}
+
+#define K5_FLOAT_CASE(R, T)                                                                     \
+    case (R) * 16 + (T):                                                                        \
+        k5_float_tile(y, ldy, w0, w1, x, ldx, n, n_rows, scale, first, R, T);                   \
+        break;
+#define K5_FLOAT_CASES(R)                                                                       \
+    K5_FLOAT_CASE(R, 1) K5_FLOAT_CASE(R, 2) K5_FLOAT_CASE(R, 3) K5_FLOAT_CASE(R, 4)             \
+    K5_FLOAT_CASE(R, 5) K5_FLOAT_CASE(R, 6) K5_FLOAT_CASE(R, 7) K5_FLOAT_CASE(R, 8)             \
+    K5_FLOAT_CASE(R, 9) K5_FLOAT_CASE(R, 10) K5_FLOAT_CASE(R, 11) K5_FLOAT_CASE(R, 12)
+
+static K5_TARGET void k5_tile_float(float *y, size_t ldy, const float *w0, const float *w1,
+                                    const float *x, size_t ldx, size_t n_tokens, size_t n,
+                                    size_t n_rows, float scale, int first)
+{
+    switch ((n_rows > 16 ? 32 : 16) + n_tokens) {
+    K5_FLOAT_CASES(1)
+    K5_FLOAT_CASES(2)
+    }
+}
+
+void mk_kernels_init_avx512(struct mk_kernels *k)
+{
+    if (!(k->features & MK_CPU_AVX512) || !(k->features & MK_CPU_VNNI))
+        return;
+    k->dot = k5_dot;
+    k->axpy = k5_axpy;
+    k->rms_norm = k5_rms_norm;
+    k->softmax = k5_softmax;
+    k->swiglu = k5_swiglu;
+    k->quantize = k5_quantize;
+    k->interleave = k5_interleave;
+    k->expand[MK_Q8_0] = k5_expand_q8_0;
+    k->expand[MK_Q4_0] = k5_expand_q4_0;
+    k->expand[MK_Q5_0] = k5_expand_q5_0;
+    k->expand[MK_Q4_K] = k5_expand_q4_k;
+    k->expand[MK_Q5_K] = k5_expand_q5_k;
+    k->expand[MK_Q6_K] = k5_expand_q6_k;
+    k->expand[MK_IQ4_XS] = k5_expand_iq4_xs;
+    k->gemv[MK_Q8_0] = k5_gemv_q8_0;
+    k->gemv[MK_Q4_0] = k5_gemv_q4_0;
+    k->gemv[MK_Q5_0] = k5_gemv_q5_0;
+    k->gemv[MK_Q4_K] = k5_gemv_q4_k;
+    k->gemv[MK_Q5_K] = k5_gemv_q5_k;
+    k->gemv[MK_Q6_K] = k5_gemv_q6_k;
+    k->gemv[MK_IQ4_XS] = k5_gemv_iq4_xs;
+    k->tile[MK_PANEL_SIGNED] = k5_tile_signed;
+    k->tile[MK_PANEL_MIN] = k5_tile_min;
+    k->tile[MK_PANEL_HALVES] = k5_tile_halves;
+    k->expand_float[MK_F32] = k5_expand_f32;
+    k->expand_float[MK_F16] = k5_expand_f16;
+    k->expand_float[MK_BF16] = k5_expand_bf16;
+    k->expand_float[MK_F8_E4M3] = k5_expand_e4m3;
+    k->gemv_float[MK_F32] = k5_gemv_f32;
+    k->gemv_float[MK_F16] = k5_gemv_f16;
+    k->gemv_float[MK_BF16] = k5_gemv_bf16;
+    k->gemv_float[MK_F8_E4M3] = k5_gemv_e4m3;
+    k->tile_float = k5_tile_float;
+}
+
+#else
+
+void mk_kernels_init_avx512(struct mk_kernels *k)
+{
+    (void)k;
+}
+
+#endif

@@ -1,0 +1,57 @@
+/* Constants and scalar functions that all levels of kernels share. */
+#ifndef MK_KERNELS_MATH_H
+#define MK_KERNELS_MATH_H
+
+#include <stdint.h>
+#include <string.h>
+
+/* A block of activations below this rounds to zeros; above, no product is denormal. */
+#define MK_ACT_TINY 1e-25f
+
+/* exp(x) = 2^n exp(r), n = x / ln 2 to nearest, |r| <= ln 2 / 2.  ln 2 in two parts, the first
+ * short enough that n times it is exact; the polynomial is the minimax one of degree 5 for
+ * (exp(r) - 1 - r) / r^2 (coefficients of Cephes' expf). */
+#define MK_EXP_MIN (-87.0f)
+#define MK_EXP_MAX 88.0f
+#define MK_EXP_LOG2E 1.44269504088896341f
+#define MK_EXP_LN2_HIGH 0.693359375f
+#define MK_EXP_LN2_LOW (-2.12194440e-4f)
+#define MK_EXP_P0 1.9875691500e-4f
+#define MK_EXP_P1 1.3981999507e-3f
+#define MK_EXP_P2 8.3334519073e-3f
+#define MK_EXP_P3 4.1665795894e-2f
+#define MK_EXP_P4 1.6666665459e-1f
+#define MK_EXP_P5 5.0000001201e-1f
+
+/* exp for x in [-87, 88]; 0 below, exp(88) above; NaN stays NaN. */
+static inline float mk_exp(float x)
+{
+    if (x < MK_EXP_MIN)
+        return 0.0f;
+    if (x > MK_EXP_MAX)
+        x = MK_EXP_MAX;
+    const float n = (x * MK_EXP_LOG2E + 12582912.0f) - 12582912.0f;
+    const float r = (x - n * MK_EXP_LN2_HIGH) - n * MK_EXP_LN2_LOW;
+    float p = MK_EXP_P0;
+
+    p = p * r + MK_EXP_P1;
+    p = p * r + MK_EXP_P2;
+    p = p * r + MK_EXP_P3;
+    p = p * r + MK_EXP_P4;
+    p = p * r + MK_EXP_P5;
+    p = p * r * r + r + 1.0f;
+
+    /* n is in [-126, 127] here, NaN aside: build 2^n from its exponent. */
+    const uint32_t bits = (uint32_t)(int32_t)(n == n ? n + 127.0f : 0.0f) << 23;
+    float two_n;
+
+    memcpy(&two_n, &bits, sizeof(two_n));
+    return n == n ? p * two_n : n;
+}
+
+/* The sixteen values of IQ4_NL and IQ4_XS, with 128 added. */
+static const uint8_t mk_iq4_values[16] = {
+    1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241
+};
+
+#endif

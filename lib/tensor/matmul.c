@@ -1,0 +1,397 @@
+/* Products of activations with stored weights: who computes what, in which order.
+ *
+ * The unit of work is a group of 16 rows of W.  Every worker takes one contiguous range of
+ * groups over all products of a job, so that it streams through its own part of memory.  For
+ * one activation row a group is multiplied straight from memory; for more, panels of K are
+ * expanded once into scratch that stays in cache and meet the activations in tiles.  Either
+ * way the sum of a row runs along K in the same order. */
+#include "tensor/matmul.h"
+
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "tensor/packed.h"
+
+#define MM_MAX_ITEMS 256u        /* products in one job */
+#define MM_PARALLEL_ROUNDING 65536u   /* activations from which rounding is shared out */
+
+/* Scratch of one worker: two expanded panels, then one group packed on the fly. */
+struct mm_area {
+    uint8_t q[2][MK_PANEL_BLOCKS * 512];
+    float s[2][MK_PANEL_BLOCKS * 32], m[2][MK_PANEL_BLOCKS * 16];
+    float f[2][MK_PANEL_FLOATS * MK_LANES];
+    float row[MK_LANES][256];
+};
+
+struct mm_item {
+    struct mk_product p;
+    struct mk_act *acts;         /* (n_rows, n_in / 32), NULL for float activations */
+    int owns_acts;
+    size_t n_groups, group_bytes;
+    uint64_t cost, start;        /* of a group; of the groups before this item */
+};
+
+struct mm_job {
+    const struct mk_kernels *k;
+    struct mm_item *items;
+    size_t n_items;
+    uint64_t cost;
+    uint32_t n_parts;
+    uint8_t *areas;
+    size_t area_bytes;
+};
+
+/* Groups in packed form, wherever they are. */
+struct mm_groups {
+    const uint8_t *data;
+    size_t bytes;                /* of one group */
+    size_t first, n;             /* index in W, count */
+    enum mk_type type;
+};
+
+static size_t mm_area_bytes(size_t n_in)
+{
+    return mk_round_up(sizeof(struct mm_area), 64) + mk_round_up(n_in, 64) * 4 * MK_LANES + 64;
+}
+
+static size_t mm_acts_bytes(size_t n_rows, size_t n_in)
+{
+    return n_rows * mk_ceil_div(n_in, MK_ACT_BLOCK) * sizeof(struct mk_act);
+}
+
+size_t mk_matmul_scratch(size_t n_rows, size_t n_in, uint32_t n_threads)
+{
+    return 64 + MM_MAX_ITEMS * sizeof(struct mm_item) + n_threads * mm_area_bytes(n_in)
+         + mm_acts_bytes(n_rows, n_in);
+}
+
+static int mm_is_integer(enum mk_type type)
+{
+    return mk_pack_info(type)->kind != MK_PANEL_NONE;
+}
+
+/* ---- Groups times activations ------------------------------------------- */
+
+static size_t mm_tile_size(size_t left, size_t max)
+{
+    return mk_ceil_div(left, mk_ceil_div(left, max));
+}
+
+/* y = W a by tiles; rows beyond n_out are not written. */
+static void mm_integer_tiles(const struct mk_kernels *k, const struct mm_item *item,
+                             const struct mm_groups *g, struct mm_area *area)
+{
+    const struct mk_product *p = &item->p;
+    const struct mk_pack_info *info = mk_pack_info(g->type);
+    const size_t n_blocks = p->w->n_in / MK_ACT_BLOCK, n_units = p->w->n_in / info->unit;
+
+    for (size_t i = 0; i < g->n; i += 2) {
+        const size_t row = (g->first + i) * MK_LANES, n_panels = mk_min(2, g->n - i);
+        const size_t n_rows = mk_min(n_panels * MK_LANES, p->w->n_out - row);
+
+        for (size_t b = 0; b < n_blocks; b += MK_PANEL_BLOCKS) {
+            const size_t n = mk_min(MK_PANEL_BLOCKS, n_blocks - b);
+            struct mk_panel panel[2] = {{NULL, NULL, NULL}, {NULL, NULL, NULL}};
+
+            for (size_t j = 0; j < n_panels; j++)
+                k->expand[g->type](&panel[j], g->data + (i + j) * g->bytes, n_units, b, n,
+                                   area->q[j], area->s[j], area->m[j]);
+            for (size_t t = 0, nt; t < p->n_rows; t += nt) {
+                nt = mm_tile_size(p->n_rows - t, MK_TILE_TOKENS);
+                k->tile[info->kind](p->y + t * p->ldy + row, p->ldy, panel,
+                                    item->acts + t * n_blocks + b, n_blocks, nt, n, n_rows,
+                                    b == 0);
+            }
+        }
+    }
+}
+
+static const float *mm_scale(const struct mk_mat *w, size_t group)
+{
+    return w->scale == NULL ? NULL
+         : w->scale + group * MK_LANES / 128 * mk_ceil_div(w->n_in, 128);
+}
+
+static void mm_float_tiles(const struct mk_kernels *k, const struct mk_product *p,
+                           const struct mm_groups *g, struct mm_area *area)
+{
+    const size_t n_in = p->w->n_in;
+
+    for (size_t i = 0; i < g->n; i += 2) {
+        const size_t row = (g->first + i) * MK_LANES;
+        /* Both groups of a tile share a scale: an FP8 block has 8 groups. */
+        const size_t n_panels = (g->first + i) % 2 == 0 ? mk_min(2, g->n - i) : 1;
+        const size_t n_rows = mk_min(n_panels * MK_LANES, p->w->n_out - row);
+        const float *scale = mm_scale(p->w, g->first + i);
+
+        for (size_t b = 0; b < n_in; b += MK_PANEL_FLOATS) {
+            const size_t n = mk_min(MK_PANEL_FLOATS, n_in - b);
+            const float *panel[2] = {NULL, NULL};
+
+            for (size_t j = 0; j < n_panels; j++)
+                panel[j] = k->expand_float[g->type](area->f[j], g->data + (i + j) * g->bytes,
+                                                    b, n);
+            for (size_t t = 0, nt; t < p->n_rows; t += nt) {
+                nt = mm_tile_size(p->n_rows - t, MK_TILE_FLOAT_TOKENS);
+                k->tile_float(p->y + t * p->ldy + row, p->ldy, panel[0], panel[1],
+                              p->x + t * p->ldx + b, p->ldx, nt, n, n_rows,
+                              scale ? scale[b / 128] : 1.0f, b == 0);
+            }
+        }
+        i -= 2 - n_panels;
+    }
+}
+
+/* One activation row: streamed, where the level has a kernel for it. */
+static int mm_stream(const struct mk_kernels *k, const struct mm_item *item,
+                     const struct mm_groups *g)
+{
+    const struct mk_mat *w = item->p.w;
+
+    if (item->p.n_rows != 1)
+        return 0;
+    if (item->acts != NULL) {
+        if (k->gemv[g->type] == NULL)
+            return 0;
+        const size_t row = g->first * MK_LANES;
+        k->gemv[g->type](item->p.y + row, g->data, g->bytes, g->n,
+                         mk_min(g->n * MK_LANES, w->n_out - row),
+                         w->n_in / mk_pack_info(g->type)->unit, item->acts);
+        return 1;
+    }
+    if (k->gemv_float[g->type] == NULL)
+        return 0;
+    for (size_t i = 0, n; i < g->n; i += n) {
+        const size_t row = (g->first + i) * MK_LANES;
+
+        n = w->scale == NULL ? g->n : mk_min(g->n - i, 8 - (g->first + i) % 8);
+        k->gemv_float[g->type](item->p.y + row, g->data + i * g->bytes, g->bytes, n,
+                               mk_min(n * MK_LANES, w->n_out - row), w->n_in, item->p.x,
+                               mm_scale(w, g->first + i));
+    }
+    return 1;
+}
+
+static void mm_packed(const struct mk_kernels *k, const struct mm_item *item,
+                      const struct mm_groups *g, struct mm_area *area)
+{
+    if (mm_stream(k, item, g))
+        return;
+    if (item->acts != NULL)
+        mm_integer_tiles(k, item, g, area);
+    else
+        mm_float_tiles(k, &item->p, g, area);
+}
+
+/* A group of a type without packed form becomes packed floats. */
+static void mm_decode_group(const struct mk_kernels *k, float *out, const struct mk_mat *w,
+                            size_t row, struct mm_area *area)
+{
+    const struct mk_type_info *info = mk_type_info(w->type);
+    const size_t n_rows = mk_min(MK_LANES, w->n_out - row);
+
+    for (size_t c = 0; c < w->n_in; c += 256) {
+        const size_t n = mk_min(256, w->n_in - c);
+
+        for (size_t r = 0; r < n_rows; r++)
+            mk_decode(area->row[r], (const uint8_t *)w->data + (row + r) * w->row_bytes
+                      + c / info->block_len * info->block_bytes, n, w->type);
+        k->interleave((uint32_t *)(void *)(out + c * MK_LANES),
+                      (const uint8_t *)area->row, sizeof(area->row[0]), n_rows, n);
+    }
+}
+
+/* Groups [begin, end) of one product. */
+static void mm_range(const struct mk_kernels *k, const struct mm_item *item, size_t begin,
+                     size_t end, struct mm_area *area)
+{
+    const struct mk_mat *w = item->p.w;
+    uint8_t *group = (uint8_t *)area + mk_round_up(sizeof(*area), 64);
+
+    if (w->layout == MK_LAYOUT_PACKED) {
+        const struct mm_groups g = {(const uint8_t *)w->data + begin * item->group_bytes,
+                                    item->group_bytes, begin, end - begin, w->type};
+        mm_packed(k, item, &g, area);
+        return;
+    }
+    for (size_t i = begin; i < end; i++) {
+        const size_t row = i * MK_LANES;
+        struct mm_groups g = {group, item->group_bytes, i, 1, w->type};
+
+        if (mk_pack_info(w->type)->unit == 0) {
+            g.type = MK_F32;
+            mm_decode_group(k, (float *)(void *)group, w, row, area);
+        } else {
+            mk_mat_pack(group, w, (const uint8_t *)w->data + row * w->row_bytes, 0,
+                        mk_min(MK_LANES, w->n_out - row), k);
+        }
+        mm_packed(k, item, &g, area);
+    }
+}
+
+/* ---- Jobs --------------------------------------------------------------- */
+
+/* First group of the item whose cost begins at or after c. */
+static size_t mm_bound(const struct mm_item *item, uint64_t c)
+{
+    const uint64_t ahead = c > item->start ? c - item->start : 0;
+
+    return mk_min(item->n_groups, (size_t)((ahead + item->cost - 1) / item->cost));
+}
+
+static void mm_multiply(void *arg, size_t begin, size_t end, uint32_t worker)
+{
+    const struct mm_job *job = arg;
+    struct mm_area *area = (struct mm_area *)(void *)(job->areas + worker * job->area_bytes);
+    const uint64_t per_part = job->cost / job->n_parts, rest = job->cost % job->n_parts;
+    const uint64_t lo = per_part * begin + mk_min(begin, rest);
+    const uint64_t hi = per_part * end + mk_min(end, rest);
+
+    for (size_t i = 0; i < job->n_items; i++) {
+        const struct mm_item *item = &job->items[i];
+        const size_t g0 = mm_bound(item, lo), g1 = mm_bound(item, hi);
+
+        if (g0 < g1)
+            mm_range(job->k, item, g0, g1, area);
+    }
+}
+
+/* Round rows [begin, end), counted over the items that own their activations. */
+static void mm_round(void *arg, size_t begin, size_t end, uint32_t worker)
+{
+    const struct mm_job *job = arg;
+    size_t row = 0;
+
+    (void)worker;
+    for (size_t i = 0; i < job->n_items && row < end; i++) {
+        const struct mm_item *item = &job->items[i];
+
+        if (!item->owns_acts)
+            continue;
+        const size_t n_blocks = item->p.w->n_in / MK_ACT_BLOCK;
+        for (size_t t = row < begin ? begin - row : 0;
+             t < item->p.n_rows && row + t < end; t++)
+            job->k->quantize(item->acts + t * n_blocks, item->p.x + t * item->p.ldx, n_blocks);
+        row += item->p.n_rows;
+    }
+}
+
+static void mm_run(const struct mk_ops *ops, struct mm_job *job)
+{
+    size_t n_rows = 0, n_rounded = 0;
+
+    for (size_t i = 0; i < job->n_items; i++)
+        if (job->items[i].owns_acts) {
+            n_rows += job->items[i].p.n_rows;
+            n_rounded += job->items[i].p.n_rows * job->items[i].p.w->n_in;
+        }
+    if (n_rounded >= MM_PARALLEL_ROUNDING)
+        mk_team_run(&ops->team, mm_round, job, n_rows, 1);
+    else
+        mm_round(job, 0, n_rows, 0);
+    mk_team_run(&ops->team, mm_multiply, job, job->n_parts, 1);
+}
+
+/* Where an earlier item already rounds the same activations. */
+static struct mk_act *mm_shared_acts(const struct mm_job *job, const struct mk_product *p)
+{
+    for (size_t i = job->n_items; i > 0 && job->n_items - i < 4; i--) {
+        const struct mm_item *item = &job->items[i - 1];
+
+        if (item->acts != NULL && item->p.x == p->x && item->p.ldx == p->ldx
+            && item->p.n_rows == p->n_rows && item->p.w->n_in == p->w->n_in)
+            return item->acts;
+    }
+    return NULL;
+}
+
+/* Add rows of a product to the job: as many as scratch holds.
+ * Returns how many. */
+static size_t mm_add(struct mm_job *job, const struct mk_product *p, uint8_t **acts,
+                     size_t *acts_left)
+{
+    const struct mk_mat *w = p->w;
+    struct mm_item *item = &job->items[job->n_items];
+
+    if (job->n_items == MM_MAX_ITEMS)
+        return 0;
+    *item = (struct mm_item){.p = *p};
+    if (mm_is_integer(w->type)) {
+        item->acts = mm_shared_acts(job, p);
+        if (item->acts == NULL) {
+            const size_t row_bytes = mm_acts_bytes(1, w->n_in);
+
+            item->p.n_rows = mk_min(p->n_rows, *acts_left / row_bytes);
+            /* A part of the rows only when the job is otherwise empty. */
+            if (item->p.n_rows == 0 || (item->p.n_rows < p->n_rows && job->n_items > 0))
+                return 0;
+            item->owns_acts = 1;
+            item->acts = (struct mk_act *)(void *)*acts;
+            *acts += item->p.n_rows * row_bytes;
+            *acts_left -= item->p.n_rows * row_bytes;
+        }
+    }
+    item->n_groups = mk_ceil_div(w->n_out, MK_LANES);
+    item->group_bytes = mk_pack_info(w->type)->unit ? mk_pack_group_bytes(w->type, w->n_in)
+                      : w->n_in * 4 * MK_LANES;
+    item->cost = item->group_bytes + 64
+               + item->p.n_rows * w->n_in * (item->acts ? 2 : 6);
+    item->start = job->cost;
+    job->cost += item->cost * item->n_groups;
+    job->n_items++;
+    return item->p.n_rows;
+}
+
+void mk_matmul_many(struct mk_ops *ops, const struct mk_product *p, size_t n)
+{
+    size_t done = 0, row = 0, n_in = 0;
+
+    for (size_t i = 0; i < n; i++)
+        n_in = mk_max(n_in, p[i].w->n_in);
+
+    uint8_t *at = ops->scratch + (64 - (uintptr_t)ops->scratch % 64) % 64;
+    struct mm_job job = {.k = ops->k, .n_parts = ops->team.n};
+    job.items = (struct mm_item *)(void *)at;
+    job.areas = at + mk_round_up(MM_MAX_ITEMS * sizeof(struct mm_item), 64);
+    job.area_bytes = mm_area_bytes(n_in);
+    uint8_t *acts = job.areas + ops->team.n * job.area_bytes;
+    const size_t acts_bytes = ops->scratch_bytes - (size_t)(acts - ops->scratch);
+
+    mk_assert((size_t)(acts - ops->scratch) <= ops->scratch_bytes);
+    while (done < n) {
+        uint8_t *acts_at = acts;
+        size_t acts_left = acts_bytes;
+
+        job.n_items = 0;
+        job.cost = 0;
+        while (done < n) {
+            struct mk_product part = p[done];
+
+            part.x += row * part.ldx;
+            part.y += row * part.ldy;
+            part.n_rows -= row;
+            if (part.n_rows > 0) {
+                const size_t added = mm_add(&job, &part, &acts_at, &acts_left);
+
+                if (added < part.n_rows) {
+                    row += added;
+                    break;
+                }
+            }
+            row = 0;
+            done++;
+        }
+        mk_assert(job.n_items > 0 || done == n);
+        if (job.n_items > 0)
+            mm_run(ops, &job);
+    }
+}
+
+void mk_matmul(struct mk_ops *ops, float *y, size_t ldy, const struct mk_mat *w, const float *x,
+               size_t ldx, size_t n_rows)
+{
+    const struct mk_product p = {y, ldy, w, x, ldx, n_rows};
+
+    mk_matmul_many(ops, &p, 1);
+}
