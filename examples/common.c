@@ -1,0 +1,288 @@
+#define _POSIX_C_SOURCE 200809L /* isatty, fileno, clock_gettime, sigaction */
+#include "common.h"
+
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---- Options ------------------------------------------------------------- */
+
+static void print_help(const struct program *program)
+{
+    printf("usage: %s %s\n\n%s\n\noptions:\n", program->name, program->usage, program->about);
+    for (const struct option *o = program->options; o->name != NULL; o++) {
+        char left[64];
+        snprintf(left, sizeof left, "%s%s%s", o->name, o->value != NULL ? " " : "",
+                 o->value != NULL ? o->value : "");
+        printf("  %-28s %s\n", left, o->help);
+    }
+    printf("  %-28s %s\n  %-28s %s\n", "--help", "print this and exit", "--version",
+           "print the version and exit");
+}
+
+void usage_error(const struct program *program, const char *what, const char *value)
+{
+    fprintf(stderr, "%s: %s%s%s (see %s --help)\n", program->name, what,
+            value != NULL ? " " : "", value != NULL ? value : "", program->name);
+    exit(2);
+}
+
+/* Store text in the option's target; 0, or -1 when it is not such a value. */
+static int set_option(const struct option *o, const char *text)
+{
+    char *end = NULL;
+    errno = 0;
+    if (o->kind == OPTION_TEXT) {
+        *(const char **)o->target = text;
+        return 0;
+    }
+    if (o->kind == OPTION_NUMBER) {
+        const double x = strtod(text, &end);
+        if (end == text || *end != '\0' || !isfinite(x))
+            return -1;
+        *(float *)o->target = (float)x;
+        return 0;
+    }
+    if (text[0] < '0' || text[0] > '9')
+        return -1;
+    const unsigned long long x = strtoull(text, &end, 10);
+    if (*end != '\0' || errno != 0 || (o->kind == OPTION_COUNT && x > UINT32_MAX))
+        return -1;
+    if (o->kind == OPTION_COUNT)
+        *(uint32_t *)o->target = (uint32_t)x;
+    else
+        *(uint64_t *)o->target = (uint64_t)x;
+    return 0;
+}
+
+static const struct option *find_option(const struct program *program, const char *text,
+                                        size_t n)
+{
+    for (const struct option *o = program->options; o->name != NULL; o++)
+        if (strlen(o->name) == n && memcmp(o->name, text, n) == 0)
+            return o;
+    return NULL;
+}
+
+/* Read the option at argv[i]; returns how many arguments it took. */
+static int read_option(const struct program *program, int argc, char **argv, int i)
+{
+    const char *equals = strchr(argv[i], '=');
+    const size_t n = equals != NULL ? (size_t)(equals - argv[i]) : strlen(argv[i]);
+    const struct option *o = find_option(program, argv[i], n);
+    if (o == NULL)
+        usage_error(program, "unknown option", argv[i]);
+    if (o->kind == OPTION_FLAG) {
+        if (equals != NULL)
+            usage_error(program, "no value expected:", argv[i]);
+        *(int *)o->target = 1;
+        return 1;
+    }
+    if (equals == NULL && i + 1 >= argc)
+        usage_error(program, "value expected after", argv[i]);
+    const char *value = equals != NULL ? equals + 1 : argv[i + 1];
+    if (set_option(o, value) != 0) {
+        char what[128];
+        snprintf(what, sizeof what, "%s: %s expected, not", o->name,
+                 o->kind == OPTION_NUMBER ? "a number" : "a whole number in range");
+        usage_error(program, what, value);
+    }
+    return equals != NULL ? 1 : 2;
+}
+
+int read_options(const struct program *program, int argc, char **argv, const char **words,
+                 int max_words)
+{
+    int n = 0, options = 1;
+    for (int i = 1; i < argc;) {
+        if (options && strcmp(argv[i], "--help") == 0) {
+            print_help(program);
+            exit(0);
+        }
+        if (options && strcmp(argv[i], "--version") == 0) {
+            const uint32_t v = minke_version();
+            printf("%s %u.%u.%u\n", program->name, (unsigned)(v >> 16),
+                   (unsigned)(v >> 8 & 255), (unsigned)(v & 255));
+            exit(0);
+        }
+        if (options && strcmp(argv[i], "--") == 0) {
+            options = 0;
+            i++;
+        } else if (options && argv[i][0] == '-' && argv[i][1] != '\0') {
+            i += read_option(program, argc, argv, i);
+        } else {
+            if (n == max_words)
+                usage_error(program, "one argument too many:", argv[i]);
+            words[n++] = argv[i++];
+        }
+    }
+    return n;
+}
+
+/* ---- Failing ------------------------------------------------------------- */
+
+void fail_call(const struct program *program, const char *what)
+{
+    fprintf(stderr, "%s: %s: %s\n", program->name, what, minke_last_error());
+    exit(1);
+}
+
+void fail_text(const struct program *program, const char *what, const char *value)
+{
+    fprintf(stderr, "%s: %s%s%s\n", program->name, what, value != NULL ? " " : "",
+            value != NULL ? value : "");
+    exit(1);
+}
+
+void *need_memory(void *old, size_t count, size_t size)
+{
+    if (size != 0 && count > SIZE_MAX / size)
+        count = SIZE_MAX / size;
+    void *block = realloc(old, count * size + 1);
+    if (block == NULL) {
+        fputs("out of memory\n", stderr);
+        exit(1);
+    }
+    return block;
+}
+
+/* ---- Terminal ------------------------------------------------------------ */
+
+int is_terminal(FILE *stream)
+{
+    return isatty(fileno(stream));
+}
+
+double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+void progress_draw(struct progress *p, uint64_t done, uint64_t total)
+{
+    static const char full[] = "##############################";
+    static const char rest[] = "------------------------------";
+    const int width = (int)sizeof full - 1;
+    const double now = p->shown ? seconds() : 0;
+    if (!p->shown || total == 0 || (p->drawn && now - p->last < 0.1))
+        return;
+    const double part = done < total ? (double)done / (double)total : 1.0;
+    const int n = (int)(part * width);
+    char a[32], b[32];
+    if (p->bytes) {
+        bytes_text(a, done);
+        bytes_text(b, total);
+    } else {
+        snprintf(a, sizeof a, "%llu", (unsigned long long)done);
+        snprintf(b, sizeof b, "%llu tokens", (unsigned long long)total);
+    }
+    fprintf(stderr, "\r%-9s [%.*s%.*s] %3d %%  %s of %s\033[K", p->label, n, full, width - n,
+            rest, (int)(100 * part), a, b);
+    fflush(stderr);
+    p->last = now;
+    p->drawn = 1;
+}
+
+void progress_end(struct progress *p)
+{
+    if (p->drawn)
+        fputs("\r\033[K", stderr);
+    p->drawn = 0;
+}
+
+/* ---- Interrupt ----------------------------------------------------------- */
+
+static volatile sig_atomic_t interrupt_seen;
+
+static void on_interrupt(int signal_number)
+{
+    (void)signal_number;
+    interrupt_seen = 1;
+}
+
+void catch_interrupt(void)
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_interrupt;
+    sigemptyset(&action.sa_mask);
+    action.sa_flags = (int)SA_RESETHAND | SA_RESTART;
+    sigaction(SIGINT, &action, NULL);
+}
+
+int interrupted(void)
+{
+    return interrupt_seen != 0;
+}
+
+/* ---- Text ---------------------------------------------------------------- */
+
+const char *bytes_text(char *buffer, uint64_t bytes)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double x = (double)bytes;
+    int unit = 0;
+    while (x >= 1024 && unit < 4) {
+        x /= 1024;
+        unit++;
+    }
+    snprintf(buffer, 32, unit == 0 ? "%.0f %s" : "%.1f %s", x, units[unit]);
+    return buffer;
+}
+
+const char *count_text(char *buffer, int64_t count)
+{
+    const double x = (double)count;
+    if (x >= 1e9)
+        snprintf(buffer, 32, "%.1f B", x / 1e9);
+    else if (x >= 1e6)
+        snprintf(buffer, 32, "%.1f M", x / 1e6);
+    else if (x >= 1e4)
+        snprintf(buffer, 32, "%.1f K", x / 1e3);
+    else
+        snprintf(buffer, 32, "%lld", (long long)count);
+    return buffer;
+}
+
+void json_string(FILE *out, const char *text, size_t n)
+{
+    putc('"', out);
+    for (size_t i = 0; i < n; i++) {
+        const unsigned char c = (unsigned char)text[i];
+        if (c == '"' || c == '\\')
+            fprintf(out, "\\%c", c);
+        else if (c == '\n')
+            fputs("\\n", out);
+        else if (c < 0x20 || c == 0x7f)
+            fprintf(out, "\\u%04x", c);
+        else
+            putc(c, out);
+    }
+    putc('"', out);
+}
+
+char *read_file(const struct program *program, const char *path, size_t *n)
+{
+    FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
+    if (file == NULL)
+        fail_text(program, "cannot read", path);
+    char *text = NULL;
+    size_t size = 0, got;
+    do {
+        text = need_memory(text, size + 65536, 1);
+        got = fread(text + size, 1, 65536, file);
+        size += got;
+    } while (got > 0);
+    if (ferror(file))
+        fail_text(program, "cannot read", path);
+    if (file != stdin)
+        fclose(file);
+    *n = size;
+    return text;
+}

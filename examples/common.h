@@ -1,0 +1,98 @@
+/* What the programs share: options, a progress bar, time, JSON text.  The programs are
+ * written on minke.h alone. */
+#ifndef EXAMPLES_COMMON_H
+#define EXAMPLES_COMMON_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "minke.h"
+
+/* ---- Options ------------------------------------------------------------- */
+
+enum option_kind {
+    OPTION_FLAG,    /* int, set to 1 */
+    OPTION_TEXT,    /* const char * */
+    OPTION_COUNT,   /* uint32_t */
+    OPTION_SEED,    /* uint64_t */
+    OPTION_NUMBER   /* float */
+};
+
+struct option {
+    const char *name;   /* with its dashes; NULL ends the list */
+    enum option_kind kind;
+    void *target;
+    const char *value;  /* what the help calls the argument; NULL for a flag */
+    const char *help;
+};
+
+struct program {
+    const char *name;       /* "minke-generate" */
+    const char *usage;      /* what follows the name: "MODEL [PROMPT] [options]" */
+    const char *about;      /* a few lines for --help */
+    const struct option *options;
+};
+
+/* Read the command line.  "--name value" and "--name=value" both work, "--" ends the
+ * options; what is left goes to words (at most max_words).  Prints the help or the version
+ * and exits with 0; says what is wrong and exits with 2.  Returns the number of words. */
+int read_options(const struct program *program, int argc, char **argv, const char **words,
+                 int max_words);
+
+/* Say what is wrong with the command line and exit with 2. */
+void usage_error(const struct program *program, const char *what, const char *value);
+
+/* ---- Failing ------------------------------------------------------------- */
+
+/* Print "minke-generate: WHAT: message of the last error" and exit with 1. */
+void fail_call(const struct program *program, const char *what);
+
+/* Print "minke-generate: WHAT VALUE" and exit with 1. */
+void fail_text(const struct program *program, const char *what, const char *value);
+
+/* malloc, calloc, realloc that exit with 1 instead of returning NULL. */
+void *need_memory(void *old, size_t count, size_t size);
+
+/* ---- Terminal ------------------------------------------------------------ */
+
+/* Whether stream is a terminal. */
+int is_terminal(FILE *stream);
+
+/* Seconds of a clock that only grows. */
+double seconds(void);
+
+/* A bar on stderr.  Zeroed but for label and bytes, it draws nothing unless shown is 1. */
+struct progress {
+    const char *label;   /* "loading" */
+    int shown;
+    int bytes;           /* done and total count bytes: print them as such */
+    double last;         /* time of the last drawing */
+    int drawn;
+};
+void progress_draw(struct progress *p, uint64_t done, uint64_t total);
+/* Wipe the bar. */
+void progress_end(struct progress *p);
+
+/* ---- Interrupt ----------------------------------------------------------- */
+
+/* From now on Ctrl-C sets a flag instead of ending the program (a second one ends it). */
+void catch_interrupt(void);
+int interrupted(void);
+
+/* ---- Text ---------------------------------------------------------------- */
+
+/* 1536 -> "1.5 KiB".  buffer: 32 bytes at least; returned. */
+const char *bytes_text(char *buffer, uint64_t bytes);
+
+/* 15706484224 -> "15.7 B" (billions), millions as M, thousands as K. */
+const char *count_text(char *buffer, int64_t count);
+
+/* Write text as a JSON string, quotes included.  text is UTF-8. */
+void json_string(FILE *out, const char *text, size_t n);
+
+/* Whole file (or stdin for "-") into fresh memory, for free(); exits with 1 when it cannot
+ * be read. */
+char *read_file(const struct program *program, const char *path, size_t *n);
+
+#endif
