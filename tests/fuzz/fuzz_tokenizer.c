@@ -1,0 +1,23 @@
+/* Any bytes as tokenizer.json; one that opens encodes its own file, and decodes that. */
+#include "fuzz.h"
+#include "text/tokenizer.h"
+
+#define MAX_TOKENS 4096
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static int32_t ids[MAX_TOKENS];
+    struct mk_env env = {.log = NULL};
+    struct mk_tokenizer *tok = NULL;
+    size_t n = 0, len = 0;
+    const size_t text = size < MAX_TOKENS ? size : MAX_TOKENS;
+    if (mk_tokenizer_open(&tok, &env, (const char *)data, size, NULL, 0, -1, -1) != MINKE_OK)
+        return 0;
+    if (mk_tokenizer_encode(tok, (const char *)data, text, MK_TOKENIZE_SPECIAL, NULL, 0, ids,
+                            MAX_TOKENS, &n) == MINKE_OK)
+        for (size_t i = 0; i < n; i++)
+            FUZZ_CHECK(ids[i] >= 0 && (size_t)ids[i] < mk_tokenizer_size(tok) &&
+                       mk_tokenizer_bytes(tok, ids[i], &len) != NULL);
+    mk_tokenizer_free(tok);
+    return 0;
+}
