@@ -1,0 +1,132 @@
+/* Old and new callers: parameter structs shorter and longer than this build's. */
+#include "minke.h"
+#include "test.h"
+
+/* A caller that was compiled against a later header. */
+struct newer_context { minke_context_params known; uint64_t later; };
+struct newer_session { minke_session_params known; uint64_t later; };
+struct newer_sampler { minke_sampler_params known; uint64_t later; };
+
+/* The sizes of ABI 1: what a caller of the first release passes. */
+#define OLD_CONTEXT offsetof(minke_context_params, executor_user) + sizeof(void *)
+#define OLD_SESSION offsetof(minke_session_params, reserved0) + sizeof(uint32_t)
+#define OLD_SAMPLER offsetof(minke_sampler_params, bias_values) + sizeof(float *)
+
+static int32_t sampler_status(const void *params)
+{
+    minke_sampler *s = NULL;
+    const int32_t status = minke_sampler_open(&s, params);
+    CHECK((s != NULL) == (status == MINKE_OK));
+    minke_sampler_free(s);
+    return status;
+}
+
+/* No such folder: what is wrong with the params is found before it is opened. */
+static int32_t context_status(const void *params)
+{
+    minke_context *ctx = NULL;
+    const int32_t status = minke_context_open(&ctx, "tests/abi/no-such-model", params);
+    CHECK(ctx == NULL);
+    return status;
+}
+
+TEST(init_sets_the_callers_size_and_zero_elsewhere)
+{
+    struct newer_sampler p;
+    memset(&p, 0xff, sizeof p);
+    minke_sampler_params_init(&p.known, sizeof p);
+    CHECK_INT(p.known.struct_size, sizeof p);
+    CHECK_INT(p.later, 0);
+    const unsigned char *bytes = (const unsigned char *)&p;
+    for (size_t i = sizeof p.known.struct_size; i < sizeof p; i++)
+        CHECK_INT(bytes[i], 0);
+}
+
+TEST(init_leaves_what_is_beyond_the_callers_size)
+{
+    struct newer_context p;
+    memset(&p, 0xff, sizeof p);
+    minke_context_params_init(&p.known, sizeof p.known);
+    CHECK_INT(p.known.struct_size, sizeof p.known);
+    CHECK(p.later == UINT64_MAX);
+    struct newer_session q;
+    memset(&q, 0xff, sizeof q);
+    minke_session_params_init(&q.known, sizeof q.known);
+    CHECK_INT(q.known.struct_size, sizeof q.known);
+    CHECK(q.later == UINT64_MAX);
+}
+
+TEST(the_first_releases_sizes_are_accepted)
+{
+    minke_sampler_params s;
+    minke_sampler_params_init(&s, OLD_SAMPLER);
+    CHECK_INT(s.struct_size, OLD_SAMPLER);
+    CHECK_INT(sampler_status(&s), MINKE_OK);
+    minke_context_params c;
+    minke_context_params_init(&c, OLD_CONTEXT);
+    const int32_t plain = context_status(NULL);
+    CHECK(plain < 0 && plain != MINKE_EINVAL && plain != MINKE_EVERSION);
+    CHECK_INT(context_status(&c), plain);
+}
+
+TEST(a_newer_callers_zero_tail_is_accepted)
+{
+    struct newer_sampler s;
+    minke_sampler_params_init(&s.known, sizeof s);
+    CHECK_INT(sampler_status(&s), MINKE_OK);
+    struct newer_context c;
+    minke_context_params_init(&c.known, sizeof c);
+    CHECK_INT(context_status(&c), context_status(NULL));
+}
+
+TEST(a_newer_callers_tail_that_asks_for_something_is_refused)
+{
+    struct newer_sampler s;
+    minke_sampler_params_init(&s.known, sizeof s);
+    s.later = 1;
+    CHECK_INT(sampler_status(&s), MINKE_EVERSION);
+    struct newer_context c;
+    minke_context_params_init(&c.known, sizeof c);
+    c.later = 1;
+    CHECK_INT(context_status(&c), MINKE_EVERSION);
+}
+
+TEST(sizes_that_no_version_had_are_refused)
+{
+    minke_sampler_params s;
+    minke_sampler_params_init(&s, sizeof s);
+    s.struct_size = 0;
+    CHECK_INT(sampler_status(&s), MINKE_EINVAL);
+    s.struct_size = 8;
+    CHECK_INT(sampler_status(&s), MINKE_EINVAL);
+    minke_context_params c;
+    minke_context_params_init(&c, sizeof c);
+    c.struct_size = 4;
+    CHECK_INT(context_status(&c), MINKE_EINVAL);
+}
+
+TEST(reserved_fields_that_are_not_zero_are_refused)
+{
+    minke_context_params c;
+    minke_context_params_init(&c, sizeof c);
+    c.reserved0 = 1;
+    CHECK(context_status(&c) == MINKE_EINVAL || context_status(&c) == MINKE_EVERSION);
+    minke_context_params_init(&c, sizeof c);
+    c.flags = 1u << 31;
+    CHECK(context_status(&c) == MINKE_EINVAL || context_status(&c) == MINKE_EVERSION);
+}
+
+TEST(version_and_abi_are_the_headers)
+{
+    CHECK_INT(minke_abi(), MINKE_ABI);
+    CHECK_INT(minke_version(),
+              MINKE_VERSION_MAJOR << 16 | MINKE_VERSION_MINOR << 8 | MINKE_VERSION_PATCH);
+}
+
+TEST_MAIN(RUN(init_sets_the_callers_size_and_zero_elsewhere),
+          RUN(init_leaves_what_is_beyond_the_callers_size),
+          RUN(the_first_releases_sizes_are_accepted), RUN(a_newer_callers_zero_tail_is_accepted),
+          RUN(a_newer_callers_tail_that_asks_for_something_is_refused),
+          RUN(sizes_that_no_version_had_are_refused),
+          RUN(reserved_fields_that_are_not_zero_are_refused),
+          RUN(version_and_abi_are_the_headers))

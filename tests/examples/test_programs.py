@@ -1,0 +1,163 @@
+"""The programs and examples, as somebody at a terminal or a script would run them.
+
+MINKE_PROGRAMS names the folder with the built programs.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROGRAMS = pathlib.Path(os.environ.get("MINKE_PROGRAMS", ROOT / "build" / "examples"))
+FOLDER = tempfile.TemporaryDirectory()
+MODEL = str(pathlib.Path(FOLDER.name) / "model")
+
+
+def setUpModule() -> None:
+    subprocess.run([sys.executable, str(ROOT / "examples" / "make_random.py"), MODEL,
+                    "--hidden", "64", "--layers", "3", "--experts", "8"], check=True,
+                   stdout=subprocess.DEVNULL)
+
+
+def tearDownModule() -> None:
+    FOLDER.cleanup()
+
+
+def run(program: str, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess:
+    return subprocess.run([str(PROGRAMS / program), *arguments], input=stdin,
+                          capture_output=True, timeout=120)
+
+
+class Options(unittest.TestCase):
+    def test_help_goes_to_stdout(self) -> None:
+        for program in ("minke-generate", "minke-inspect"):
+            done = run(program, "--help")
+            self.assertEqual((done.returncode, done.stderr), (0, b""))
+            self.assertTrue(done.stdout.startswith(b"usage: " + program.encode()))
+
+    def test_version(self) -> None:
+        done = run("minke-generate", "--version")
+        self.assertRegex(done.stdout, rb"^minke-generate \d+\.\d+\.\d+\n$")
+
+    def assert_usage_error(self, text: bytes, *arguments: str) -> None:
+        done = run(*arguments)
+        self.assertEqual((done.returncode, done.stdout), (2, b""))
+        self.assertIn(text, done.stderr)
+        self.assertEqual(done.stderr.count(b"\n"), 1)
+
+    def test_wrong_options_are_named(self) -> None:
+        self.assert_usage_error(b"--tempreature", "minke-generate", MODEL, "--tempreature", "1")
+        self.assert_usage_error(b"--top-k", "minke-generate", MODEL, "x", "--top-k", "-3")
+        self.assert_usage_error(b"many", "minke-generate", MODEL, "x", "--max-tokens", "many")
+        self.assert_usage_error(b"--seed", "minke-generate", MODEL, "x", "--seed")
+        self.assert_usage_error(b"no model", "minke-generate")
+        self.assert_usage_error(b"no model", "minke-inspect")
+        self.assert_usage_error(b"extra", "minke-generate", MODEL, "x", "extra")
+        self.assert_usage_error(b"--ids", "minke-generate", MODEL, "--ids", "1,x")
+        self.assert_usage_error(b"more than one", "minke-generate", MODEL, "x", "--ids", "1")
+        self.assert_usage_error(b"top_p", "minke-generate", MODEL, "x", "--top-p", "2")
+
+
+class Generate(unittest.TestCase):
+    def result(self, *arguments: str, stdin: bytes = b"") -> dict:
+        done = run("minke-generate", MODEL, "--json", *arguments, stdin=stdin)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        return json.loads(done.stdout)
+
+    def test_text_and_json_agree(self) -> None:
+        options = ["--max-tokens", "24", "--temperature", "1", "--seed", "3", "--ignore-eos"]
+        result = self.result("The whale", *options)
+        done = run("minke-generate", MODEL, "The whale", "--quiet", *options)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertEqual(done.stdout.decode(), result["text"] + "\n")
+        self.assertEqual(len(result["ids"]), 24)
+        self.assertEqual(result["finish"], "length")
+        self.assertGreater(result["decode_tok_s"], 0)
+
+    def test_prompts_from_every_source_agree(self) -> None:
+        a = self.result("The whale", "--max-tokens", "8")
+        b = self.result("--max-tokens=8", stdin=b"The whale")
+        c = self.result("--file", "-", "--max-tokens", "8", stdin=b"The whale")
+        d = self.result("--ids", ",".join(map(str, a["prompt_ids"])), "--max-tokens", "8")
+        for other in (b, c, d):
+            self.assertEqual(a["prompt_ids"], other["prompt_ids"])
+            self.assertEqual(a["ids"], other["ids"])
+
+    def test_the_summary_has_rates(self) -> None:
+        done = run("minke-generate", MODEL, "The whale", "--max-tokens", "4", "--ignore-eos")
+        self.assertEqual(done.returncode, 0)
+        self.assertEqual(done.stderr.count(b"tokens/s"), 2)
+        self.assertNotIn(b"\r", done.stderr)   # no bar: stderr is no terminal
+
+    def test_a_full_session_says_so(self) -> None:
+        result = self.result("--ids", "0,5,6", "--context", "6", "--ignore-eos")
+        self.assertEqual((result["finish"], len(result["ids"])), ("full", 4))
+
+    def test_failures_name_the_cause(self) -> None:
+        done = run("minke-generate", MODEL + "/none", "x")
+        self.assertEqual((done.returncode, done.stdout), (1, b""))
+        self.assertIn(b"none", done.stderr)
+        done = run("minke-generate", MODEL, "--ids", "512")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"512", done.stderr)
+        done = run("minke-generate", MODEL, "--file", "/no/such/file")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"/no/such/file", done.stderr)
+
+
+class Inspect(unittest.TestCase):
+    def test_json_facts(self) -> None:
+        done = run("minke-inspect", MODEL, "--json", "--context", "1024")
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        facts = json.loads(done.stdout)
+        self.assertEqual(facts["model_type"], "deepseek_v32")
+        self.assertEqual((facts["n_vocab"], facts["n_layers"], facts["context"]), (512, 3, 1024))
+        parts = sum(facts["bytes_" + part] for part in ("embed", "attention", "experts", "other"))
+        self.assertEqual(parts, facts["weight_bytes"])
+        self.assertEqual(facts["surplus"], [])
+        more = json.loads(run("minke-inspect", MODEL, "--json", "--context", "2048").stdout)
+        self.assertGreater(more["session_bytes"], facts["session_bytes"])
+
+    def test_text_names_the_parts(self) -> None:
+        done = run("minke-inspect", MODEL)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        for word in (b"deepseek_v32", b"routed experts", b"4096 tokens", b"deepseek-v3"):
+            self.assertIn(word, done.stdout)
+
+    def test_tokens_need_only_the_tokenizer(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("tokenizer.json", "tokenizer_config.json"):
+                (pathlib.Path(folder) / name).write_bytes(
+                    (pathlib.Path(MODEL) / name).read_bytes())
+            done = run("minke-inspect", folder, "--tokens", "The 鲸", "--json")
+            self.assertEqual((done.returncode, done.stderr), (0, b""))
+            self.assertTrue(json.loads(done.stdout)["tokens"])
+            done = run("minke-inspect", folder, "--tokens", "The 鲸\n")
+            self.assertEqual(done.returncode, 0)
+            self.assertIn(b'"\\n"', done.stdout)
+
+
+class Examples(unittest.TestCase):
+    def test_generate(self) -> None:
+        done = run("generate", MODEL, "The whale")
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertTrue(done.stdout)
+        self.assertEqual(run("generate", MODEL).returncode, 1)
+
+    def test_editor(self) -> None:
+        done = run("editor", MODEL, stdin=b"int main(void)\n{\n    return 0;\n}\n")
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertEqual(done.stdout.count(b" of them known)"), 4)
+
+    def test_game_loop(self) -> None:
+        done = run("game_loop", MODEL)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertTrue(done.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
