@@ -1,0 +1,171 @@
+/* Products: the same bits however they are split, and the right numbers. */
+#include "kernel_data.h"
+
+#include <math.h>
+
+#include "base/cpu.h"
+#include "base/pool.h"
+#include "tensor/packed.h"
+#include "test.h"
+
+static const int types[] = {
+    MK_F32, MK_F16, MK_BF16, MK_F8_E4M3, MK_Q8_0, MK_Q4_0, MK_Q5_0, MK_Q4_K, MK_Q5_K, MK_Q6_K,
+    MK_IQ4_XS, MK_Q4_1,
+};
+#define N_TYPES (sizeof(types) / sizeof(types[0]))
+
+static struct mk_kernels level;
+
+static struct mk_ops open_ops(uint32_t n_threads, size_t n_rows, size_t n_in)
+{
+    struct mk_ops ops = {.k = &level};
+    const struct mk_allocator a = {NULL, NULL, NULL};
+    struct mk_pool *pool = NULL;
+
+    CHECK_INT(mk_pool_open(&pool, &a, n_threads, NULL, NULL), MINKE_OK);
+    mk_team_begin(&ops.team, pool);
+    ops.scratch_bytes = mk_matmul_scratch(n_rows, n_in, n_threads);
+    ops.scratch = kd_guarded(ops.scratch_bytes);
+    return ops;
+}
+
+static void close_ops(struct mk_ops *ops)
+{
+    struct mk_pool *pool = ops->team.pool;
+
+    mk_team_end(&ops->team);
+    mk_pool_free(pool);
+}
+
+static size_t n_in_of(int type)
+{
+    return mk_type_info(type)->block_len == 256 ? 768
+         : mk_type_info(type)->block_len == 32 ? 608 : 205;
+}
+
+/* Rows alone, among many, by two threads, from the file's layout, and through scratch that
+ * holds only a few rows. */
+TEST(a_row_gives_the_same_bits_alone_and_among_many)
+{
+    enum { M = 14, N_OUT = 137 };
+
+    for (size_t i = 0; i < N_TYPES; i++) {
+        const size_t n_in = n_in_of(types[i]), ldx = n_in + 3, ldy = N_OUT + 2;
+        struct mk_ops one = open_ops(1, M, n_in), two = open_ops(2, M, n_in);
+        struct mk_ops small = open_ops(1, 3, n_in);
+        struct mk_mat rows, packed;
+        float *x = kd_floats(M * ldx, 1.0f), *want = kd_floats(M * ldy, 0.0f);
+        float *y = kd_floats(M * ldy, 0.0f);
+
+        kd_matrix(&rows, &packed, types[i], N_OUT, n_in, &level);
+        if (packed.data == NULL)
+            packed = rows;
+        mk_matmul(&one, want, ldy, &packed, x, ldx, M);
+        mk_matmul(&two, y, ldy, &packed, x, ldx, M);
+        CHECK(memcmp(y, want, M * ldy * sizeof(*y)) == 0);
+        mk_matmul(&one, y, ldy, &rows, x, ldx, M);
+        CHECK(memcmp(y, want, M * ldy * sizeof(*y)) == 0);
+        memset(y, 0, M * ldy * sizeof(*y));
+        mk_matmul(&small, y, ldy, &packed, x, ldx, M);
+        CHECK(memcmp(y, want, M * ldy * sizeof(*y)) == 0);
+        for (size_t t = 0; t < M; t++) {
+            memset(y, 0, ldy * sizeof(*y));
+            mk_matmul(t % 2 ? &one : &two, y, ldy, &packed, x + t * ldx, ldx, 1);
+            CHECK(memcmp(y, want + t * ldy, N_OUT * sizeof(*y)) == 0);
+        }
+        close_ops(&one);
+        close_ops(&two);
+        close_ops(&small);
+    }
+}
+
+/* Against double sums over the decoded weights and the activations as rounded. */
+TEST(products_match_double_sums)
+{
+    enum { M = 7, N_OUT = 45 };
+
+    for (size_t i = 0; i < N_TYPES; i++) {
+        const size_t n_in = n_in_of(types[i]);
+        struct mk_ops ops = open_ops(2, M, n_in);
+        struct mk_mat rows, packed;
+        float *x = kd_floats(M * n_in, 1.0f), *y = kd_floats(M * N_OUT, 0.0f);
+        float *w = kd_floats(n_in, 0.0f);
+        struct mk_act *a = kd_guarded(n_in / 32 * sizeof(*a) + 64);
+
+        kd_matrix(&rows, &packed, types[i], N_OUT, n_in, &level);
+        mk_matmul(&ops, y, N_OUT, packed.data ? &packed : &rows, x, n_in, M);
+        for (size_t t = 0; t < M; t++) {
+            const int rounded = mk_pack_info(types[i])->kind != MK_PANEL_NONE;
+
+            if (rounded)
+                level.quantize(a, x + t * n_in, n_in / 32);
+            for (size_t r = 0; r < N_OUT; r++) {
+                double sum = 0.0, size = 0.0;
+
+                mk_mat_row(w, &rows, r);
+                for (size_t k = 0; k < n_in; k++) {
+                    const double v = rounded ? (double)a[k / 32].d * a[k / 32].q[k % 32]
+                                             : (double)x[t * n_in + k];
+                    sum += v * (double)w[k];
+                    size += fabs(v * (double)w[k]);
+                }
+                CHECK(fabs(sum - (double)y[t * N_OUT + r]) <= 3e-6 * size);
+            }
+        }
+        close_ops(&ops);
+    }
+}
+
+/* Several products of different types and sizes in one job. */
+TEST(many_products_match_one_by_one)
+{
+    enum { N = 300, MAX_IN = 768 };
+    struct mk_ops ops = open_ops(2, 40, MAX_IN);
+    struct mk_product p[N];
+    float *x = kd_floats(16 * MAX_IN, 1.0f);
+    struct mk_mat rows[N_TYPES], packed[N_TYPES];
+    float *y = kd_floats(N * 8 * 64, 0.0f), *z = kd_floats(8 * 64, 0.0f);
+
+    for (size_t i = 0; i < N_TYPES; i++) {
+        kd_matrix(&rows[i], &packed[i], types[i], 50, n_in_of(types[i]), &level);
+        if (packed[i].data == NULL)
+            packed[i] = rows[i];
+    }
+    for (size_t i = 0; i < N; i++) {
+        const struct mk_mat *w = &packed[i / 2 % N_TYPES];
+        p[i] = (struct mk_product){y + i * 8 * 64, 64, w, x + i / 2 % 8 * w->n_in, w->n_in,
+                                   i / 2 % 9};
+    }
+    mk_matmul_many(&ops, p, N);
+    for (size_t i = 0; i < N; i++) {
+        memset(z, 0, 8 * 64 * sizeof(*z));
+        if (p[i].n_rows > 0)
+            mk_matmul(&ops, z, 64, p[i].w, p[i].x, p[i].ldx, p[i].n_rows);
+        CHECK(memcmp(z, p[i].y, 8 * 64 * sizeof(*z)) == 0);
+    }
+    close_ops(&ops);
+}
+
+static void run_level(uint32_t features)
+{
+    printf("level %s\n", features == 0 ? "plain C" : mk_cpu_name(features));
+    mk_kernels_init(&level, features);
+    RUN(a_row_gives_the_same_bits_alone_and_among_many);
+    RUN(products_match_double_sums);
+    RUN(many_products_match_one_by_one);
+}
+
+static void run_levels(void)
+{
+    const uint32_t have = mk_cpu_features();
+
+    run_level(0);
+    if (have & MK_CPU_AVX2)
+        run_level(have & MK_CPU_AVX2);
+    if (have & MK_CPU_NEON)
+        run_level(MK_CPU_NEON);
+    if (have != 0)
+        run_level(have);
+}
+
+TEST_MAIN(run_levels())
