@@ -170,7 +170,11 @@ void progress_draw(struct progress *p, uint64_t done, uint64_t total)
     static const char rest[] = "------------------------------";
     const int width = (int)sizeof full - 1;
     const double now = p->shown ? seconds() : 0;
-    if (!p->shown || total == 0 || (p->drawn && now - p->last < 0.1))
+    if (!p->shown || total == 0)
+        return;
+    if (p->last == 0)   /* what is over in a moment needs no bar */
+        p->last = now + 0.1;
+    if (now - p->last < 0.1)
         return;
     const double part = done < total ? (double)done / (double)total : 1.0;
     const int n = (int)(part * width);
