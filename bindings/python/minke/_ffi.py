@@ -213,10 +213,11 @@ def candidates() -> Iterator[str]:
     found = ctypes.util.find_library("minke")
     if found is not None:
         yield found
-    for folder in ("/usr/local/lib", os.path.join(sys.prefix, "lib")):
+    for prefix in ("/usr/local", sys.prefix):
         for name in _file_names():
-            if os.path.isfile(os.path.join(folder, name)):
-                yield os.path.join(folder, name)
+            path = os.path.join(prefix, "lib", name)
+            if os.path.isfile(path):
+                yield path
 
 
 class Library:

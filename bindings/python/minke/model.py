@@ -71,7 +71,8 @@ class Model(Handle):
         MINKE_INFO_* in lower case ("n_vocab", "n_layers", "token_bos", "weight_bytes"...),
         texts ("model_type", "tokenizer", "cpu", "weight_type", "tokenizer_error"), and
         "surplus", the names of tensors that no layer uses."""
-        lib, handle, facts = self._lib, self._handle, {}
+        lib, handle = self._lib, self._handle
+        facts: Dict[str, Any] = {}
         for name, key in _ffi.INFO_KEYS.items():
             number = c_int64()
             if lib.minke_context_info(handle, key, byref(number)) >= 0:

@@ -58,7 +58,7 @@ class Sampler(Handle):
         token = c_int32()
         lib = self._lib
         if isinstance(source, Handle):
-            pointer, n = source._logits()  # type: ignore[attr-defined]
+            pointer, n = source._logits()
             lib.check(lib.minke_sampler_sample(self._handle, pointer, n, byref(token)))
         else:
             row = _float_array(source)

@@ -74,10 +74,9 @@ class Session(Handle):
         def on_values(_user: Any, kind: int, layer: int, token: int, ids: Any, values: Any,
                       n: int) -> int:
             def call() -> None:
-                row: Union[Pairs, Row] = float_row(values, n) if n else array("f")
-                if ids:
-                    row = list(zip(ids[:n], row))
-                observe(_KIND_NAMES.get(kind, str(kind)), layer, token, row)
+                row = float_row(values, n) if n else array("f")
+                observe(_KIND_NAMES.get(kind, str(kind)), layer, token,
+                        list(zip(ids[:n], row)) if ids else row)
             return raised.run(call)
 
         return on_values
