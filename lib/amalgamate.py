@@ -14,6 +14,7 @@ HEADER = LIB.parent / "include" / "minke.h"
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"')
 FEATURE = re.compile(r"^\s*#\s*define\s+(_[A-Z0-9_]+_SOURCE)\b(.*)$")
+GUARD = re.compile(r"^#ifndef (\w+_H)\n#define \1$", re.M)
 STATIC = re.compile(r"^(?:MK_\w+(?:\([^)]*\))?\s+)*static\b[^;={]*?\b(\w+)\s*\([^;]*$")
 
 
@@ -52,7 +53,7 @@ class Amalgamation:
         path = resolve(name, origin)
         if path is None:
             sys.exit(f'{origin}: "{name}" is not in lib/')
-        if path.suffix != ".h" or path not in self.seen:
+        if path not in self.seen or not GUARD.search(path.read_text("utf-8")):
             self.seen.add(path)
             self.add(path)
 
