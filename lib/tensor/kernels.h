@@ -19,7 +19,7 @@ struct mk_act {
 
 /* 16 rows by a few 32-blocks of integer weights, ready for tiles; see packed.h. */
 struct mk_panel {
-    const uint8_t *q;    /* (blocks, 8, 16, 4) */
+    const uint8_t *q;    /* blocks of (8, 16, 4), see mk_panel_at */
     const float *s;      /* (blocks, 16), or (blocks, 2, 16) for halves */
     const float *m;      /* (blocks, 16) for MK_PANEL_MIN */
 };
@@ -28,6 +28,7 @@ struct mk_panel {
  * a row gives the same bits alone and among many. */
 struct mk_kernels {
     uint32_t features;       /* MK_CPU_* in use */
+    size_t ahead;            /* bytes that streams prefetch ahead on this processor */
 
     /* Sum of a[i] * b[i], i < n. */
     float (*dot)(const float *a, const float *b, size_t n);
@@ -49,17 +50,18 @@ struct mk_kernels {
     void (*interleave)(uint32_t *out, const uint8_t *rows, size_t stride, size_t n_rows,
                        size_t n_words);
 
-    /* Integer types: blocks [b, b + n) of one packed group as a panel.  n_units: of the whole
-     * row.  q, s, m are scratch of MK_PANEL_BLOCKS blocks, m and s twice that; the panel may
-     * point into the group instead.  b and n are multiples of the type's unit / 32. */
-    void (*expand[MK_N_TYPES])(struct mk_panel *p, const uint8_t *group, size_t n_units,
-                               size_t b, size_t n, uint8_t *q, float *s, float *m);
+    /* Integer types: blocks [b, b + n) of one packed group as a panel.  q, s, m are scratch of
+     * MK_PANEL_BLOCKS blocks; the panel may point into the group instead.  b and n are
+     * multiples of the type's unit / 32, b of 2. */
+    void (*expand[MK_N_TYPES])(struct mk_panel *p, const uint8_t *group, size_t b, size_t n,
+                               uint8_t *q, float *s, float *m);
 
     /* Integer types, one activation row: y[16 i + r] of groups i < n_groups, group_bytes apart;
-     * only n_rows values of y are written.  The same bits as tile gives.  NULL: use tile. */
+     * only n_rows values of y are written.  ahead: bytes to prefetch ahead.  The same bits as
+     * tile gives.  NULL: use tile. */
     void (*gemv[MK_N_TYPES])(float *y, const uint8_t *groups, size_t group_bytes,
                              size_t n_groups, size_t n_rows, size_t n_units,
-                             const struct mk_act *a);
+                             const struct mk_act *a, size_t ahead);
 
     /* y[t][r] (+)= W a[t] for n_rows <= 32 rows (two panels when above 16), n_tokens <=
      * MK_TILE_TOKENS activation rows lda blocks apart and n blocks; first: y starts at 0.
@@ -79,7 +81,7 @@ struct mk_kernels {
      * these groups' rows, or NULL for 1.  The same bits as tile_float.  NULL: use the tile. */
     void (*gemv_float[MK_N_TYPES])(float *y, const uint8_t *groups, size_t group_bytes,
                                    size_t n_groups, size_t n_rows, size_t n_in, const float *x,
-                                   const float *scale);
+                                   const float *scale, size_t ahead);
 
     /* y[t][r] (+)= scale * sum of w[k][r] x[t][k] over k < n <= MK_PANEL_FLOATS, the sum by fma
      * from 0 in ascending k, then y = fma(scale, sum, y).  w: one or two panels (n, 16), the

@@ -122,56 +122,60 @@ static void kc_f16_row(float *out, const uint8_t *in)
     }
 }
 
-static void kc_heads(float *s, const uint8_t *group, size_t b, size_t n)
+/* Scales of blocks [b, b + n) of a type of 32-blocks. */
+static void kc_heads(float *s, const uint8_t *group, size_t b, size_t n, enum mk_type type)
 {
     for (size_t i = 0; i < n; i++)
-        kc_f16_row(s + i * 16, group + (b + i) * 32);
+        kc_f16_row(s + i * 16, group + mk_pack_head_at(mk_pack_info(type), b + i));
 }
 
-static void kc_expand_q8_0(struct mk_panel *p, const uint8_t *group, size_t n_units, size_t b,
-                           size_t n, uint8_t *q, float *s, float *m)
+static void kc_expand_q8_0(struct mk_panel *p, const uint8_t *group, size_t b, size_t n,
+                           uint8_t *q, float *s, float *m)
 {
     (void)q;
     (void)m;
-    kc_heads(s, group, b, n);
-    *p = (struct mk_panel){group + mk_pack_head_bytes(mk_pack_info(MK_Q8_0), n_units) + b * 512,
-                           s, NULL};
+    kc_heads(s, group, b, n, MK_Q8_0);
+    *p = (struct mk_panel){group + mk_pack_unit_at(mk_pack_info(MK_Q8_0), b), s, NULL};
 }
 
 /* Low nibbles are the first 16 weights of a block, high ones the others; w = q - 8, and
  * panels hold w + 128. */
-static void kc_expand_q4_0(struct mk_panel *p, const uint8_t *group, size_t n_units, size_t b,
-                           size_t n, uint8_t *q, float *s, float *m)
+static void kc_expand_q4_0(struct mk_panel *p, const uint8_t *group, size_t b, size_t n,
+                           uint8_t *q, float *s, float *m)
 {
-    const uint8_t *in = group + mk_pack_head_bytes(mk_pack_info(MK_Q4_0), n_units) + b * 256;
-
     (void)m;
-    kc_heads(s, group, b, n);
+    kc_heads(s, group, b, n, MK_Q4_0);
     *p = (struct mk_panel){q, s, NULL};
-    for (; n > 0; n--, in += 256, q += 512)
+    for (size_t u = 0; u < n; u++) {
+        const uint8_t *in = group + mk_pack_unit_at(mk_pack_info(MK_Q4_0), b + u);
+        uint8_t *out = q + mk_panel_at(u);
+
         for (int i = 0; i < 256; i++) {
-            q[i] = (uint8_t)((in[i] & 15) + 120);
-            q[i + 256] = (uint8_t)((in[i] >> 4) + 120);
+            out[i] = (uint8_t)((in[i] & 15) + 120);
+            out[i + 256] = (uint8_t)((in[i] >> 4) + 120);
         }
+    }
 }
 
 /* Bit i of the first 64 bytes is the fifth bit of the i-th four weights. */
-static void kc_expand_q5_0(struct mk_panel *p, const uint8_t *group, size_t n_units, size_t b,
-                           size_t n, uint8_t *q, float *s, float *m)
+static void kc_expand_q5_0(struct mk_panel *p, const uint8_t *group, size_t b, size_t n,
+                           uint8_t *q, float *s, float *m)
 {
-    const uint8_t *in = group + mk_pack_head_bytes(mk_pack_info(MK_Q5_0), n_units) + b * 320;
-
     (void)m;
-    kc_heads(s, group, b, n);
+    kc_heads(s, group, b, n, MK_Q5_0);
     *p = (struct mk_panel){q, s, NULL};
-    for (; n > 0; n--, in += 320, q += 512)
+    for (size_t u = 0; u < n; u++) {
+        const uint8_t *in = group + mk_pack_unit_at(mk_pack_info(MK_Q5_0), b + u);
+        uint8_t *out = q + mk_panel_at(u);
+
         for (int i = 0; i < 4; i++)
             for (int j = 0; j < 64; j++) {
                 const int low = in[64 + 64 * i + j] & 15, high = in[64 + 64 * i + j] >> 4;
 
-                q[64 * i + j] = (uint8_t)((low | ((in[j] >> i) & 1) << 4) + 112);
-                q[64 * (i + 4) + j] = (uint8_t)((high | ((in[j] >> (i + 4)) & 1) << 4) + 112);
+                out[64 * i + j] = (uint8_t)((low | ((in[j] >> i) & 1) << 4) + 112);
+                out[64 * (i + 4) + j] = (uint8_t)((high | ((in[j] >> (i + 4)) & 1) << 4) + 112);
             }
+    }
 }
 
 /* The 6-bit scale and minimum of sub-block j from 12 bytes, which lie 64 apart by dword. */
@@ -203,98 +207,97 @@ static void kc_k_scales(float *s, float *m, const uint8_t *unit)
     }
 }
 
-static void kc_expand_q4_k(struct mk_panel *p, const uint8_t *group, size_t n_units, size_t b,
-                           size_t n, uint8_t *q, float *s, float *m)
+static void kc_expand_q4_k(struct mk_panel *p, const uint8_t *group, size_t b, size_t n,
+                           uint8_t *q, float *s, float *m)
 {
-    const uint8_t *unit = group + b / 8 * (36 * 64);
-
-    (void)n_units;
     *p = (struct mk_panel){q, s, m};
-    for (; n > 0; n -= 8, unit += 36 * 64, q += 4096, s += 128, m += 128) {
-        kc_k_scales(s, m, unit);
-        for (int j = 0; j < 4; j++)
-            for (int i = 0; i < 512; i++) {
-                const uint8_t x = unit[256 + 512 * j + i];
+    for (size_t u = 0; u < n; u += 8) {
+        const uint8_t *unit = group + (b + u) / 8 * (36 * 64);
 
-                q[1024 * j + i] = x & 15;
-                q[1024 * j + 512 + i] = x >> 4;
+        kc_k_scales(s + 16 * u, m + 16 * u, unit);
+        for (size_t j = 0; j < 8; j += 2)
+            for (size_t i = 0; i < 512; i++) {
+                const uint8_t x = unit[256 + 256 * j + i];
+
+                q[mk_panel_at(u + j) + i] = x & 15;
+                q[mk_panel_at(u + j + 1) + i] = x >> 4;
             }
     }
 }
 
-static void kc_expand_q5_k(struct mk_panel *p, const uint8_t *group, size_t n_units, size_t b,
-                           size_t n, uint8_t *q, float *s, float *m)
+/* The first 8 lines of low bits alternate with the lines of fifth bits. */
+static void kc_expand_q5_k(struct mk_panel *p, const uint8_t *group, size_t b, size_t n,
+                           uint8_t *q, float *s, float *m)
 {
-    const uint8_t *unit = group + b / 8 * (44 * 64);
-
-    (void)n_units;
     *p = (struct mk_panel){q, s, m};
-    for (; n > 0; n -= 8, unit += 44 * 64, q += 4096, s += 128, m += 128) {
-        kc_k_scales(s, m, unit);
-        for (int j = 0; j < 4; j++)
-            for (int i = 0; i < 512; i++) {
-                const int x = unit[768 + 512 * j + i], h = unit[256 + i] >> 2 * j;
+    for (size_t u = 0; u < n; u += 8) {
+        const uint8_t *unit = group + (b + u) / 8 * (44 * 64);
 
-                q[1024 * j + i] = (uint8_t)((x & 15) | (h & 1) << 4);
-                q[1024 * j + 512 + i] = (uint8_t)(x >> 4 | (h >> 1 & 1) << 4);
+        kc_k_scales(s + 16 * u, m + 16 * u, unit);
+        for (size_t j = 0; j < 8; j += 2)
+            for (size_t i = 0; i < 512; i++) {
+                const size_t line = j == 0 ? i / 64 * 2 : 8 + 4 * j + i / 64;
+                const int x = unit[256 + 64 * line + i % 64];
+                const int h = unit[256 + 64 * (i / 64 * 2 + 1) + i % 64] >> j;
+
+                q[mk_panel_at(u + j) + i] = (uint8_t)((x & 15) | (h & 1) << 4);
+                q[mk_panel_at(u + j + 1) + i] = (uint8_t)(x >> 4 | (h >> 1 & 1) << 4);
             }
     }
 }
 
-/* w = q - 32 with a scale per 16; block 4 h + c of a unit has low nibbles for c < 2. */
-static void kc_expand_q6_k(struct mk_panel *p, const uint8_t *group, size_t n_units, size_t b,
-                           size_t n, uint8_t *q, float *s, float *m)
+/* w = q - 32 with a scale per 16.  A half of a unit is 4 blocks, the first two in low nibbles;
+ * its first 8 lines of low bits alternate with the lines of high bits. */
+static void kc_expand_q6_k(struct mk_panel *p, const uint8_t *group, size_t b, size_t n,
+                           uint8_t *q, float *s, float *m)
 {
-    const uint8_t *heads = group + b / 8 * 32;
-    const uint8_t *unit = group + mk_pack_head_bytes(mk_pack_info(MK_Q6_K), n_units)
-                        + b / 8 * (52 * 64);
-
     (void)m;
     *p = (struct mk_panel){q, s, NULL};
-    for (; n > 0; n -= 8, heads += 32, unit += 52 * 64, s += 256) {
+    for (size_t u = 0; u < n; u += 8, s += 256) {
+        const uint8_t *unit = group + mk_pack_unit_at(mk_pack_info(MK_Q6_K), (b + u) / 8);
         float d[16];
 
-        kc_f16_row(d, heads);
-        for (int j = 0; j < 16; j++)
-            for (int r = 0; r < 16; r++)
-                s[16 * j + r] = d[r] * (float)(int8_t)unit[48 * 64 + j / 4 * 64 + 4 * r + j % 4];
-        for (int c = 0; c < 8; c++, q += 512) {
-            const uint8_t *low = unit + (c / 4 * 16 + (c & 1) * 8) * 64;
-            const uint8_t *high = unit + (32 + c / 4 * 8) * 64;
+        kc_f16_row(d, group + mk_pack_head_at(mk_pack_info(MK_Q6_K), (b + u) / 8));
+        for (size_t j = 0; j < 16; j++)
+            for (size_t r = 0; r < 16; r++)
+                s[16 * j + r] = d[r] * (float)(int8_t)unit[j / 4 * 64 + 4 * r + j % 4];
+        for (size_t c = 0; c < 8; c++)
+            for (size_t i = 0; i < 512; i++) {
+                const uint8_t *half = unit + (4 + c / 4 * 24) * 64;
+                const size_t line = c % 2 == 0 ? i / 64 * 2 : 16 + i / 64;
+                const int low = half[64 * line + i % 64] >> (c & 2) * 2 & 15;
+                const int high = half[64 * (i / 64 * 2 + 1) + i % 64] >> (c & 3) * 2 & 3;
 
-            for (int i = 0; i < 512; i++)
-                q[i] = (uint8_t)(((low[i] >> (c & 2) * 2 & 15)
-                                | (high[i] >> (c & 3) * 2 & 3) << 4) + 96);
-        }
+                q[mk_panel_at(u + c) + i] = (uint8_t)((low | high << 4) + 96);
+            }
     }
 }
 
-static void kc_expand_iq4_xs(struct mk_panel *p, const uint8_t *group, size_t n_units, size_t b,
-                             size_t n, uint8_t *q, float *s, float *m)
+static void kc_expand_iq4_xs(struct mk_panel *p, const uint8_t *group, size_t b, size_t n,
+                             uint8_t *q, float *s, float *m)
 {
-    const uint8_t *unit = group + b / 8 * (34 * 64);
-
-    (void)n_units;
     (void)m;
     *p = (struct mk_panel){q, s, NULL};
-    for (; n > 0; n -= 8, unit += 34 * 64, s += 128) {
-        for (int r = 0; r < 16; r++) {
+    for (size_t u = 0; u < n; u += 8, s += 128) {
+        const uint8_t *unit = group + (b + u) / 8 * (34 * 64);
+
+        for (size_t r = 0; r < 16; r++) {
             uint16_t h[2];
 
             memcpy(h, unit + 4 * r, 4);
-            for (int j = 0; j < 8; j++) {
+            for (size_t j = 0; j < 8; j++) {
                 const int low = unit[64 + 4 * r + j / 2] >> 4 * (j & 1) & 15;
 
                 s[16 * j + r] = mk_f16_to_f32(h[0])
                               * (float)((low | (h[1] >> 2 * j & 3) << 4) - 32);
             }
         }
-        for (int j = 0; j < 8; j++, q += 512)
-            for (int i = 0; i < 256; i++) {
+        for (size_t j = 0; j < 8; j++)
+            for (size_t i = 0; i < 256; i++) {
                 const uint8_t x = unit[128 + 256 * j + i];
 
-                q[i] = mk_iq4_values[x & 15];
-                q[i + 256] = mk_iq4_values[x >> 4];
+                q[mk_panel_at(u + j) + i] = mk_iq4_values[x & 15];
+                q[mk_panel_at(u + j) + 256 + i] = mk_iq4_values[x >> 4];
             }
     }
 }
@@ -315,7 +318,7 @@ static void kc_sums(int32_t *c, const uint8_t *q, const int8_t *a, int i0, int i
 static void kc_tile_block(float *y, const struct mk_panel *p, const struct mk_act *a, size_t b,
                           enum mk_panel_kind kind)
 {
-    const uint8_t *q = p->q + b * 512;
+    const uint8_t *q = p->q + mk_panel_at(b);
     int32_t c[16], c1[16];
 
     if (kind == MK_PANEL_HALVES) {
@@ -405,7 +408,7 @@ static const float *kc_expand_e4m3(float *out, const uint8_t *group, size_t k, s
 {
     for (size_t i = 0; i < n; i++)
         for (size_t r = 0; r < 16; r++)
-            out[i * 16 + r] = mk_e4m3_to_f32(group[((k + i) / 4 * 16 + r) * 4 + (k + i) % 4]);
+            out[i * 16 + r] = mk_e4m3_to_f32(group[mk_pack_e4m3_at(k + i, r)]);
     return out;
 }
 

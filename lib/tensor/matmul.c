@@ -18,7 +18,7 @@
 
 /* Scratch of one worker: two expanded panels, then one group packed on the fly. */
 struct mm_area {
-    uint8_t q[2][MK_PANEL_BLOCKS * 512];
+    uint8_t q[2][MK_PANEL_BYTES];
     float s[2][MK_PANEL_BLOCKS * 32], m[2][MK_PANEL_BLOCKS * 16];
     float f[2][MK_PANEL_FLOATS * MK_LANES];
     float row[MK_LANES][256];
@@ -84,7 +84,7 @@ static void mm_integer_tiles(const struct mk_kernels *k, const struct mm_item *i
 {
     const struct mk_product *p = &item->p;
     const struct mk_pack_info *info = mk_pack_info(g->type);
-    const size_t n_blocks = p->w->n_in / MK_ACT_BLOCK, n_units = p->w->n_in / info->unit;
+    const size_t n_blocks = p->w->n_in / MK_ACT_BLOCK;
 
     for (size_t i = 0; i < g->n; i += 2) {
         const size_t row = (g->first + i) * MK_LANES, n_panels = mk_min(2, g->n - i);
@@ -95,8 +95,8 @@ static void mm_integer_tiles(const struct mk_kernels *k, const struct mm_item *i
             struct mk_panel panel[2] = {{NULL, NULL, NULL}, {NULL, NULL, NULL}};
 
             for (size_t j = 0; j < n_panels; j++)
-                k->expand[g->type](&panel[j], g->data + (i + j) * g->bytes, n_units, b, n,
-                                   area->q[j], area->s[j], area->m[j]);
+                k->expand[g->type](&panel[j], g->data + (i + j) * g->bytes, b, n, area->q[j],
+                                   area->s[j], area->m[j]);
             for (size_t t = 0, nt; t < p->n_rows; t += nt) {
                 nt = mm_tile_size(p->n_rows - t, MK_TILE_TOKENS);
                 k->tile[info->kind](p->y + t * p->ldy + row, p->ldy, panel,
@@ -157,7 +157,7 @@ static int mm_stream(const struct mk_kernels *k, const struct mm_item *item,
         const size_t row = g->first * MK_LANES;
         k->gemv[g->type](item->p.y + row, g->data, g->bytes, g->n,
                          mk_min(g->n * MK_LANES, w->n_out - row),
-                         w->n_in / mk_pack_info(g->type)->unit, item->acts);
+                         w->n_in / mk_pack_info(g->type)->unit, item->acts, k->ahead);
         return 1;
     }
     if (k->gemv_float[g->type] == NULL)
@@ -168,7 +168,7 @@ static int mm_stream(const struct mk_kernels *k, const struct mm_item *item,
         n = w->scale == NULL ? g->n : mk_min(g->n - i, 8 - (g->first + i) % 8);
         k->gemv_float[g->type](item->p.y + row, g->data + i * g->bytes, g->bytes, n,
                                mk_min(n * MK_LANES, w->n_out - row), w->n_in, item->p.x,
-                               mm_scale(w, g->first + i));
+                               mm_scale(w, g->first + i), k->ahead);
     }
     return 1;
 }

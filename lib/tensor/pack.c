@@ -29,12 +29,32 @@ const struct mk_pack_info *mk_pack_info(enum mk_type type)
     return &pack_table[type];
 }
 
+/* The line of a unit to which dword i of a stored block goes: as kernels read them. */
+static uint32_t pack_line(enum mk_type type, uint32_t i)
+{
+    if (type == MK_Q5_K) {
+        /* Scales; then the first 8 lines of low bits, each before its line of fifth bits;
+         * stored are 4 dwords of scales, 8 of fifth bits, 32 of low bits. */
+        return i < 4 ? i : i < 12 ? 4 + 2 * (i - 4) + 1 : i < 20 ? 4 + 2 * (i - 12) : i;
+    }
+    if (type == MK_Q6_K) {
+        /* Scales; then per half 8 lines of low bits, each before its line of high bits, and 8
+         * more of low bits; stored are 32 dwords of low bits, 16 of high bits, 4 of scales. */
+        if (i >= 48)
+            return i - 48;
+        if (i >= 32)
+            return 4 + (i - 32) / 8 * 24 + 2 * (i % 8) + 1;
+        return 4 + i / 16 * 24 + (i % 16 < 8 ? 2 * (i % 8) : i % 16 + 8);
+    }
+    return i;
+}
+
 size_t mk_pack_group_bytes(enum mk_type type, size_t n_in)
 {
     const struct mk_pack_info *p = &pack_table[type];
     const size_t n_units = mk_ceil_div(n_in, p->unit);
 
-    return mk_pack_head_bytes(p, n_units) + n_units * p->words * 4 * MK_LANES;
+    return n_units * p->words * 64 + (p->head ? mk_ceil_div(n_units, 2) * 64 : 0);
 }
 
 size_t mk_mat_packed_bytes(enum mk_type type, size_t n_out, size_t n_in)
@@ -74,19 +94,57 @@ static uint32_t pack_bits_back(uint32_t y)
     return x;
 }
 
-/* Plain float types: one dword per unit; the last one may reach beyond the row. */
-static void pack_plain(uint32_t *out, const uint8_t *rows, size_t row_bytes, size_t n_rows,
-                       size_t used_bytes, const struct mk_kernels *k)
+/* Within 16 bytes, 4 rows by 4 k: pairs of k of the four rows, and back.  As words, a
+ * transposition of 4 x 2. */
+static void pack_e4m3(uint32_t *line)
 {
+    for (size_t i = 0; i < MK_LANES; i += 4) {
+        const uint32_t a = line[i], b = line[i + 1], c = line[i + 2], d = line[i + 3];
+
+        line[i] = (a & 0xFFFFu) | b << 16;
+        line[i + 1] = (c & 0xFFFFu) | d << 16;
+        line[i + 2] = a >> 16 | (b & 0xFFFF0000u);
+        line[i + 3] = c >> 16 | (d & 0xFFFF0000u);
+    }
+}
+
+/* Plain float types: one dword per unit; the last one may reach beyond the row. */
+static void pack_plain(uint32_t *out, const struct mk_mat *w, const uint8_t *rows,
+                       size_t n_rows, const struct mk_kernels *k)
+{
+    const size_t used_bytes = w->n_in * mk_type_info(w->type)->block_bytes;
     const size_t n_whole = used_bytes / 4, n_rest = used_bytes % 4;
 
-    k->interleave(out, rows, row_bytes, n_rows, n_whole);
-    if (n_rest == 0)
-        return;
-    out += n_whole * MK_LANES;
-    memset(out, 0, 4 * MK_LANES);
-    for (size_t r = 0; r < n_rows; r++)
-        memcpy(&out[r], rows + r * row_bytes + 4 * n_whole, n_rest);
+    k->interleave(out, rows, w->row_bytes, n_rows, n_whole);
+    if (n_rest > 0) {
+        memset(out + n_whole * MK_LANES, 0, 4 * MK_LANES);
+        for (size_t r = 0; r < n_rows; r++)
+            memcpy(&out[n_whole * MK_LANES + r], rows + r * w->row_bytes + 4 * n_whole, n_rest);
+    }
+    if (w->type == MK_F8_E4M3)
+        for (size_t i = 0; i < n_whole + (n_rest > 0); i++)
+            pack_e4m3(out + i * MK_LANES);
+}
+
+static void pack_unit(uint32_t *out, enum mk_type type, const uint8_t *block, size_t row_bytes,
+                      size_t n_rows, const struct mk_kernels *k)
+{
+    const struct mk_pack_info *p = &pack_table[type];
+    uint32_t lines[PACK_MAX_BLOCK / 4 * MK_LANES];
+
+    if (type != MK_Q5_K && type != MK_Q6_K) {
+        k->interleave(out, block + p->words_at, row_bytes, n_rows, p->words);
+    } else {
+        k->interleave(lines, block + p->words_at, row_bytes, n_rows, p->words);
+        for (uint32_t i = 0; i < p->words; i++)
+            memcpy(out + pack_line(type, i) * MK_LANES, lines + i * MK_LANES, 4 * MK_LANES);
+    }
+    if (type == MK_Q8_0)
+        for (size_t i = 0; i < 8 * MK_LANES; i++)
+            out[i] ^= 0x80808080u;
+    else if (type == MK_Q5_0)
+        for (size_t i = 0; i < MK_LANES; i++)
+            out[i] = pack_bits(out[i]);
 }
 
 static void pack_group(uint8_t *out, const struct mk_mat *w, const uint8_t *rows, size_t n_rows,
@@ -95,27 +153,24 @@ static void pack_group(uint8_t *out, const struct mk_mat *w, const uint8_t *rows
     const struct mk_pack_info *p = &pack_table[w->type];
     const size_t n_units = mk_ceil_div(w->n_in, p->unit);
     const size_t block_bytes = mk_type_info(w->type)->block_bytes;
-    const size_t head_bytes = mk_pack_head_bytes(p, n_units);
-    uint32_t *words = (uint32_t *)(void *)(out + head_bytes);
 
     if (p->unit <= 4) {
-        pack_plain(words, rows, w->row_bytes, n_rows, w->n_in * block_bytes, k);
+        pack_plain((uint32_t *)(void *)out, w, rows, n_rows, k);
         return;
     }
-    memset(out, 0, head_bytes);
-    for (size_t u = 0; u < n_units; u++, words += p->words * MK_LANES) {
+    for (size_t u = 0; u < n_units; u++) {
         const uint8_t *block = rows + u * block_bytes;
 
-        if (p->head)
+        if (p->head) {
+            uint8_t *head = out + mk_pack_head_at(p, u);
+
+            if (u % 2 == 0)
+                memset(head, 0, 64);
             for (size_t r = 0; r < n_rows; r++)
-                memcpy(out + (u * MK_LANES + r) * 2, block + r * w->row_bytes + p->head_at, 2);
-        k->interleave(words, block + p->words_at, w->row_bytes, n_rows, p->words);
-        if (w->type == MK_Q8_0)
-            for (size_t i = 0; i < 8 * MK_LANES; i++)
-                words[i] ^= 0x80808080u;
-        else if (w->type == MK_Q5_0)
-            for (size_t i = 0; i < MK_LANES; i++)
-                words[i] = pack_bits(words[i]);
+                memcpy(head + 2 * r, block + r * w->row_bytes + p->head_at, 2);
+        }
+        pack_unit((uint32_t *)(void *)(out + mk_pack_unit_at(p, u)), w->type, block,
+                  w->row_bytes, n_rows, k);
     }
 }
 
@@ -134,17 +189,20 @@ void mk_mat_pack(void *out, const struct mk_mat *w, const void *rows, size_t beg
 static void pack_block_back(uint8_t *block, const struct mk_mat *w, size_t r, size_t u)
 {
     const struct mk_pack_info *p = &pack_table[w->type];
-    const size_t n_units = mk_ceil_div(w->n_in, p->unit), lane = r % MK_LANES;
+    const size_t lane = r % MK_LANES;
     const uint8_t *group = (const uint8_t *)w->data
                          + r / MK_LANES * mk_pack_group_bytes(w->type, w->n_in);
-    const uint32_t *words = (const uint32_t *)(const void *)
-                            (group + mk_pack_head_bytes(p, n_units))
-                          + u * p->words * MK_LANES + lane;
+    const uint32_t *words = (const uint32_t *)(const void *)(group + mk_pack_unit_at(p, u));
 
+    if (w->type == MK_F8_E4M3) {
+        for (size_t i = 0; i < 4; i++)
+            block[i] = group[mk_pack_e4m3_at(4 * u + i, lane)];
+        return;
+    }
     if (p->head)
-        memcpy(block + p->head_at, group + (u * MK_LANES + lane) * 2, 2);
-    for (size_t i = 0; i < p->words; i++) {
-        uint32_t x = words[i * MK_LANES];
+        memcpy(block + p->head_at, group + mk_pack_head_at(p, u) + 2 * lane, 2);
+    for (uint32_t i = 0; i < p->words; i++) {
+        uint32_t x = words[pack_line(w->type, i) * MK_LANES + lane];
 
         if (w->type == MK_Q8_0)
             x ^= 0x80808080u;

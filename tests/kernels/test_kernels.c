@@ -137,7 +137,7 @@ TEST(panels_hold_the_decoded_weights)
         const size_t n_in = 768, n_blocks = 24;
         struct mk_mat rows, packed;
         float *want = kd_floats(n_in, 0.0f);
-        uint8_t *q0 = kd_guarded(16 * 512), *q1 = kd_guarded(16 * 512);
+        uint8_t *q0 = kd_guarded(MK_PANEL_BYTES), *q1 = kd_guarded(MK_PANEL_BYTES);
         float *s0 = kd_floats(512, 0), *s1 = kd_floats(512, 0);
         float *m0 = kd_floats(256, 0), *m1 = kd_floats(256, 0);
 
@@ -149,9 +149,10 @@ TEST(panels_hold_the_decoded_weights)
             const size_t n_s = info->kind == MK_PANEL_HALVES ? 32 : 16;
             struct mk_panel p0, p1;
 
-            twin.expand[type](&p0, packed.data, n_in / info->unit, b, n, q0, s0, m0);
-            level.expand[type](&p1, packed.data, n_in / info->unit, b, n, q1, s1, m1);
-            CHECK(memcmp(p0.q, p1.q, n * 512) == 0);
+            twin.expand[type](&p0, packed.data, b, n, q0, s0, m0);
+            level.expand[type](&p1, packed.data, b, n, q1, s1, m1);
+            for (size_t j = 0; j < n; j++)
+                CHECK(memcmp(p0.q + mk_panel_at(j), p1.q + mk_panel_at(j), 512) == 0);
             CHECK(memcmp(p0.s, p1.s, n * n_s * 4) == 0);
             if (info->kind == MK_PANEL_MIN)
                 CHECK(memcmp(p0.m, p1.m, n * 64) == 0);
@@ -159,7 +160,7 @@ TEST(panels_hold_the_decoded_weights)
                 mk_mat_row(want, &rows, r);
                 for (size_t k = 0; k < n * 32; k++) {
                     const size_t j = k / 32, i = k % 32;
-                    const int q = p1.q[j * 512 + i / 4 * 64 + r * 4 + i % 4]
+                    const int q = p1.q[mk_panel_at(j) + i / 4 * 64 + r * 4 + i % 4]
                                 - (info->kind == MK_PANEL_MIN ? 0 : 128);
                     const float s = p1.s[n_s == 32 ? j * 32 + i / 16 * 16 + r : j * 16 + r];
                     const float m = info->kind == MK_PANEL_MIN ? p1.m[j * 16 + r] : 0.0f;
@@ -184,11 +185,11 @@ TEST(integer_tiles_match_their_twins)
                 struct mk_act *a = kd_guarded(n_tokens * lda * sizeof(*a));
                 float *y0 = kd_floats(n_tokens * ldy, 1.0f);
                 float *y1 = kd_guarded(n_tokens * ldy * sizeof(*y1));
-                uint8_t *q = kd_guarded(2 * n * 512);
+                uint8_t *q = kd_guarded(2 * mk_panel_at(n + 1));
                 float *s = kd_floats(2 * n * 32, 0.01f), *m = kd_floats(2 * n * 16, 0.5f);
-                const struct mk_panel p[2] = {{q, s, m}, {q + n * 512, s + n * 32, m + n * 16}};
+                const struct mk_panel p[2] = {{q, s, m}, {q + mk_panel_at(n + 1), s + n * 32, m + n * 16}};
 
-                for (size_t j = 0; j < 2 * n * 512; j++)
+                for (size_t j = 0; j < 2 * mk_panel_at(n + 1); j++)
                     q[j] = (uint8_t)(kd_u32() >> 8);
                 twin.quantize(a, x, n_tokens * lda);
                 memcpy(y1, y0, n_tokens * ldy * sizeof(*y0));
