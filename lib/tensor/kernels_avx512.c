@@ -833,7 +833,7 @@ static TARGET const float *k5_expand_##name(float *out, const uint8_t *group, si
 }
 
 /* Groups streamed together. */
-#define K5_FLOAT_G 2
+#define K5_FLOAT_G 4
 
 /* What decoded weights are multiplied by to give their values. */
 static const float k5_f32_factor = 1.0f, k5_f16_factor = 1.0f, k5_bf16_factor = 1.0f;

@@ -33,7 +33,7 @@
 enum mk_panel_kind {
     MK_PANEL_NONE,    /* no integer form: float activations */
     MK_PANEL_SIGNED,  /* w = s (q - 128), one s per 32 */
-    MK_PANEL_MIN,     /* w = s q - m, one s and m per 32 */
+    MK_PANEL_MIN,     /* w = s q - m, q < 32, one s and m per 32 */
     MK_PANEL_HALVES   /* w = s (q - 128), one s per 16 */
 };
 
