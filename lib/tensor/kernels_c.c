@@ -197,12 +197,13 @@ static void kc_k_scales(float *s, float *m, const uint8_t *unit)
         uint16_t h[2];
 
         memcpy(h, unit + 4 * r, 4);
+        const float d = mk_f16_to_f32(h[0]), dmin = mk_f16_to_f32(h[1]);
         for (int j = 0; j < 8; j++) {
             int scale, min;
 
             kc_scale_min(&scale, &min, unit + 64 + 4 * r, j);
-            s[16 * j + r] = mk_f16_to_f32(h[0]) * (float)scale;
-            m[16 * j + r] = mk_f16_to_f32(h[1]) * (float)min;
+            s[16 * j + r] = d * (float)scale;
+            m[16 * j + r] = dmin * (float)min;
         }
     }
 }
@@ -285,11 +286,11 @@ static void kc_expand_iq4_xs(struct mk_panel *p, const uint8_t *group, size_t b,
             uint16_t h[2];
 
             memcpy(h, unit + 4 * r, 4);
+            const float d = mk_f16_to_f32(h[0]);
             for (size_t j = 0; j < 8; j++) {
                 const int low = unit[64 + 4 * r + j / 2] >> 4 * (j & 1) & 15;
 
-                s[16 * j + r] = mk_f16_to_f32(h[0])
-                              * (float)((low | (h[1] >> 2 * j & 3) << 4) - 32);
+                s[16 * j + r] = d * (float)((low | (h[1] >> 2 * j & 3) << 4) - 32);
             }
         }
         for (size_t j = 0; j < 8; j++)

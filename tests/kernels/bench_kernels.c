@@ -141,7 +141,7 @@ int main(int argc, char **argv)
         int wanted = argc <= 3;
 
         for (int i = 3; i < argc; i++)
-            wanted |= strcmp(argv[i], mk_type_info(type)->name) == 0;
+            wanted |= mk_type_info(type)->name && strcmp(argv[i], mk_type_info(type)->name) == 0;
         if (wanted && mk_pack_info(type)->unit != 0)
             bench_type(&ops, type, megabytes);
     }
