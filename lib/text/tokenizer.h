@@ -22,6 +22,35 @@ struct mk_span {
 int32_t mk_tokenizer_open(struct mk_tokenizer **out, const struct mk_env *env,
                           const char *json, size_t json_len, const char *config_json,
                           size_t config_json_len, int32_t config_bos, int32_t config_eos);
+
+/* A text that need not end in NUL. */
+struct mk_slice {
+    const char *data;
+    size_t len;
+};
+
+/* Kinds of tokens in GGUF metadata (tokenizer.ggml.token_type). */
+#define MK_TOKEN_NORMAL  1
+#define MK_TOKEN_CONTROL 3      /* matched as a whole; special */
+#define MK_TOKEN_USER    4      /* matched as a whole */
+#define MK_TOKEN_UNUSED  5      /* no token; other kinds count as normal */
+
+/* A tokenizer as lists, borrowed for the call. */
+struct mk_tokenizer_lists {
+    const char *pre;                 /* pre-tokenizer: "deepseek-v3" or "deepseek-llm" */
+    const struct mk_slice *tokens;   /* (n_tokens,) by id, in byte-level characters */
+    const int32_t *types;            /* (n_tokens,) MK_TOKEN_*, or NULL: all normal */
+    size_t n_tokens;
+    const struct mk_slice *merges;   /* (n_merges,) "left right", by rank */
+    size_t n_merges;
+    int32_t bos, eos;                /* -1 = look for the family's own */
+    const char *chat_template;       /* or NULL */
+    size_t chat_template_len;
+};
+
+/* As mk_tokenizer_open, from lists. */
+int32_t mk_tokenizer_open_lists(struct mk_tokenizer **out, const struct mk_env *env,
+                                const struct mk_tokenizer_lists *lists);
 void mk_tokenizer_free(struct mk_tokenizer *tok);
 
 const char *mk_tokenizer_kind(const struct mk_tokenizer *tok);   /* "deepseek-v3" or "deepseek-llm" */
@@ -36,7 +65,7 @@ const char *mk_tokenizer_template(const struct mk_tokenizer *tok, size_t *len);
 /* Encode.  Added tokens are matched with MK_TOKENIZE_SPECIAL, but never where a match would
  * touch a byte of one of the plain spans (ascending, disjoint): there they are ordinary
  * text, pre-tokenized together with their surroundings.  *n_out counts all tokens, also those
- * beyond capacity (MINKE_ENOSPC then).  Thread-safe. */
+ * beyond capacity (MINKE_ENOSPC then).  tokens is written only on success.  Thread-safe. */
 int32_t mk_tokenizer_encode(const struct mk_tokenizer *tok, const char *text, size_t len,
                             uint32_t flags, const struct mk_span *plain, size_t n_plain,
                             int32_t *tokens, size_t capacity, size_t *n_out);

@@ -1,0 +1,79 @@
+/* Byte-pair encoding: vocabulary, merges, and the greedy join of one piece. */
+#ifndef MK_BPE_H
+#define MK_BPE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/alloc.h"
+
+#define MK_BPE_MAX_ID     ((1 << 20) - 1)   /* ids and ranks are packed into one word */
+#define MK_BPE_MAX_MERGES ((1u << 24) - 1)
+
+#define MK_BPE_MAPPED    1u   /* every character stands for a byte, so that merges reach it */
+#define MK_BPE_WHOLE     2u   /* its own bytes encode to it alone */
+#define MK_BPE_VOCAB     4u   /* of the vocabulary, and not only added to it */
+#define MK_BPE_SPECIAL   8u   /* left out by "skip special tokens" */
+
+/* bytes NULL: an id without token. */
+struct mk_bpe_token {
+    const char *bytes;
+    uint32_t len, flags;
+};
+
+struct mk_bpe {
+    struct mk_bpe_token *tokens;  /* (n_tokens,) by id */
+    uint32_t n_tokens, n_merges, max_len;
+    uint64_t *slots;              /* token by bytes: high half of the hash, 1 + id */
+    uint64_t *pairs;              /* merge by its parts: left << 44 | right << 24 | rank */
+    size_t slot_mask, pair_mask;
+    int32_t *merged;              /* (n_merges,) token by rank */
+    int32_t byte_id[256];         /* -1 = no token */
+    int ordered;                  /* every merge comes after those that make its parts */
+};
+
+/* A list of ids that grows up to limit; n counts on beyond it. */
+struct mk_ids {
+    const struct mk_allocator *a;
+    int32_t *ids;
+    size_t n, capacity, limit;
+};
+
+/* Append; MINKE_ENOMEM when it cannot grow. */
+int32_t mk_ids_add(struct mk_ids *out, int32_t id);
+void mk_ids_free(struct mk_ids *out);
+
+/* Index the tokens of the vocabulary, whose ids, bytes and flags (MK_BPE_VOCAB, MK_BPE_MAPPED)
+ * are set, and make room for n_merges merges.  Memory comes from the arena. */
+int32_t mk_bpe_init(struct mk_bpe *bpe, struct mk_arena *arena, uint32_t n_merges);
+
+/* The merge of the given rank.  A pair given again takes the later rank.  MINKE_EFORMAT
+ * when a part or the result is no token; left and right are raw bytes. */
+int32_t mk_bpe_add_merge(struct mk_bpe *bpe, uint32_t rank, const char *left, size_t left_len,
+                         const char *right, size_t right_len);
+
+/* After the last merge: the order of the merges, and the tokens that stand for themselves. */
+int32_t mk_bpe_finish(struct mk_bpe *bpe, const struct mk_allocator *a);
+
+/* Id by bytes, or -1. */
+int32_t mk_bpe_find(const struct mk_bpe *bpe, const char *bytes, size_t len);
+
+/* Scratch of one encode; zero-initialised but for a, used again from piece to piece. */
+struct mk_bpe_work {
+    const struct mk_allocator *a;
+    struct bpe_symbol *symbols;
+    struct bpe_list *lists;
+    uint32_t *ranks;
+    uint64_t *heap;
+    size_t n_symbols, n_lists, n_ranks, n_heap;   /* capacities */
+};
+void mk_bpe_work_free(struct mk_bpe_work *work);
+
+/* Append the ids of one piece.  Joins the pair of lowest rank, the leftmost of equals, until
+ * no merge applies.  MINKE_EUNSUPPORTED for a byte without token.  Time at most
+ * len * log(len); linear for long pieces of few distinct pairs, such as one repeated
+ * character. */
+int32_t mk_bpe_encode(const struct mk_bpe *bpe, struct mk_bpe_work *work, const char *bytes,
+                      size_t len, struct mk_ids *out);
+
+#endif
