@@ -1,8 +1,8 @@
 """Write the library as two files: amalgamate.py OUTDIR makes minke.c and minke.h.
 
 The sources are those of lib/meson.build, in its order.  Internal headers are put in where
-they are first included; files share one scope, so the name of every static function,
-macro and struct tag must be unique in lib/, which is checked here for the functions.
+they are first included.  All files share one scope, so the name of every static function,
+macro and struct tag must be unique in lib/: compiling minke.c, as tests/abi does, shows it.
 """
 
 import pathlib
@@ -15,7 +15,6 @@ HEADER = LIB.parent / "include" / "minke.h"
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"')
 FEATURE = re.compile(r"^\s*#\s*define\s+(_[A-Z0-9_]+_SOURCE)\b(.*)$")
 GUARD = re.compile(r"^#ifndef (\w+_H)\n#define \1$", re.M)
-STATIC = re.compile(r"^(?:MK_\w+(?:\([^)]*\))?\s+)*static\b[^;={]*?\b(\w+)\s*\([^;]*$")
 
 
 def sources() -> list[pathlib.Path]:
@@ -67,27 +66,11 @@ class Amalgamation:
         return "\n".join(head + self.lines) + "\n"
 
 
-def same_names(paths: list[pathlib.Path]) -> list[str]:
-    """Static functions that two sources both define."""
-    owner: dict[str, pathlib.Path] = {}
-    found = []
-    for path in paths:
-        for name in {m[1] for line in path.read_text("utf-8").splitlines()
-                     if (m := STATIC.match(line)) is not None}:
-            if name in owner:
-                found.append(f"{name} is static in {owner[name].name} and in {path.name}")
-            owner[name] = path
-    return found
-
-
 def main() -> None:
     out = pathlib.Path(sys.argv[1])
     header = HEADER.read_text("utf-8")
     version = ".".join(re.findall(r"^#define MINKE_VERSION_\w+ (\d+)", header, re.M))
     paths = sources()
-    clashes = same_names(paths)
-    if clashes:
-        sys.exit("\n".join(clashes))
     whole = Amalgamation()
     for path in paths:
         whole.lines.append(f"\n/* ---- lib/{path.relative_to(LIB).as_posix()} ---- */")
