@@ -6,8 +6,8 @@
  * of equal ones.
  *
  * Pieces are short as a rule, and many are a token of the vocabulary.  Three ways, one result:
- * a look-up of the whole piece, a scan for the lowest rank in short pieces, a heap of pairs in
- * longer ones, and lists of positions by rank in very long ones.
+ * a look-up of the whole piece, a scan for the lowest rank in short pieces, and a heap of pairs in
+ * longer ones, which takes very long ones window by window.
  */
 #include <string.h>
 
@@ -17,34 +17,71 @@
 
 #define BPE_NONE       UINT32_MAX
 #define BPE_SHORT      128     /* bytes up to which scanning is the fastest */
-#define BPE_LONG       8192    /* bytes from which lists are worth their setting up */
+#define BPE_WINDOW     16384   /* bytes of a long piece that are joined at a time; */
+#define BPE_OVERLAP    1024    /* the last of them, two longest tokens, are joined again */
 #define BPE_MAX_PROBES 1024    /* tables are at most half full: only crafted keys come near */
 
 /* ---- Lists of ids ---- */
 
+#define IDS_CHUNK 4094
+#define IDS_FEW   (sizeof(((struct mk_ids *)0)->few) / sizeof(int32_t))
+
+struct mk_ids_chunk {
+    struct mk_ids_chunk *next;
+    int32_t ids[IDS_CHUNK];
+};
+
 int32_t mk_ids_add(struct mk_ids *out, int32_t id)
 {
-    if (out->n < out->limit) {
-        if (out->n == out->capacity) {
-            void *ids = out->ids;
-            const int32_t status = mk_grow(out->a, &ids, &out->capacity,
-                                           mk_max(out->n + 1, 64), sizeof(*out->ids));
+    const size_t at = out->n - IDS_FEW;
 
-            if (status < 0)
-                return status;
-            out->ids = ids;
-        }
-        out->ids[out->n] = id;
+    if (out->n >= out->limit) {
+        out->n++;
+        return MINKE_OK;
     }
+    if (out->n < IDS_FEW) {
+        out->few[out->n++] = id;
+        return MINKE_OK;
+    }
+    if (at % IDS_CHUNK == 0) {
+        struct mk_ids_chunk **next = out->last != NULL ? &out->last->next : &out->head;
+
+        if (*next == NULL && (*next = mk_alloc(out->a, 1, sizeof(**next))) == NULL)
+            return MINKE_ENOMEM;
+        out->last = *next;
+    }
+    out->last->ids[at % IDS_CHUNK] = id;
     out->n++;
     return MINKE_OK;
 }
 
+void mk_ids_truncate(struct mk_ids *out, size_t n)
+{
+    out->n = n;
+    out->last = NULL;
+    for (size_t held = IDS_FEW; held < mk_min(n, out->limit); held += IDS_CHUNK)
+        out->last = out->last != NULL ? out->last->next : out->head;
+}
+
+void mk_ids_copy(const struct mk_ids *out, int32_t *ids)
+{
+    const size_t n = mk_min(out->n, out->limit);
+    const struct mk_ids_chunk *chunk = out->head;
+
+    memcpy(ids, out->few, mk_min(n, IDS_FEW) * sizeof(*ids));
+    for (size_t at = IDS_FEW; at < n; at += IDS_CHUNK, chunk = chunk->next)
+        memcpy(ids + at, chunk->ids, mk_min(n - at, IDS_CHUNK) * sizeof(*ids));
+}
+
 void mk_ids_free(struct mk_ids *out)
 {
-    mk_free(out->a, out->ids);
-    out->ids = NULL;
-    out->capacity = 0;
+    while (out->head != NULL) {
+        struct mk_ids_chunk *next = out->head->next;
+
+        mk_free(out->a, out->head);
+        out->head = next;
+    }
+    out->last = NULL;
 }
 
 /* ---- Tables ---- */
@@ -265,7 +302,7 @@ int32_t mk_bpe_finish(struct mk_bpe *bpe, const struct mk_allocator *a)
 {
     uint32_t *made = mk_alloc(a, bpe->n_tokens, sizeof(*made));
     struct mk_bpe_work work = {.a = a};
-    int32_t ids[2], status = MINKE_OK;
+    int32_t status = MINKE_OK;
 
     if (made == NULL)
         return MINKE_ENOMEM;
@@ -273,12 +310,12 @@ int32_t mk_bpe_finish(struct mk_bpe *bpe, const struct mk_allocator *a)
     mk_free(a, made);
     for (uint32_t id = 0; id < bpe->n_tokens && status >= 0; id++) {
         struct mk_bpe_token *t = &bpe->tokens[id];
-        struct mk_ids out = {.a = a, .ids = ids, .capacity = 2, .limit = 2};
+        struct mk_ids out = {.a = a, .limit = 1};
 
         if (!bpe_is_makeable(bpe, t))
             continue;
         status = mk_bpe_encode(bpe, &work, t->bytes, t->len, &out);
-        if (status == MINKE_OK && out.n == 1 && ids[0] == (int32_t)id)
+        if (status == MINKE_OK && out.n == 1 && out.few[0] == (int32_t)id)
             t->flags |= MK_BPE_WHOLE;
     }
     mk_bpe_work_free(&work);
@@ -337,24 +374,14 @@ static int32_t bpe_scan(const struct mk_bpe *bpe, const char *bytes, size_t n,
 }
 
 /* A long piece's symbol; positions count from 1, and 0 is none.  rank: of the pair with the
- * next symbol, which says in which list the position is. */
+ * next symbol. */
 struct bpe_symbol {
-    uint32_t id, prev, next;
-    uint32_t rank, list_prev, list_next;
-};
-
-/* Positions whose pair has this rank. */
-struct bpe_list {
-    uint32_t head, tail;
-    uint32_t queued;     /* the rank is in the queue */
-    uint32_t mixed;      /* positions are not ascending */
+    uint32_t id, prev, next, rank;
 };
 
 void mk_bpe_work_free(struct mk_bpe_work *work)
 {
     mk_free(work->a, work->symbols);
-    mk_free(work->a, work->lists);
-    mk_free(work->a, work->ranks);
     mk_free(work->a, work->heap);
 }
 
@@ -433,158 +460,6 @@ static void bpe_join(const struct mk_bpe *bpe, struct bpe_symbol *symbols, uint3
     symbols[q].rank = BPE_NONE;
 }
 
-static int32_t bpe_output(const struct bpe_symbol *symbols, struct mk_ids *out)
-{
-    int32_t status = MINKE_OK;
-
-    for (uint32_t p = 1; p != 0 && status >= 0; p = symbols[p].next)
-        status = mk_ids_add(out, (int32_t)symbols[p].id);
-    return status;
-}
-
-/* ---- Very long pieces: lists of positions by rank, where merges are in order ----
- *
- * A join makes a token whose merges all rank higher than the join itself.  So once a rank is
- * taken up, its list only shrinks, and ranks are taken up in ascending order.  Pairs of one
- * rank overlap only where both parts are the same token; only there does the order matter. */
-
-/* Put p into the list of its pair's rank; the queue holds the ranks whose list has members. */
-static void bpe_list_add(const struct mk_bpe *bpe, struct mk_bpe_work *work, uint32_t p,
-                         size_t *n_queue)
-{
-    struct bpe_symbol *s = &work->symbols[p];
-    const uint32_t rank = bpe_rank_at(bpe, work->symbols, p);
-    struct bpe_list *list;
-
-    s->rank = rank;
-    if (rank == BPE_NONE)
-        return;
-    list = &work->lists[rank];
-    s->list_prev = list->tail;
-    s->list_next = 0;
-    if (list->tail != 0)
-        work->symbols[list->tail].list_next = p;
-    else
-        list->head = p;
-    list->mixed = list->tail != 0 && (list->mixed || p < list->tail);
-    list->tail = p;
-    if (!list->queued) {
-        list->queued = 1;
-        bpe_sift_up(work->heap, (*n_queue)++, rank);
-    }
-}
-
-static void bpe_list_remove(struct mk_bpe_work *work, uint32_t p)
-{
-    struct bpe_symbol *symbols = work->symbols, *s = &symbols[p];
-    struct bpe_list *list;
-
-    if (s->rank == BPE_NONE)
-        return;
-    list = &work->lists[s->rank];
-    if (s->list_prev != 0)
-        symbols[s->list_prev].list_next = s->list_next;
-    else
-        list->head = s->list_next;
-    if (s->list_next != 0)
-        symbols[s->list_next].list_prev = s->list_prev;
-    else
-        list->tail = s->list_prev;
-    s->rank = BPE_NONE;
-}
-
-/* Two ascending lists into one; returns its head. */
-static uint32_t bpe_list_merge(struct bpe_symbol *symbols, uint32_t a, uint32_t b)
-{
-    uint32_t head = 0, *end = &head;
-
-    while (a != 0 && b != 0) {
-        uint32_t *least = a < b ? &a : &b;
-
-        *end = *least;
-        end = &symbols[*least].list_next;
-        *least = *end;
-    }
-    *end = a != 0 ? a : b;
-    return head;
-}
-
-/* Positions ascending: merge sort of the list's ascending runs, bins doubling in size. */
-static void bpe_list_sort(struct mk_bpe_work *work, struct bpe_list *list)
-{
-    struct bpe_symbol *symbols = work->symbols;
-    uint32_t bins[33] = {0}, rest = list->head, sorted = 0, last = 0;
-
-    while (rest != 0) {
-        uint32_t run = rest, end = rest;
-        size_t k = 0;
-
-        while (symbols[end].list_next > end)
-            end = symbols[end].list_next;
-        rest = symbols[end].list_next;
-        symbols[end].list_next = 0;
-        for (; k < 32 && bins[k] != 0; k++) {
-            run = bpe_list_merge(symbols, bins[k], run);
-            bins[k] = 0;
-        }
-        bins[k] = bpe_list_merge(symbols, bins[k], run);
-    }
-    for (size_t k = 0; k < 33; k++)
-        sorted = bpe_list_merge(symbols, bins[k], sorted);
-    list->head = sorted;
-    list->mixed = 0;
-    for (uint32_t p = sorted; p != 0; last = p, p = symbols[p].list_next)
-        symbols[p].list_prev = last;
-    list->tail = last;
-}
-
-static void bpe_join_rank(const struct mk_bpe *bpe, struct mk_bpe_work *work, uint32_t rank,
-                          size_t *n_queue)
-{
-    struct bpe_symbol *symbols = work->symbols;
-    struct bpe_list *list = &work->lists[rank];
-
-    list->queued = 0;
-    if (list->head != 0 && list->mixed
-        && symbols[list->head].id == symbols[symbols[list->head].next].id)
-        bpe_list_sort(work, list);
-    while (list->head != 0) {
-        const uint32_t p = list->head, before = symbols[p].prev;
-
-        bpe_list_remove(work, p);
-        bpe_list_remove(work, symbols[p].next);
-        bpe_list_remove(work, before);
-        bpe_join(bpe, symbols, p, rank);
-        if (before != 0)
-            bpe_list_add(bpe, work, before, n_queue);
-        bpe_list_add(bpe, work, p, n_queue);
-    }
-}
-
-static int32_t bpe_by_lists(const struct mk_bpe *bpe, struct mk_bpe_work *work, size_t n,
-                            struct mk_ids *out)
-{
-    void *heap = work->heap;
-    size_t n_queue = 0;
-    int32_t status;
-
-    if (work->lists == NULL
-        && (work->lists = mk_alloc(work->a, bpe->n_merges, sizeof(*work->lists))) == NULL)
-        return MINKE_ENOMEM;
-    status = mk_grow(work->a, &heap, &work->n_heap, bpe->n_merges, sizeof(*work->heap));
-    if (status < 0)
-        return status;
-    work->heap = heap;
-    for (uint32_t p = 1; p < n; p++)
-        bpe_list_add(bpe, work, p, &n_queue);
-    while (n_queue > 0) {
-        const uint32_t rank = (uint32_t)bpe_heap_pop(work->heap, n_queue--);
-
-        bpe_join_rank(bpe, work, rank, &n_queue);
-    }
-    return bpe_output(work->symbols, out);
-}
-
 /* ---- Long pieces: a heap of rank << 32 | position ---- */
 
 static void bpe_heap_add(const struct mk_bpe *bpe, struct mk_bpe_work *work, uint32_t p,
@@ -597,17 +472,17 @@ static void bpe_heap_add(const struct mk_bpe *bpe, struct mk_bpe_work *work, uin
         bpe_sift_up(work->heap, (*n_heap)++, (uint64_t)rank << 32 | p);
 }
 
-static int32_t bpe_by_heap(const struct mk_bpe *bpe, struct mk_bpe_work *work, size_t n,
-                           struct mk_ids *out)
+/* Join all that merges join in bytes[0..n), leaving the tokens in the work's symbols. */
+static int32_t bpe_by_heap(const struct mk_bpe *bpe, struct mk_bpe_work *work,
+                           const char *bytes, size_t n)
 {
-    struct bpe_symbol *symbols = work->symbols;
     void *heap = work->heap;
     size_t n_heap = 0;
-    int32_t status;
+    int32_t status = bpe_symbols(bpe, work, bytes, n);
 
     /* n - 1 pairs at first, and two more for each of at most n - 1 joins. */
-    status = mk_grow(work->a, &heap, &work->n_heap, 3 * n, sizeof(*work->heap));
-    if (status < 0)
+    if (status < 0
+        || (status = mk_grow(work->a, &heap, &work->n_heap, 3 * n, sizeof(*work->heap))) < 0)
         return status;
     work->heap = heap;
     for (uint32_t p = 1; p < n; p++)
@@ -617,21 +492,61 @@ static int32_t bpe_by_heap(const struct mk_bpe *bpe, struct mk_bpe_work *work, s
         const uint32_t rank = (uint32_t)(least >> 32), p = (uint32_t)least;
 
         /* The pair has changed since. */
-        if (symbols[p].rank != rank)
+        if (work->symbols[p].rank != rank)
             continue;
-        bpe_join(bpe, symbols, p, rank);
+        bpe_join(bpe, work->symbols, p, rank);
         bpe_heap_add(bpe, work, p, &n_heap);
-        if (symbols[p].prev != 0)
-            bpe_heap_add(bpe, work, symbols[p].prev, &n_heap);
+        if (work->symbols[p].prev != 0)
+            bpe_heap_add(bpe, work, work->symbols[p].prev, &n_heap);
     }
-    return bpe_output(symbols, out);
+    return MINKE_OK;
+}
+
+/*
+ * A long piece, window by window.  Each window is joined alone; its tokens are kept but for the
+ * last few, where the next window begins.
+ *
+ * Where merges are in order, this is exact if the next window's first token is the one that was
+ * left there: two tokens that stand side by side in one text stay apart in every text.  For
+ * ranks are joined in ascending order, each side of the border takes the same steps as it took
+ * there, and so no pair across the border ever meets.  *exact tells.
+ */
+static int32_t bpe_by_windows(const struct mk_bpe *bpe, struct mk_bpe_work *work,
+                              const char *bytes, size_t len, size_t window,
+                              struct mk_ids *out, int *exact)
+{
+    uint32_t expected = BPE_NONE;
+    size_t begin = 0;
+
+    *exact = 1;
+    while (begin < len) {
+        const int is_last = len - begin <= window;
+        const size_t n = is_last ? len - begin : window;
+        const size_t keep = is_last ? n : n - BPE_OVERLAP;
+        int32_t status = bpe_by_heap(bpe, work, bytes + begin, n);
+        uint32_t p = 1;
+
+        if (status < 0)
+            return status;
+        *exact = expected == BPE_NONE || work->symbols[1].id == expected;
+        if (!*exact)
+            return MINKE_OK;
+        for (; p != 0 && p <= keep && status >= 0; p = work->symbols[p].next)
+            status = mk_ids_add(out, (int32_t)work->symbols[p].id);
+        if (status < 0)
+            return status;
+        expected = work->symbols[p].id;
+        begin = p != 0 ? begin + p - 1 : len;
+    }
+    return MINKE_OK;
 }
 
 int32_t mk_bpe_encode(const struct mk_bpe *bpe, struct mk_bpe_work *work, const char *bytes,
                       size_t len, struct mk_ids *out)
 {
     const int32_t whole = mk_bpe_find(bpe, bytes, len);
-    int32_t status;
+    const size_t n_before = out->n;
+    size_t window = bpe->ordered ? BPE_WINDOW : len;
 
     if (len == 0)
         return MINKE_OK;
@@ -639,9 +554,12 @@ int32_t mk_bpe_encode(const struct mk_bpe *bpe, struct mk_bpe_work *work, const 
         return mk_ids_add(out, whole);
     if (len <= BPE_SHORT)
         return bpe_scan(bpe, bytes, len, out);
-    if ((status = bpe_symbols(bpe, work, bytes, len)) < 0)
-        return status;
-    if (len >= BPE_LONG && bpe->ordered)
-        return bpe_by_lists(bpe, work, len, out);
-    return bpe_by_heap(bpe, work, len, out);
+    for (;; window = window > len / 8 ? len : window * 8) {
+        int exact;
+        const int32_t status = bpe_by_windows(bpe, work, bytes, len, window, out, &exact);
+
+        if (status < 0 || exact)
+            return status;
+        mk_ids_truncate(out, n_before);
+    }
 }

@@ -32,15 +32,22 @@ struct mk_bpe {
     int ordered;                  /* every merge comes after those that make its parts */
 };
 
-/* A list of ids that grows up to limit; n counts on beyond it. */
+/* A list of ids in chunks, which stores up to limit of them; n counts on beyond it.  Set a and
+ * limit, and zero the rest. */
+struct mk_ids_chunk;
 struct mk_ids {
     const struct mk_allocator *a;
-    int32_t *ids;
-    size_t n, capacity, limit;
+    size_t n, limit;
+    struct mk_ids_chunk *head, *last;   /* last: the one that holds the newest id, if any */
+    int32_t few[64];                    /* the first ids; chunks hold the rest */
 };
 
-/* Append; MINKE_ENOMEM when it cannot grow. */
+/* Append; MINKE_ENOMEM when there is no room. */
 int32_t mk_ids_add(struct mk_ids *out, int32_t id);
+/* Forget all but the first n. */
+void mk_ids_truncate(struct mk_ids *out, size_t n);
+/* The stored ids, min(n, limit) of them. */
+void mk_ids_copy(const struct mk_ids *out, int32_t *ids);
 void mk_ids_free(struct mk_ids *out);
 
 /* Index the tokens of the vocabulary, whose ids, bytes and flags (MK_BPE_VOCAB, MK_BPE_MAPPED)
@@ -62,17 +69,14 @@ int32_t mk_bpe_find(const struct mk_bpe *bpe, const char *bytes, size_t len);
 struct mk_bpe_work {
     const struct mk_allocator *a;
     struct bpe_symbol *symbols;
-    struct bpe_list *lists;
-    uint32_t *ranks;
     uint64_t *heap;
-    size_t n_symbols, n_lists, n_ranks, n_heap;   /* capacities */
+    size_t n_symbols, n_heap;   /* capacities */
 };
 void mk_bpe_work_free(struct mk_bpe_work *work);
 
 /* Append the ids of one piece.  Joins the pair of lowest rank, the leftmost of equals, until
- * no merge applies.  MINKE_EUNSUPPORTED for a byte without token.  Time at most
- * len * log(len); linear for long pieces of few distinct pairs, such as one repeated
- * character. */
+ * no merge applies.  MINKE_EUNSUPPORTED for a byte without token.  Time linear in
+ * len, and len * log(len) for texts made against it. */
 int32_t mk_bpe_encode(const struct mk_bpe *bpe, struct mk_bpe_work *work, const char *bytes,
                       size_t len, struct mk_ids *out);
 

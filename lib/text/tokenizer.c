@@ -245,7 +245,7 @@ static int32_t tok_output(const struct tok_encoder *enc, int32_t *tokens, size_t
     if (enc->out.n > capacity)
         return mk_fail(MINKE_ENOSPC, "%zu tokens, room for %zu", enc->out.n, capacity);
     if (enc->out.n > 0)
-        memcpy(tokens, enc->out.ids, enc->out.n * sizeof(*tokens));
+        mk_ids_copy(&enc->out, tokens);
     return MINKE_OK;
 }
 
