@@ -456,7 +456,7 @@ static K2_TARGET void k2_expand_iq4_xs(struct mk_panel *p, const uint8_t *group,
                                        size_t n, uint8_t *q, float *s, float *m)
 {
     const __m256i table = _mm256_broadcastsi128_si256(
-        _mm_loadu_si128((const __m128i *)(const void *)mk_iq4_values));
+        _mm_loadu_si128((const __m128i *)(const void *)mk_iq4_shifted));
 
     (void)m;
     *p = (struct mk_panel){q, s, NULL};

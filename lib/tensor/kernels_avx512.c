@@ -328,7 +328,7 @@ K5_INLINE void k5_q6_k_weights(__m512i *w, const uint8_t *unit, int j)
 K5_INLINE void k5_iq4_xs_weights(__m512i *w, const uint8_t *unit, int j)
 {
     const __m512i table = _mm512_broadcast_i32x4(
-        _mm_loadu_si128((const __m128i *)(const void *)mk_iq4_values));
+        _mm_loadu_si128((const __m128i *)(const void *)mk_iq4_shifted));
 
     K5_UNROLL8
     for (int i = 0; i < 4; i++) {

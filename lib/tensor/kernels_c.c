@@ -297,8 +297,8 @@ static void kc_expand_iq4_xs(struct mk_panel *p, const uint8_t *group, size_t b,
             for (size_t i = 0; i < 256; i++) {
                 const uint8_t x = unit[128 + 256 * j + i];
 
-                q[mk_panel_at(u + j) + i] = mk_iq4_values[x & 15];
-                q[mk_panel_at(u + j) + 256 + i] = mk_iq4_values[x >> 4];
+                q[mk_panel_at(u + j) + i] = mk_iq4_shifted[x & 15];
+                q[mk_panel_at(u + j) + 256 + i] = mk_iq4_shifted[x >> 4];
             }
     }
 }

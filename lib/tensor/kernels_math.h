@@ -50,7 +50,7 @@ static inline float mk_exp(float x)
 }
 
 /* The sixteen values of IQ4_NL and IQ4_XS, with 128 added. */
-static const uint8_t mk_iq4_values[16] = {
+static const uint8_t mk_iq4_shifted[16] = {
     1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241
 };
 
