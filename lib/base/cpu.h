@@ -23,4 +23,8 @@ const char *mk_cpu_name(uint32_t features);
 /* Threads that affinity and the container's CPU quota allow, at least 1. */
 uint32_t mk_cpu_threads(void);
 
+/* Threads that the quotas of the control groups in list (/proc/self/cgroup) and of those above
+ * them allow, root being where they are mounted; 1024 when there is no limit. */
+uint32_t mk_cpu_cgroup_threads(const char *list, const char *root);
+
 #endif

@@ -21,6 +21,7 @@ struct mk_json {
     size_t n_items;                  /* of an array or object */
     const struct mk_json *first;     /* its first item */
     const struct mk_json *next;      /* the following sibling, NULL at the end */
+    const struct mk_json_index *index;   /* of a parsed object with many members, else NULL */
 };
 
 #define MK_JSON_MAX_DEPTH 256
@@ -32,7 +33,7 @@ struct mk_json {
 int32_t mk_json_parse(const struct mk_json **out, struct mk_arena *arena, const char *text,
                       size_t len, const char *what);
 
-/* Member by name, NULL if absent or obj is NULL or no object. */
+/* Member by name, NULL if absent or obj is NULL or no object.  Constant time. */
 const struct mk_json *mk_json_get(const struct mk_json *obj, const char *key);
 int mk_json_is(const struct mk_json *string, const char *text);
 

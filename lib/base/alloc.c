@@ -1,0 +1,243 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1 /* madvise, MAP_ANONYMOUS, posix_memalign */
+#endif
+/* Every byte the library holds. */
+#include "base/alloc.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(_WIN32)
+#include <malloc.h>
+#else
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
+#include "base/checked.h"
+#include "base/error.h"
+
+#define ALLOC_ALIGN 64u
+#define ALLOC_HUGE ((size_t)2 << 20)
+
+static void *alloc_raw(const struct mk_allocator *a, size_t size, size_t align)
+{
+    if (a->alloc != NULL)
+        return a->alloc(a->user, size, align);
+#if defined(_WIN32)
+    return _aligned_malloc(size, align);
+#else
+    void *p = NULL;
+
+    return posix_memalign(&p, align, size) == 0 ? p : NULL;
+#endif
+}
+
+static void alloc_raw_free(const struct mk_allocator *a, void *p, size_t size)
+{
+    if (a->alloc != NULL) {
+        a->free(a->user, p, size);
+        return;
+    }
+#if defined(_WIN32)
+    _aligned_free(p);
+#else
+    free(p);
+#endif
+}
+
+void *mk_alloc(const struct mk_allocator *a, size_t count, size_t size)
+{
+    size_t n, whole;
+
+    if (mk_mul(&n, count, size) != 0 || mk_add(&whole, n, ALLOC_ALIGN) != 0) {
+        mk_fail(MINKE_ENOMEM, "out of memory: %zu times %zu bytes", count, size);
+        return NULL;
+    }
+    unsigned char *p = alloc_raw(a, whole, ALLOC_ALIGN);
+
+    if (p == NULL) {
+        mk_fail(MINKE_ENOMEM, "out of memory: %zu bytes", whole);
+        return NULL;
+    }
+    memset(p, 0, whole);
+    memcpy(p, &whole, sizeof(whole));
+    return p + ALLOC_ALIGN;
+}
+
+void mk_free(const struct mk_allocator *a, void *ptr)
+{
+    size_t whole;
+
+    if (ptr == NULL)
+        return;
+    unsigned char *p = (unsigned char *)ptr - ALLOC_ALIGN;
+
+    memcpy(&whole, p, sizeof(whole));
+    alloc_raw_free(a, p, whole);
+}
+
+int32_t mk_grow(const struct mk_allocator *a, void **items, size_t *capacity, size_t need,
+                size_t item_size)
+{
+    if (need <= *capacity)
+        return MINKE_OK;
+    size_t n = *capacity < 8 ? 8 : *capacity;
+
+    while (n < need)
+        n = n > SIZE_MAX / 2 ? need : n * 2;
+    void *grown = mk_alloc(a, n, item_size);
+
+    if (grown == NULL)
+        return MINKE_ENOMEM;
+    if (*capacity > 0)
+        memcpy(grown, *items, *capacity * item_size);
+    mk_free(a, *items);
+    *items = grown;
+    *capacity = n;
+    return MINKE_OK;
+}
+
+/* ---- Large blocks -------------------------------------------------------- */
+
+#if defined(_WIN32)
+static void *block_map(size_t size)
+{
+    return _aligned_malloc(size, ALLOC_HUGE);
+}
+
+static void block_unmap(void *data, size_t size)
+{
+    (void)size;
+    _aligned_free(data);
+}
+#else
+/* Pages of size bytes from a 2 MiB boundary: more is reserved, and the ends given back. */
+static void *block_map(size_t size)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t whole;
+
+    if (mk_add(&whole, size, ALLOC_HUGE + page) != 0)
+        return NULL;
+    const size_t used = mk_round_up(size, page);
+
+    whole = used + ALLOC_HUGE;
+    unsigned char *p = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                            -1, 0);
+
+    if (p == MAP_FAILED)
+        return NULL;
+    const size_t head = (ALLOC_HUGE - (size_t)((uintptr_t)p % ALLOC_HUGE)) % ALLOC_HUGE;
+
+    if (head > 0)
+        munmap(p, head);
+    if (ALLOC_HUGE - head > 0)
+        munmap(p + head + used, ALLOC_HUGE - head);
+#if defined(MADV_HUGEPAGE)
+    if (size >= ALLOC_HUGE)
+        madvise(p + head, used, MADV_HUGEPAGE);
+#endif
+    return p + head;
+}
+
+static void block_unmap(void *data, size_t size)
+{
+    munmap(data, size);
+}
+#endif
+
+int32_t mk_block_alloc(struct mk_block *out, const struct mk_allocator *a, size_t size)
+{
+    const size_t n = size > 0 ? size : 1;
+    void *data = a->alloc != NULL ? a->alloc(a->user, n, ALLOC_HUGE) : block_map(n);
+
+    if (data == NULL)
+        return mk_fail_memory(n, "weights or caches");
+    out->data = data;
+    out->size = n;
+    return MINKE_OK;
+}
+
+void mk_block_free(struct mk_block *b, const struct mk_allocator *a)
+{
+    if (b->data == NULL)
+        return;
+    if (a->alloc != NULL)
+        a->free(a->user, b->data, b->size);
+    else
+        block_unmap(b->data, b->size);
+    b->data = NULL;
+    b->size = 0;
+}
+
+/* ---- Arena --------------------------------------------------------------- */
+
+#define ARENA_MIN ((size_t)4 << 10)
+#define ARENA_MAX ((size_t)1 << 20)
+
+/* Its items follow behind, from byte 16. */
+struct mk_arena_chunk {
+    struct mk_arena_chunk *next;
+};
+
+void mk_arena_init(struct mk_arena *arena, const struct mk_allocator *a)
+{
+    arena->a = a;
+    arena->chunks = NULL;
+    arena->used = arena->size = 0;
+}
+
+void *mk_arena_alloc(struct mk_arena *arena, size_t count, size_t size)
+{
+    size_t n, whole;
+
+    if (mk_mul(&n, count, size) != 0 || mk_add(&whole, n, 64) != 0) {
+        mk_fail(MINKE_ENOMEM, "out of memory: %zu times %zu bytes", count, size);
+        return NULL;
+    }
+    n = mk_round_up(n > 0 ? n : 1, 16);
+    if (arena->chunks == NULL || n > arena->size - arena->used) {
+        const size_t usual = mk_min(mk_max(2 * arena->size, ARENA_MIN), ARENA_MAX);
+        const size_t chunk_size = mk_max(usual, n + 16);
+        struct mk_arena_chunk *chunk = mk_alloc(arena->a, chunk_size, 1);
+
+        if (chunk == NULL)
+            return NULL;
+        chunk->next = arena->chunks;
+        arena->chunks = chunk;
+        arena->used = 16;
+        arena->size = chunk_size;
+    }
+    void *p = (unsigned char *)arena->chunks + arena->used;
+
+    arena->used += n;
+    return p;
+}
+
+char *mk_arena_text(struct mk_arena *arena, const char *text, size_t n)
+{
+    size_t size;
+
+    if (mk_add(&size, n, 1) != 0)
+        return NULL;
+    char *copy = mk_arena_alloc(arena, size, 1);
+
+    if (copy != NULL && n > 0)
+        memcpy(copy, text, n);
+    return copy;
+}
+
+void mk_arena_free(struct mk_arena *arena)
+{
+    struct mk_arena_chunk *chunk = arena->chunks;
+
+    while (chunk != NULL) {
+        struct mk_arena_chunk *next = chunk->next;
+
+        mk_free(arena->a, chunk);
+        chunk = next;
+    }
+    arena->chunks = NULL;
+    arena->used = arena->size = 0;
+}

@@ -1,0 +1,129 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1 /* clock_gettime */
+#endif
+/* The host's services, the floating-point state, time and atomics. */
+#include "base/env.h"
+
+#include <fenv.h>
+#include <stdarg.h>
+#include <time.h>
+
+#if defined(_WIN32)
+#include <windows.h>
+#else
+#include <unistd.h>
+#endif
+
+void mk_log(const struct mk_env *env, int32_t level, const char *format, ...)
+{
+    char text[512];
+    va_list args;
+
+    if (env->log == NULL)
+        return;
+    va_start(args, format);
+    mk_vformat(text, sizeof(text), format, args);
+    va_end(args);
+    for (char *c = text; *c != '\0'; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7F)
+            *c = '?';
+    env->log(env->log_user, level, text);
+}
+
+/* ---- Floating-point state ------------------------------------------------ */
+
+#if defined(__x86_64__)
+void mk_fpu_enter(struct mk_fpu *saved)
+{
+    const uint32_t plain = 0x1F80;   /* MXCSR after reset: nearest, nothing flushed, no traps */
+    uint32_t old;
+
+    __asm__ volatile("stmxcsr %0" : "=m"(old));
+    saved->state = old;
+    __asm__ volatile("ldmxcsr %0" : : "m"(plain) : "memory");
+}
+
+void mk_fpu_leave(const struct mk_fpu *saved)
+{
+    const uint32_t old = (uint32_t)saved->state;
+
+    __asm__ volatile("ldmxcsr %0" : : "m"(old) : "memory");
+}
+#elif defined(__aarch64__)
+void mk_fpu_enter(struct mk_fpu *saved)
+{
+    const uint64_t plain = 0;
+    uint64_t old;
+
+    __asm__ volatile("mrs %0, fpcr" : "=r"(old));
+    saved->state = old;
+    __asm__ volatile("msr fpcr, %0" : : "r"(plain) : "memory");
+}
+
+void mk_fpu_leave(const struct mk_fpu *saved)
+{
+    __asm__ volatile("msr fpcr, %0" : : "r"(saved->state) : "memory");
+}
+#else
+void mk_fpu_enter(struct mk_fpu *saved)
+{
+    saved->state = (uint64_t)fegetround();
+    fesetround(FE_TONEAREST);
+}
+
+void mk_fpu_leave(const struct mk_fpu *saved)
+{
+    fesetround((int)saved->state);
+}
+#endif
+
+/* ---- Process and time ---------------------------------------------------- */
+
+int64_t mk_process_id(void)
+{
+#if defined(_WIN32)
+    return (int64_t)GetCurrentProcessId();
+#else
+    return (int64_t)getpid();
+#endif
+}
+
+uint64_t mk_time_ns(void)
+{
+#if defined(_WIN32)
+    LARGE_INTEGER count, rate;
+
+    QueryPerformanceCounter(&count);
+    QueryPerformanceFrequency(&rate);
+    const uint64_t c = (uint64_t)count.QuadPart, r = (uint64_t)rate.QuadPart;
+
+    return c / r * 1000000000u + c % r * 1000000000u / r;
+#else
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+#endif
+}
+
+/* ---- Atomics ------------------------------------------------------------- */
+
+int32_t mk_atomic_add(int32_t *p, int32_t d)
+{
+    return __atomic_add_fetch(p, d, __ATOMIC_SEQ_CST);
+}
+
+int32_t mk_atomic_swap(int32_t *p, int32_t v)
+{
+    return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);
+}
+
+int32_t mk_atomic_load(const int32_t *p)
+{
+    return __atomic_load_n(p, __ATOMIC_SEQ_CST);
+}
+
+void mk_atomic_store(int32_t *p, int32_t v)
+{
+    __atomic_store_n(p, v, __ATOMIC_SEQ_CST);
+}
