@@ -1,0 +1,128 @@
+/* The forward pass: embedding, layers, final norm, head. */
+#include "model/forward.h"
+
+#include <string.h>
+
+static int32_t forward_canceled(const struct mk_forward *f)
+{
+    if (mk_atomic_load(f->cancel) == 0 || mk_atomic_swap(f->cancel, 0) == 0)
+        return MINKE_OK;
+    return mk_fail(MINKE_ECANCELED, "stopped by minke_session_cancel");
+}
+
+struct forward_norm_job {
+    const struct mk_forward *f;
+    float *y;
+    const float *x, *w;
+};
+
+static void forward_norm_rows(void *arg, size_t begin, size_t end, uint32_t worker)
+{
+    const struct forward_norm_job *j = arg;
+    const struct mk_config *c = &j->f->model->config;
+    const size_t D = c->hidden_size;
+
+    (void)worker;
+    for (size_t t = begin; t < end; t++)
+        j->f->ops.k->rms_norm(j->y + t * D, j->x + t * D, j->w, (float)c->rms_norm_eps, D);
+}
+
+/* y = RMSNorm(x) over the rows of the chunk. */
+void mk_forward_norm(struct mk_forward *f, float *y, const float *x, const float *w)
+{
+    struct forward_norm_job job = {f, y, x, w};
+
+    mk_team_run(&f->ops.team, forward_norm_rows, &job, f->n, 1);
+}
+
+/* x += y */
+static void forward_add(struct mk_forward *f)
+{
+    f->ops.k->axpy(f->work->x, 1.0f, f->work->y, f->n * f->model->config.hidden_size);
+}
+
+/* Tell the observer about token i of the chunk, after layer l. */
+static int32_t forward_observe_row(const struct mk_forward *f, uint32_t l, int is_moe, size_t i)
+{
+    const struct mk_work *w = f->work;
+    const struct mk_config *c = &f->model->config;
+    const uint64_t token = f->first + i;
+    const size_t K = c->num_experts_per_tok, D = c->hidden_size;
+    int32_t stop = 0;
+
+    if ((f->observe & MINKE_OBSERVE_SELECTED) && c->index_topk > 0)
+        stop = f->observer(f->observer_user, MINKE_OBSERVE_SELECTED, l, token,
+                           w->selected + i * w->selected_stride,
+                           w->selected_scores + i * w->selected_stride, w->n_selected[i]);
+    if (!stop && (f->observe & MINKE_OBSERVE_EXPERTS) && is_moe)
+        stop = f->observer(f->observer_user, MINKE_OBSERVE_EXPERTS, l, token,
+                           w->experts + i * K, w->expert_weights + i * K, K);
+    if (!stop && (f->observe & MINKE_OBSERVE_RESIDUAL))
+        stop = f->observer(f->observer_user, MINKE_OBSERVE_RESIDUAL, l, token, NULL,
+                           w->x + i * D, D);
+    return stop ? mk_fail(MINKE_ECANCELED, "stopped by the observer at layer %u", l) : MINKE_OK;
+}
+
+/* Reference: DeepSeek-V3.2-Exp inference/model.py @8631a81, Block.forward. */
+int32_t mk_forward_layer(struct mk_forward *f, const struct mk_layer_weights *w, uint32_t l,
+                         struct mk_kv *kv)
+{
+    struct mk_work *work = f->work;
+    const int is_moe = w->experts != NULL;
+    int32_t rc = forward_canceled(f);
+
+    if (rc < 0)
+        return rc;
+    /* x += Attention(RMSNorm(x)) */
+    mk_forward_norm(f, work->h, work->x, w->input_layernorm);
+    mk_mla_run(f, &w->self_attn, kv);
+    forward_add(f);
+
+    /* x += FFN(RMSNorm(x)) */
+    mk_forward_norm(f, work->h, work->x, w->post_attention_layernorm);
+    if (is_moe)
+        mk_moe_run(f, w);
+    else
+        mk_mlp_run(f, &w->mlp);
+    forward_add(f);
+
+    for (size_t i = 0; f->observe != 0 && i < f->n; i++)
+        if ((rc = forward_observe_row(f, l, is_moe, i)) < 0)
+            return rc;
+    return MINKE_OK;
+}
+
+/* Rotations of every position of the chunk. */
+void mk_forward_angles(struct mk_forward *f)
+{
+    const size_t R = f->model->config.qk_rope_head_dim;
+
+    for (size_t i = 0; i < f->n; i++)
+        mk_rope_angles(&f->model->rope, f->work->rope + i * R, f->first + i);
+}
+
+int32_t mk_forward_run(struct mk_forward *f, const int32_t *tokens)
+{
+    const struct mk_weights *w = &f->model->weights;
+    const size_t D = f->model->config.hidden_size;
+    struct mk_work *work = f->work;
+
+    mk_forward_angles(f);
+    for (size_t i = 0; i < f->n; i++)
+        mk_mat_row(work->x + i * D, &w->embed_tokens, (size_t)tokens[i]);
+    for (uint32_t l = 0; l < f->model->config.num_hidden_layers; l++) {
+        const int32_t rc = mk_forward_layer(f, &w->layers[l], l, &f->kv[l]);
+        if (rc < 0)
+            return rc;
+    }
+    mk_forward_norm(f, work->hidden + D, work->x, w->norm);
+    return forward_canceled(f);
+}
+
+void mk_forward_logits(struct mk_forward *f, float *logits, const float *hidden, size_t n)
+{
+    const struct mk_mat *head = &f->model->weights.lm_head;
+
+    /* logits = lm_head hidden */
+    mk_matmul(&f->ops, logits, head->n_out, head, hidden, head->n_in, n);
+}

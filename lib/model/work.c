@@ -1,0 +1,134 @@
+/* The memory of a forward pass. */
+#include "model/work.h"
+
+#include "base/checked.h"
+#include "base/error.h"
+
+void *mk_carve(struct mk_carve *c, size_t count, size_t item_size)
+{
+    const size_t at = c->size;
+    size_t bytes, end;
+
+    if (mk_mul(&bytes, count, item_size) != 0 || bytes > SIZE_MAX / 2
+        || mk_add(&end, at, mk_round_up(bytes, 64)) != 0) {
+        c->failed = 1;
+        return NULL;
+    }
+    c->size = end;
+    return c->base == NULL ? NULL : c->base + at;
+}
+
+/* (a, b) items; a product that wraps makes the count too large to carve. */
+static void *work_carve2(struct mk_carve *c, size_t a, size_t b, size_t item_size)
+{
+    size_t n = 0;
+
+    if (mk_mul(&n, a, b) != 0)
+        c->failed = 1;
+    return mk_carve(c, n, item_size);
+}
+
+static float *work_floats(struct mk_carve *c, size_t a, size_t b)
+{
+    return work_carve2(c, a, b, sizeof(float));
+}
+
+static void work_attention(struct mk_work *w, struct mk_carve *c, const struct mk_config *m)
+{
+    const size_t T = w->shape.n_rows, H = m->num_attention_heads, L = m->kv_lora_rank;
+    const size_t N = m->qk_nope_head_dim, R = m->qk_rope_head_dim, V = m->v_head_dim;
+    const size_t n_threads = w->shape.n_threads;
+
+    w->rope = work_floats(c, T, R);
+    w->qr = work_floats(c, T, m->q_lora_rank);
+    w->q = work_floats(c, T, H * (N + R));
+    w->kv = work_floats(c, T, L + R);
+    w->o = work_floats(c, T, H * V);
+    w->qa = work_floats(c, T, H * (L + R));
+    w->k_block = work_floats(c, MK_KEY_BLOCK, H * N);
+    w->v_block = work_floats(c, MK_KEY_BLOCK, H * V);
+    w->stats = work_floats(c, T, H * 2);
+    w->block = work_floats(c, n_threads * MK_KEY_BLOCK, L + R);
+    w->acc = work_floats(c, n_threads * H, L + 2);
+}
+
+static void work_indexer(struct mk_work *w, struct mk_carve *c, const struct mk_config *m)
+{
+    const size_t T = w->shape.n_rows, n = w->shape.max_tokens;
+
+    if (m->index_topk == 0)
+        return;
+    w->selected_stride = mk_min(m->index_topk, n);
+    w->index_q = work_floats(c, T, (size_t)m->index_n_heads * m->index_head_dim);
+    w->index_w = work_floats(c, T, m->index_n_heads);
+    w->index_k = work_floats(c, T, m->index_head_dim);
+    w->scores = work_floats(c, mk_min(T, MK_INDEX_ROWS), n);
+    w->select = work_floats(c, w->shape.n_threads, n);
+    w->selected = work_carve2(c, T, w->selected_stride, sizeof(int32_t));
+    if (w->shape.index_scores)
+        w->selected_scores = work_floats(c, T, w->selected_stride);
+    w->n_selected = mk_carve(c, T, sizeof(size_t));
+}
+
+static void work_ffn(struct mk_work *w, struct mk_carve *c, const struct mk_config *m)
+{
+    const size_t T = w->shape.n_rows, D = m->hidden_size, E = m->n_routed_experts;
+    const size_t K = E > 0 ? m->num_experts_per_tok : 0;
+    const size_t shared = (size_t)m->n_shared_experts * m->moe_intermediate_size;
+    const size_t moe = K * m->moe_intermediate_size + shared;
+    const size_t width = mk_max(m->intermediate_size, E > 0 ? moe : 0);
+
+    w->gate = work_floats(c, T, width);
+    w->up = work_floats(c, T, width);
+    w->products = work_carve2(c, 2, mk_max(mk_min(E, T * K) + 1, m->num_attention_heads),
+                              sizeof(*w->products));
+    if (E == 0)
+        return;
+    w->router = work_floats(c, T, E);
+    w->choice = work_floats(c, T, E);
+    w->group_scores = work_floats(c, T, m->n_group);
+    w->experts = work_carve2(c, T, K, sizeof(int32_t));
+    w->expert_weights = work_floats(c, T, K);
+    w->first_pair = mk_carve(c, E + 1, sizeof(int32_t));
+    w->pair_token = work_carve2(c, T, K, sizeof(int32_t));
+    w->pair_weight = work_floats(c, T, K);
+    w->token_pairs = work_carve2(c, T, K, sizeof(int32_t));
+    w->n_token_pairs = mk_carve(c, T, sizeof(int32_t));
+    w->pairs = work_floats(c, T * K, D);
+}
+
+/* Rows and columns of the largest activations that a product sees. */
+static void work_scratch(struct mk_work *w, struct mk_carve *c, const struct mk_config *m)
+{
+    const size_t K = m->n_routed_experts > 0 ? m->num_experts_per_tok : 0;
+    const size_t rows = mk_max(w->shape.n_rows * mk_max(K, 1), MK_KEY_BLOCK);
+    size_t n_in = mk_max(mk_max(2 * (size_t)m->hidden_size, m->intermediate_size),
+                         (size_t)m->num_attention_heads * m->v_head_dim);
+
+    n_in = mk_max(n_in, (size_t)m->n_shared_experts * m->moe_intermediate_size);
+    n_in = mk_max(n_in, mk_max(m->moe_intermediate_size, m->kv_lora_rank));
+    n_in = mk_max(n_in, mk_max(m->q_lora_rank, m->qk_nope_head_dim));
+    w->scratch_bytes = mk_matmul_scratch(rows, n_in, w->shape.n_threads);
+    w->scratch = mk_carve(c, w->scratch_bytes, 1);
+}
+
+int32_t mk_work_init(struct mk_work *w, struct mk_carve *c, const struct mk_config *config,
+                     const struct mk_work_shape *shape)
+{
+    const size_t T = shape->n_rows, D = config->hidden_size;
+
+    *w = (struct mk_work){.shape = *shape};
+    w->x = work_floats(c, T, D);
+    w->h = work_floats(c, T, D);
+    w->y = work_floats(c, T, D);
+    w->hidden = work_floats(c, T + 1, D);
+    work_attention(w, c, config);
+    work_indexer(w, c, config);
+    work_ffn(w, c, config);
+    if (shape->mtp)
+        w->mtp = work_floats(c, T, 2 * D);
+    work_scratch(w, c, config);
+    return c->failed ? mk_fail(MINKE_ENOMEM, "a session of %zu tokens does not fit memory",
+                               shape->max_tokens)
+                     : MINKE_OK;
+}

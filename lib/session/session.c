@@ -1,0 +1,487 @@
+/* Sessions: append tokens, forget tokens, hand out logits. */
+#include "session/session.h"
+
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/params.h"
+
+/* ---- Opening ------------------------------------------------------------ */
+
+void minke_session_params_init(minke_session_params *params, size_t size)
+{
+    mk_params_init(params, size);
+}
+
+/* Defaults and limits of params for this model. */
+static int32_t session_params(minke_session_params *p, const minke_context *ctx,
+                              const minke_session_params *params)
+{
+    const struct mk_model *m;
+    int32_t rc = mk_context_check(ctx);
+
+    if (rc < 0 || (rc = mk_params_read(p, sizeof(*p), params, sizeof(*p))) < 0)
+        return rc;
+    m = mk_context_model(ctx);
+    if (m->flags & MINKE_CONTEXT_TOKENIZER_ONLY)
+        return mk_fail(MINKE_EUNSUPPORTED, "the context was opened for its tokenizer alone");
+    if (p->flags & ~(MINKE_SESSION_MTP | MINKE_SESSION_NAIVE | MINKE_SESSION_ABSORBED))
+        return mk_fail(MINKE_EVERSION, "session flags 0x%x: unknown bits", p->flags);
+    if ((p->flags & MINKE_SESSION_NAIVE) && (p->flags & MINKE_SESSION_ABSORBED))
+        return mk_fail(MINKE_EINVAL, "session flags: naive and absorbed exclude each other");
+    if (p->reserved0 != 0)
+        return mk_fail(MINKE_EVERSION, "session reserved0 is %u, not 0", p->reserved0);
+    if (p->observe & ~(MINKE_OBSERVE_EXPERTS | MINKE_OBSERVE_SELECTED | MINKE_OBSERVE_RESIDUAL))
+        return mk_fail(MINKE_EVERSION, "observe 0x%x: unknown bits", p->observe);
+    if ((p->flags & MINKE_SESSION_MTP) && m->weights.mtp == NULL)
+        return mk_fail(MINKE_EUNSUPPORTED, "the model has no multi-token-prediction layer");
+    if (p->max_tokens == 0)
+        p->max_tokens = m->config.max_position_embeddings;
+    if (p->max_tokens > INT32_MAX)
+        return mk_fail(MINKE_EINVAL, "max_tokens %u is above %d", p->max_tokens, INT32_MAX);
+    if (p->prefill_chunk == 0)
+        p->prefill_chunk = MK_SESSION_CHUNK;
+    if (p->prefill_chunk > p->max_tokens)
+        p->prefill_chunk = p->max_tokens;
+    if (p->observer == NULL)
+        p->observe = 0;
+    return MINKE_OK;
+}
+
+/* Lay the session out in the block at base, or with base NULL only count its bytes. */
+static int32_t session_layout(struct minke_session *s, void *base, size_t *bytes)
+{
+    const struct mk_config *c = &s->model->config;
+    const size_t max_tokens = s->params.max_tokens;
+    struct mk_carve carve = {.base = base};
+    const struct mk_work_shape shape = {
+        .n_rows = s->params.prefill_chunk,
+        .max_tokens = max_tokens,
+        .n_threads = mk_pool_threads(s->model->pool),
+        .mtp = (s->params.flags & MINKE_SESSION_MTP) != 0,
+        .index_scores = (s->params.observe & MINKE_OBSERVE_SELECTED) != 0,
+    };
+    int32_t rc;
+
+    s->n_layers = (size_t)c->num_hidden_layers + (shape.mtp ? 1 : 0);
+    s->kv = mk_carve(&carve, s->n_layers, sizeof(*s->kv));
+    s->tokens = mk_carve(&carve, max_tokens, sizeof(*s->tokens));
+    s->logits = mk_carve(&carve, c->vocab_size, sizeof(float));
+    s->rows = mk_carve(&carve, (size_t)MK_SESSION_ROWS * c->vocab_size, sizeof(float));
+    s->hidden = mk_carve(&carve, c->hidden_size, sizeof(float));
+    mk_cache_init(s->kv, &carve, c, s->n_layers, max_tokens);
+    rc = mk_work_init(&s->work, &carve, c, &shape);
+    if (rc == MINKE_OK)
+        *bytes = carve.size;
+    return rc;
+}
+
+int32_t minke_session_memory(const minke_context *ctx, const minke_session_params *params,
+                             uint64_t *bytes)
+{
+    struct minke_session s = {.ctx = NULL};
+    size_t block;
+    int32_t rc = session_params(&s.params, ctx, params);
+
+    if (rc < 0)
+        return rc;
+    if (bytes == NULL)
+        return mk_fail(MINKE_EINVAL, "bytes is NULL");
+    s.model = mk_context_model(ctx);
+    rc = session_layout(&s, NULL, &block);
+    if (rc == MINKE_OK)
+        *bytes = (uint64_t)block + sizeof(s);
+    return rc;
+}
+
+int32_t minke_session_open(minke_session **out, minke_context *ctx,
+                           const minke_session_params *params)
+{
+    minke_session_params p;
+    struct minke_session *s;
+    size_t bytes = 0;
+    int32_t rc = session_params(&p, ctx, params);
+
+    if (rc < 0)
+        return rc;
+    if (out == NULL)
+        return mk_fail(MINKE_EINVAL, "out is NULL");
+    s = mk_alloc(&mk_context_model(ctx)->env.alloc, 1, sizeof(*s));
+    if (s == NULL)
+        return MINKE_ENOMEM;
+    s->model = mk_context_model(ctx);
+    s->params = p;
+    rc = session_layout(s, NULL, &bytes);
+    if (rc == MINKE_OK)
+        rc = mk_block_alloc(&s->block, &s->model->env.alloc, bytes);
+    if (rc < 0)
+        goto fail;
+    session_layout(s, s->block.data, &bytes);
+    s->ctx = ctx;
+    mk_context_ref(ctx);
+    *out = s;
+    return MINKE_OK;
+fail:
+    minke_session_free(s);
+    return rc;
+}
+
+void minke_session_free(minke_session *s)
+{
+    minke_context *ctx;
+
+    if (s == NULL || s->busy)
+        return;
+    ctx = s->ctx;
+    mk_block_free(&s->block, &s->model->env.alloc);
+    mk_free(&s->model->env.alloc, s);
+    if (ctx != NULL)
+        mk_context_unref(ctx);
+}
+
+/* ---- Entering and leaving ----------------------------------------------- */
+
+/* Whether the session may be used by this call. */
+static int32_t session_check(const struct minke_session *s)
+{
+    int32_t rc;
+
+    if (s == NULL)
+        return mk_fail(MINKE_EINVAL, "session is NULL");
+    rc = mk_context_check(s->ctx);
+    if (rc < 0)
+        return rc;
+    return s->busy ? mk_fail(MINKE_EBUSY, "the session is in use by the calling callback")
+                   : MINKE_OK;
+}
+
+static int32_t session_check_tokens(const struct minke_session *s, const int32_t *tokens,
+                                    size_t n)
+{
+    const uint32_t limit = s->model->config.vocab_size;
+
+    if (tokens == NULL)
+        return mk_fail(MINKE_EINVAL, "tokens is NULL");
+    if (n == 0)
+        return mk_fail(MINKE_EINVAL, "no tokens to evaluate");
+    for (size_t i = 0; i < n; i++)
+        if (tokens[i] < 0 || (uint32_t)tokens[i] >= limit)
+            return mk_fail(MINKE_EINVAL, "token %zu: id %d is not in [0, %u)", i, tokens[i],
+                           limit);
+    return MINKE_OK;
+}
+
+static int32_t session_check_room(const struct minke_session *s, size_t held, size_t n)
+{
+    if (n > s->params.max_tokens - held)
+        return mk_fail(MINKE_EFULL, "%zu tokens held, %zu more do not fit %u", held, n,
+                       s->params.max_tokens);
+    return MINKE_OK;
+}
+
+/* What lives as long as a public call that computes. */
+struct session_call {
+    struct mk_fpu fpu;
+    struct mk_forward f;
+};
+
+static void session_enter(struct session_call *call, struct minke_session *s)
+{
+    const uint32_t flags = s->params.flags;
+    const int one_form = (flags & MINKE_SESSION_ABSORBED)
+                      || (s->model->flags & MINKE_CONTEXT_DETERMINISTIC);
+
+    *call = (struct session_call){.f = {
+        .model = s->model,
+        .ops = {.k = &s->model->kernels, .scratch = s->work.scratch,
+                .scratch_bytes = s->work.scratch_bytes},
+        .work = &s->work,
+        .kv = s->kv,
+        .form = (flags & MINKE_SESSION_NAIVE) ? MK_FORM_NAIVE
+              : one_form ? MK_FORM_ABSORBED : MK_FORM_AUTO,
+        .cancel = &s->cancel,
+        .observer = s->params.observer,
+        .observer_user = s->params.observer_user,
+        .observe = s->params.observe,
+    }};
+    s->busy = 1;
+    mk_fpu_enter(&call->fpu);
+    mk_team_begin(&call->f.ops.team, s->model->pool);
+}
+
+static int32_t session_leave(struct session_call *call, struct minke_session *s, int32_t rc)
+{
+    mk_team_end(&call->f.ops.team);
+    mk_fpu_leave(&call->fpu);
+    s->busy = 0;
+    return rc;
+}
+
+/* ---- Evaluating --------------------------------------------------------- */
+
+/* Where logits of every row go, if anywhere. */
+struct session_sink {
+    float *all;                  /* (n, vocab_size) of the caller */
+    minke_row_fn on_row;
+    void *user;
+};
+
+/* Cache rows of the prediction layer whose next token is known by now: of the token before
+ * the chunk, and of all of the chunk but its last. */
+static int32_t session_mtp_rows(struct minke_session *s, struct mk_forward *f)
+{
+    const size_t D = s->model->config.hidden_size, first = f->first, n = f->n;
+    const size_t before = first > 0 ? 1 : 0;
+    int32_t rc = MINKE_OK;
+
+    if (before)
+        memcpy(s->work.hidden, s->hidden, D * sizeof(float));
+    f->first = first - before;
+    f->n = n - 1 + before;
+    if (f->n > 0)
+        rc = mk_mtp_run(f, s->work.hidden + (1 - before) * D, s->tokens + f->first + 1);
+    f->first = first;
+    f->n = n;
+    return rc;
+}
+
+/* After truncation the prediction layer lacks the hidden state of the last token kept: that
+ * token runs once more, unobserved. */
+static int32_t session_recover_hidden(struct minke_session *s, struct mk_forward *f)
+{
+    const size_t D = s->model->config.hidden_size;
+    const uint32_t observe = f->observe;
+    int32_t rc;
+
+    if (!(s->params.flags & MINKE_SESSION_MTP) || s->has_hidden || s->length == 0)
+        return MINKE_OK;
+    f->first = s->length - 1;
+    f->n = 1;
+    f->observe = 0;
+    rc = mk_forward_run(f, s->tokens + f->first);
+    f->observe = observe;
+    if (rc < 0)
+        return rc;
+    memcpy(s->hidden, s->work.hidden + D, D * sizeof(float));
+    s->has_hidden = 1;
+    return MINKE_OK;
+}
+
+/* Logits of the chunk's rows, done of them already delivered in this call. */
+static int32_t session_deliver(struct minke_session *s, struct mk_forward *f,
+                               const struct session_sink *sink, size_t done, int last)
+{
+    const size_t D = s->model->config.hidden_size, n_vocab = s->model->config.vocab_size;
+    const float *hidden = s->work.hidden + D;
+    const float *row = s->logits;
+
+    if (sink->all != NULL) {
+        mk_forward_logits(f, sink->all + done * n_vocab, hidden, f->n);
+        row = sink->all + (done + f->n - 1) * n_vocab;
+    } else if (sink->on_row != NULL) {
+        for (size_t i = 0; i < f->n; i += MK_SESSION_ROWS) {
+            const size_t n = mk_min(MK_SESSION_ROWS, f->n - i);
+
+            mk_forward_logits(f, s->rows, hidden + i * D, n);
+            for (size_t j = 0; j < n; j++) {
+                row = s->rows + j * n_vocab;
+                if (sink->on_row(sink->user, f->first + i + j, row, n_vocab) != 0)
+                    return mk_fail(MINKE_ECANCELED, "stopped by the row callback");
+            }
+        }
+    } else if (last) {
+        mk_forward_logits(f, s->logits, hidden + (f->n - 1) * D, 1);
+    }
+    if (last && row != s->logits)
+        memcpy(s->logits, row, n_vocab * sizeof(float));
+    return MINKE_OK;
+}
+
+/* One chunk: the next n tokens, already stored behind the session's length. */
+static int32_t session_chunk(struct minke_session *s, struct mk_forward *f, size_t n)
+{
+    const size_t D = s->model->config.hidden_size;
+    int32_t rc;
+
+    f->first = s->length;
+    f->n = n;
+    rc = mk_forward_run(f, s->tokens + f->first);
+    if (rc == MINKE_OK && (s->params.flags & MINKE_SESSION_MTP))
+        rc = session_mtp_rows(s, f);
+    if (rc < 0)
+        return rc;
+    memcpy(s->hidden, s->work.hidden + n * D, D * sizeof(float));
+    s->has_hidden = 1;
+    s->length += n;
+    return MINKE_OK;
+}
+
+/* Append n checked tokens that fit. */
+static int32_t session_append(struct minke_session *s, const int32_t *tokens, size_t n,
+                              const struct session_sink *sink)
+{
+    struct session_call call;
+    int32_t rc;
+
+    session_enter(&call, s);
+    s->has_logits = 0;
+    /* tokens may be the session's own, as minke_session_tokens gives them. */
+    memmove(s->tokens + s->length, tokens, n * sizeof(*tokens));
+    rc = session_recover_hidden(s, &call.f);
+    for (size_t done = 0, now; rc == MINKE_OK && done < n; done += now) {
+        now = mk_min(s->params.prefill_chunk, n - done);
+        rc = session_chunk(s, &call.f, now);
+        if (rc == MINKE_OK)
+            rc = session_deliver(s, &call.f, sink, done, done + now == n);
+        if (rc == MINKE_OK && s->params.progress != NULL
+            && s->params.progress(s->params.progress_user, done + now, n) != 0)
+            rc = mk_fail(MINKE_ECANCELED, "stopped by the progress callback");
+    }
+    s->has_logits = rc == MINKE_OK;
+    return session_leave(&call, s, rc);
+}
+
+static int32_t session_eval(struct minke_session *s, const int32_t *tokens, size_t n,
+                            const struct session_sink *sink)
+{
+    int32_t rc = session_check_tokens(s, tokens, n);
+
+    if (rc == MINKE_OK)
+        rc = session_check_room(s, s->length, n);
+    return rc < 0 ? rc : session_append(s, tokens, n, sink);
+}
+
+int32_t minke_session_eval(minke_session *s, const int32_t *tokens, size_t n)
+{
+    const struct session_sink sink = {NULL, NULL, NULL};
+    const int32_t rc = session_check(s);
+
+    return rc < 0 ? rc : session_eval(s, tokens, n, &sink);
+}
+
+int32_t minke_session_eval_all(minke_session *s, const int32_t *tokens, size_t n,
+                               float *logits, size_t capacity)
+{
+    const struct session_sink sink = {logits, NULL, NULL};
+    const int32_t rc = session_check(s);
+
+    if (rc < 0)
+        return rc;
+    if (logits == NULL)
+        return mk_fail(MINKE_EINVAL, "logits is NULL");
+    if (n > capacity / s->model->config.vocab_size)
+        return mk_fail(MINKE_ENOSPC, "%zu floats do not hold %zu rows of %u", capacity, n,
+                       s->model->config.vocab_size);
+    return session_eval(s, tokens, n, &sink);
+}
+
+int32_t minke_session_eval_rows(minke_session *s, const int32_t *tokens, size_t n,
+                                minke_row_fn on_row, void *user)
+{
+    const struct session_sink sink = {NULL, on_row, user};
+    const int32_t rc = session_check(s);
+
+    if (rc < 0)
+        return rc;
+    if (on_row == NULL)
+        return mk_fail(MINKE_EINVAL, "on_row is NULL");
+    return session_eval(s, tokens, n, &sink);
+}
+
+int32_t minke_session_sync(minke_session *s, const int32_t *tokens, size_t n,
+                           size_t *n_reused)
+{
+    const struct session_sink sink = {NULL, NULL, NULL};
+    size_t same = 0;
+    int32_t rc = session_check(s);
+
+    if (rc < 0 || (rc = session_check_tokens(s, tokens, n)) < 0
+        || (rc = session_check_room(s, 0, n)) < 0)
+        return rc;
+    while (same < n && same < s->length && s->tokens[same] == tokens[same])
+        same++;
+    if (same < n || s->length > n || !s->has_logits) {
+        /* The last token runs again for its logits. */
+        if (same == n)
+            same--;
+        rc = minke_session_truncate(s, same);
+        if (rc == MINKE_OK)
+            rc = session_append(s, tokens + same, n - same, &sink);
+    }
+    if (rc == MINKE_OK && n_reused != NULL)
+        *n_reused = same;
+    return rc;
+}
+
+int32_t minke_session_truncate(minke_session *s, size_t n)
+{
+    const int32_t rc = session_check(s);
+
+    if (rc < 0 || n >= s->length)
+        return rc;
+    s->length = n;
+    s->has_logits = 0;
+    s->has_hidden = 0;
+    return MINKE_OK;
+}
+
+/* ---- Reading ------------------------------------------------------------ */
+
+size_t minke_session_length(const minke_session *s)
+{
+    return s == NULL ? 0 : s->length;
+}
+
+const int32_t *minke_session_tokens(const minke_session *s)
+{
+    return s == NULL ? NULL : s->tokens;
+}
+
+int32_t minke_session_logits(const minke_session *s, const float **logits, size_t *n)
+{
+    const int32_t rc = session_check(s);
+
+    if (rc < 0)
+        return rc;
+    if (logits == NULL)
+        return mk_fail(MINKE_EINVAL, "logits is NULL");
+    if (!s->has_logits)
+        return mk_fail(MINKE_EINVAL, "no logits: evaluate a token first");
+    *logits = s->logits;
+    if (n != NULL)
+        *n = s->model->config.vocab_size;
+    return MINKE_OK;
+}
+
+int32_t minke_session_mtp(minke_session *s, int32_t next, float *logits, size_t n)
+{
+    struct session_call call;
+    int32_t rc = session_check(s);
+
+    if (rc < 0 || (rc = session_check_tokens(s, &next, 1)) < 0)
+        return rc;
+    if (!(s->params.flags & MINKE_SESSION_MTP))
+        return s->model->weights.mtp == NULL
+             ? mk_fail(MINKE_EUNSUPPORTED, "the model has no multi-token-prediction layer")
+             : mk_fail(MINKE_EINVAL, "the session was opened without MINKE_SESSION_MTP");
+    if (logits == NULL || n < s->model->config.vocab_size)
+        return mk_fail(logits == NULL ? MINKE_EINVAL : MINKE_ENOSPC,
+                       "%zu floats do not hold %u logits", n, s->model->config.vocab_size);
+    if (!s->has_logits)
+        return mk_fail(MINKE_EINVAL, "no logits: evaluate a token first");
+    session_enter(&call, s);
+    /* The layer's row of the last token is a guess until its successor is evaluated, which
+     * writes it again. */
+    call.f.first = s->length - 1;
+    call.f.n = 1;
+    rc = mk_mtp_run(&call.f, s->hidden, &next);
+    if (rc == MINKE_OK)
+        mk_forward_logits(&call.f, logits, s->work.h, 1);
+    return session_leave(&call, s, rc);
+}
+
+void minke_session_cancel(minke_session *s)
+{
+    if (s != NULL)
+        mk_atomic_store(&s->cancel, 1);
+}
