@@ -15,18 +15,21 @@
 
 #define MM_MAX_ITEMS 256u        /* products in one job */
 #define MM_PARALLEL_ROUNDING 65536u   /* activations from which rounding is shared out */
+#define MM_CHUNK 132u            /* activation rows that stay in cache: 22 tiles of 6 */
 
 /* Scratch of one worker: two expanded panels, then one group packed on the fly. */
 struct mm_area {
     uint8_t q[2][MK_PANEL_BYTES];
     float s[2][MK_PANEL_BLOCKS * 32], m[2][MK_PANEL_BLOCKS * 16];
     float f[2][MK_PANEL_FLOATS * MK_LANES];
+    float sums[MM_CHUNK * 2 * MK_LANES];
     float row[MK_LANES][256];
 };
 
 struct mm_item {
     struct mk_product p;
-    struct mk_act *acts;         /* (n_rows, n_in / 32), NULL for float activations */
+    struct mk_act *acts;         /* n_rows of n_in / 32, NULL for float activations */
+    size_t lda;                  /* blocks from row to row */
     int owns_acts;
     size_t n_groups, group_bytes;
     uint64_t cost, start;        /* of a group; of the groups before this item */
@@ -55,9 +58,15 @@ static size_t mm_area_bytes(size_t n_in)
     return mk_round_up(sizeof(struct mm_area), 64) + mk_round_up(n_in, 64) * 4 * MK_LANES + 64;
 }
 
+/* An odd number of cache lines, so that rows do not fall on the same sets. */
+static size_t mm_lda(size_t n_in)
+{
+    return mk_ceil_div(n_in, MK_ACT_BLOCK) | 1;
+}
+
 static size_t mm_acts_bytes(size_t n_rows, size_t n_in)
 {
-    return n_rows * mk_ceil_div(n_in, MK_ACT_BLOCK) * sizeof(struct mk_act);
+    return n_rows * mm_lda(n_in) * sizeof(struct mk_act);
 }
 
 size_t mk_matmul_scratch(size_t n_rows, size_t n_in, uint32_t n_threads)
@@ -78,32 +87,42 @@ static size_t mm_tile_size(size_t left, size_t max)
     return mk_ceil_div(left, mk_ceil_div(left, max));
 }
 
-/* y = W a by tiles; rows beyond n_out are not written. */
+/* Two groups of W (or one) by a chunk of activation rows, through sums that lie together: y's
+ * rows may be any distance apart. */
+static void mm_integer_pair(const struct mk_kernels *k, const struct mm_item *item,
+                            const struct mm_groups *g, size_t i, size_t t0, size_t n_tokens,
+                            struct mm_area *area)
+{
+    const struct mk_product *p = &item->p;
+    const enum mk_panel_kind kind = mk_pack_info(g->type)->kind;
+    const size_t n_blocks = p->w->n_in / MK_ACT_BLOCK, row = (g->first + i) * MK_LANES;
+    const size_t n_panels = mk_min(2, g->n - i), ldy = 2 * MK_LANES;
+    const size_t n_rows = mk_min(n_panels * MK_LANES, p->w->n_out - row);
+
+    for (size_t b = 0; b < n_blocks; b += MK_PANEL_BLOCKS) {
+        const size_t n = mk_min(MK_PANEL_BLOCKS, n_blocks - b);
+        struct mk_panel panel[2] = {{NULL, NULL, NULL}, {NULL, NULL, NULL}};
+
+        for (size_t j = 0; j < n_panels; j++)
+            k->expand[g->type](&panel[j], g->data + (i + j) * g->bytes, b, n, area->q[j],
+                               area->s[j], area->m[j]);
+        for (size_t t = 0, nt; t < n_tokens; t += nt) {
+            nt = mm_tile_size(n_tokens - t, MK_TILE_TOKENS);
+            k->tile[kind](area->sums + t * ldy, ldy, panel, item->acts + (t0 + t) * item->lda + b,
+                          item->lda, nt, n, n_rows, b == 0);
+        }
+    }
+    for (size_t t = 0; t < n_tokens; t++)
+        memcpy(p->y + (t0 + t) * p->ldy + row, area->sums + t * ldy, n_rows * sizeof(float));
+}
+
 static void mm_integer_tiles(const struct mk_kernels *k, const struct mm_item *item,
                              const struct mm_groups *g, struct mm_area *area)
 {
-    const struct mk_product *p = &item->p;
-    const struct mk_pack_info *info = mk_pack_info(g->type);
-    const size_t n_blocks = p->w->n_in / MK_ACT_BLOCK;
-
-    for (size_t i = 0; i < g->n; i += 2) {
-        const size_t row = (g->first + i) * MK_LANES, n_panels = mk_min(2, g->n - i);
-        const size_t n_rows = mk_min(n_panels * MK_LANES, p->w->n_out - row);
-
-        for (size_t b = 0; b < n_blocks; b += MK_PANEL_BLOCKS) {
-            const size_t n = mk_min(MK_PANEL_BLOCKS, n_blocks - b);
-            struct mk_panel panel[2] = {{NULL, NULL, NULL}, {NULL, NULL, NULL}};
-
-            for (size_t j = 0; j < n_panels; j++)
-                k->expand[g->type](&panel[j], g->data + (i + j) * g->bytes, b, n, area->q[j],
-                                   area->s[j], area->m[j]);
-            for (size_t t = 0, nt; t < p->n_rows; t += nt) {
-                nt = mm_tile_size(p->n_rows - t, MK_TILE_TOKENS);
-                k->tile[info->kind](p->y + t * p->ldy + row, p->ldy, panel,
-                                    item->acts + t * n_blocks + b, n_blocks, nt, n, n_rows,
-                                    b == 0);
-            }
-        }
+    for (size_t t = 0, nt; t < item->p.n_rows; t += nt) {
+        nt = mm_tile_size(item->p.n_rows - t, MM_CHUNK);
+        for (size_t i = 0; i < g->n; i += 2)
+            mm_integer_pair(k, item, g, i, t, nt, area);
     }
 }
 
@@ -272,7 +291,7 @@ static void mm_round(void *arg, size_t begin, size_t end, uint32_t worker)
         const size_t n_blocks = item->p.w->n_in / MK_ACT_BLOCK;
         for (size_t t = row < begin ? begin - row : 0;
              t < item->p.n_rows && row + t < end; t++)
-            job->k->quantize(item->acts + t * n_blocks, item->p.x + t * item->p.ldx, n_blocks);
+            job->k->quantize(item->acts + t * item->lda, item->p.x + t * item->p.ldx, n_blocks);
         row += item->p.n_rows;
     }
 }
@@ -318,6 +337,7 @@ static size_t mm_add(struct mm_job *job, const struct mk_product *p, uint8_t **a
         return 0;
     *item = (struct mm_item){.p = *p};
     if (mm_is_integer(w->type)) {
+        item->lda = mm_lda(w->n_in);
         item->acts = mm_shared_acts(job, p);
         if (item->acts == NULL) {
             const size_t row_bytes = mm_acts_bytes(1, w->n_in);
