@@ -244,9 +244,10 @@ MINKE_API int32_t minke_tokenize(const minke_context *ctx, const char *text,
 #define MINKE_DETOKENIZE_PARTIAL      (1u << 1) /* hold back an incomplete code point */
 
 /* Decode tokens to UTF-8; invalid sequences become U+FFFD.  *n_out receives the
- * byte count even on MINKE_ENOSPC.  With MINKE_DETOKENIZE_PARTIAL an incomplete code
- * point at the end is left out; *n_used (may be NULL) then tells how many leading
- * tokens are fully written, so that a stream keeps the rest for its next call. */
+ * byte count even on MINKE_ENOSPC.  With MINKE_DETOKENIZE_PARTIAL the last
+ * tokens are left out when a code point begins in them that they do not end; *n_used
+ * (may be NULL) tells how many leading tokens the text is of, so that a stream keeps
+ * the rest for its next call. */
 MINKE_API int32_t minke_detokenize(const minke_context *ctx, const int32_t *tokens,
                                    size_t n, uint32_t flags, char *text,
                                    size_t capacity, size_t *n_out, size_t *n_used);
@@ -260,6 +261,175 @@ MINKE_API int32_t minke_token_bytes(const minke_context *ctx, int32_t token,
 /* Id of the token with exactly this text, special or not: *token, or -1. */
 MINKE_API int32_t minke_token_find(const minke_context *ctx, const char *text,
                                    size_t text_len, int32_t *token);
+
+/* ---- Chat --------------------------------------------------------------- */
+
+/* Conversations are JSON: an array of messages in OpenAI's schema.  role: "system",
+ * "developer" (V3.2), "user", "assistant", "tool".  content: text or null.  Assistants
+ * also: reasoning_content, tool_calls, prefix, and token_ids, the ids that the model
+ * sampled for this message, which are then used as they are (less the reasoning, where
+ * the retention rule takes it).  V3.2 also reads tools and response_format of system and
+ * developer messages.
+ *
+ * Encodings: "deepseek-v2", "deepseek-v3", "deepseek-v3-0324", "deepseek-r1.hf",
+ * "deepseek-r1.api-docs", "deepseek-r1-0528", "deepseek-v3.1", "deepseek-v3.1-terminus"
+ * (also "deepseek-v3.2-exp"), "deepseek-v3.2", "deepseek-v3.2-speciale".  The model's own
+ * follows from its chat template, or from its type where it has none (V3.2); Speciale's
+ * files look like V3.2's, so it must be named.
+ *
+ * Any thread; no state is kept.  Errors leave outputs untouched. */
+
+#define MINKE_THINKING_DEFAULT 0   /* on where the model always thinks, else off */
+#define MINKE_THINKING_ON      1
+#define MINKE_THINKING_OFF     2   /* ignored by models without the switch */
+
+/* When the reasoning of an assistant message leaves the prompt. */
+#define MINKE_RETAIN_DEFAULT 0     /* as the model's own template does it */
+#define MINKE_RETAIN_TURN    1     /* at the next user message; V3.2's rule */
+#define MINKE_RETAIN_NONE    2     /* at the next message; the rule of R1 and V3.1 */
+#define MINKE_RETAIN_ALL     3     /* never */
+
+#define MINKE_CHAT_NO_GENERATION (1u << 0)  /* do not ask for an answer at the end; V3.2,
+                                             * V3-0324 and R1-0528 do so in the user's turn,
+                                             * which this does not change */
+#define MINKE_CHAT_NO_BOS        (1u << 1)  /* do not begin with the token that begins texts */
+#define MINKE_CHAT_TRUST_TEXT    (1u << 2)  /* special tokens in the text of users and tools
+                                             * count; otherwise they are ordinary text */
+#define MINKE_CHAT_NO_DROP       (1u << 3)  /* V3.2: keep developer messages before the last
+                                             * user message, as drop_thinking=False does */
+
+typedef struct minke_chat_params {
+    uint32_t struct_size;
+    uint32_t flags;              /* MINKE_CHAT_* */
+    uint32_t thinking;           /* MINKE_THINKING_* */
+    uint32_t retention;          /* MINKE_RETAIN_* */
+    const char *encoding;        /* name; NULL = the model's */
+    const char *tools;           /* JSON array of tools, or NULL; V3.1 and later */
+    size_t tools_len;
+    const char *response_format; /* JSON, or NULL; V3.2 */
+    size_t response_format_len;
+    const char *context;         /* JSON array of the messages in front, which are already */
+    size_t context_len;          /*   in the session and are not written; or NULL.  V3.2 */
+} minke_chat_params;
+
+MINKE_API void minke_chat_params_init(minke_chat_params *params, size_t size);
+
+/* Name of the i-th known encoding, NULL behind the last.  Static. */
+MINKE_API const char *minke_chat_encoding_name(size_t i);
+
+/* Name of the model's own encoding: *name static.  MINKE_EUNSUPPORTED, listing the known
+ * names, for a template that is none of them. */
+MINKE_API int32_t minke_chat_encoding(const minke_context *ctx, const char **name);
+
+/* The prompt as text.  ctx may be NULL when params names the encoding; params may be NULL
+ * otherwise.  *n_out receives the bytes needed even on MINKE_ENOSPC.  MINKE_EINVAL: a
+ * message is not what the encoding can write; the text names it.  MINKE_EFORMAT: not
+ * JSON. */
+MINKE_API int32_t minke_chat_render(const minke_context *ctx, const char *messages,
+                                    size_t messages_len, const minke_chat_params *params,
+                                    char *text, size_t capacity, size_t *n_out);
+
+/* The prompt as tokens; same rules. */
+MINKE_API int32_t minke_chat_encode(const minke_context *ctx, const char *messages,
+                                    size_t messages_len, const minke_chat_params *params,
+                                    int32_t *tokens, size_t capacity, size_t *n_out);
+
+/* Sampling that the model's makers advise: *temperature, *top_p.  encoding NULL = the
+ * model's; ctx may be NULL when it is named. */
+MINKE_API int32_t minke_chat_sampling(const minke_context *ctx, const char *encoding,
+                                      float *temperature, float *top_p);
+
+/* ---- Long conversations with tools ---- */
+
+#define MINKE_TRIM_ALL     1   /* discard every tool call with its results */
+#define MINKE_TRIM_OLDEST  2   /* discard the oldest 75 % of them */
+#define MINKE_TRIM_SUMMARY 3   /* ask the host for a summary */
+
+#define MINKE_TRIM_KEPT      0 /* below the threshold: nothing changed */
+#define MINKE_TRIM_TRIMMED   1 /* below it now */
+#define MINKE_TRIM_OVER      2 /* above it still, with all discarded that may be */
+#define MINKE_TRIM_SUMMARIZE 3 /* nothing changed; the host should summarize */
+
+typedef struct minke_trim_params {
+    uint32_t struct_size;
+    uint32_t strategy;           /* MINKE_TRIM_ALL, OLDEST or SUMMARY */
+    uint32_t window;             /* tokens that fit; > 0 */
+    float threshold;             /* part of the window; 0 = 0.8 */
+    const uint32_t *counts;      /* tokens of each message, one per message */
+    size_t n_counts;
+} minke_trim_params;
+
+MINKE_API void minke_trim_params_init(minke_trim_params *params, size_t size);
+
+/* Messages with as much tool history discarded as the strategy says, when they hold more
+ * than threshold * window tokens.  An assistant message that calls tools and the results
+ * behind it go together or stay together; everything else stays.  Depends on nothing but
+ * its arguments.  text: the messages as JSON; *n_out its bytes, also on MINKE_ENOSPC;
+ * *action MINKE_TRIM_KEPT and so on. */
+MINKE_API int32_t minke_chat_trim(const char *messages, size_t messages_len,
+                                  const minke_trim_params *params, char *text,
+                                  size_t capacity, size_t *n_out, int32_t *action);
+
+/* ---- Replies ------------------------------------------------------------ */
+
+/* What the model wrote, token by token, as reasoning, content and tool calls.  One thread
+ * at a time. */
+typedef struct minke_reply minke_reply;
+
+#define MINKE_REPLY_REASONING 1   /* text: a piece of reasoning */
+#define MINKE_REPLY_CONTENT   2   /* text: a piece of the answer */
+#define MINKE_REPLY_CALL      3   /* text: name of the tool; a call begins */
+#define MINKE_REPLY_ARGUMENTS 4   /* text: a piece of its arguments, JSON */
+#define MINKE_REPLY_CALL_END  5   /* text: the whole call as OpenAI's JSON; its arguments are
+                                   * valid JSON even where the pieces were not */
+#define MINKE_REPLY_MALFORMED 6   /* text: what is wrong; no text is lost by it */
+#define MINKE_REPLY_FINISHED  7   /* text: "stop", "tool_calls", or the reason given */
+
+/* call: index of the call, for the events of calls.  text: whole UTF-8 characters,
+ * borrowed for the call.  Return nonzero to stop with MINKE_ECANCELED; the text is then
+ * taken all the same. */
+typedef int32_t (*minke_reply_fn)(void *user, int32_t event, uint32_t call,
+                                  const char *text, size_t len);
+
+/* Be DeepSeek's own parser: minke_reply_finish fails, with its message, where that does. */
+#define MINKE_REPLY_STRICT (1u << 0)
+
+typedef struct minke_reply_params {
+    uint32_t struct_size;
+    uint32_t flags;              /* MINKE_REPLY_STRICT */
+    uint32_t thinking;           /* MINKE_THINKING_*, as in the prompt */
+    uint32_t reserved0;          /* must be 0 */
+    const char *encoding;        /* name; NULL = the model's */
+    minke_reply_fn on_event;     /* NULL = none */
+    void *user;
+} minke_reply_params;
+
+MINKE_API void minke_reply_params_init(minke_reply_params *params, size_t size);
+
+/* ctx may be NULL when params names the encoding: the reply then takes text alone.  It
+ * keeps the context alive.  On success the caller owns *out. */
+MINKE_API int32_t minke_reply_open(minke_reply **out, minke_context *ctx,
+                                   const minke_reply_params *params);
+MINKE_API void minke_reply_free(minke_reply *reply);
+
+/* Take one token, or a piece of text that may end inside a character.  Pieces of
+ * reasoning, content and arguments are passed on at once, but for what may be the
+ * beginning of a marker.  A marker that is a token of its own counts only as that token. */
+MINKE_API int32_t minke_reply_token(minke_reply *reply, int32_t token);
+MINKE_API int32_t minke_reply_text(minke_reply *reply, const char *text, size_t len);
+
+/* The reply is over: what was held back is passed on, then MINKE_REPLY_FINISHED.  reason:
+ * NUL-terminated, or NULL for "tool_calls" or "stop".  MINKE_EFORMAT in strict mode. */
+MINKE_API int32_t minke_reply_finish(minke_reply *reply, const char *reason);
+
+/* 1 while inside the reasoning; 1 once the text that ends a reply was read. */
+MINKE_API int32_t minke_reply_thinking(const minke_reply *reply);
+MINKE_API int32_t minke_reply_ended(const minke_reply *reply);
+
+/* The message so far as JSON: role, content, reasoning_content, tool_calls, and, where
+ * something was, malformed: an array of texts.  *n_out: bytes, also on MINKE_ENOSPC. */
+MINKE_API int32_t minke_reply_message(const minke_reply *reply, char *text,
+                                      size_t capacity, size_t *n_out);
 
 /* ---- Session ------------------------------------------------------------ */
 
