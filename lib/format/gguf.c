@@ -194,8 +194,7 @@ static void gguf_sift(uint8_t *items, size_t root, size_t n, size_t size)
     }
 }
 
-/* Heap sort; then the first name that appears twice, or NULL. */
-static const char *gguf_sort(void *array, size_t n, size_t size)
+const char *mk_names_sort(void *array, size_t n, size_t size)
 {
     uint8_t *items = array;
 
@@ -211,7 +210,7 @@ static const char *gguf_sort(void *array, size_t n, size_t size)
     return NULL;
 }
 
-static const void *gguf_search(const void *array, size_t n, size_t size, const char *name)
+const void *mk_names_find(const void *array, size_t n, size_t size, const char *name)
 {
     const struct mk_gguf_string want = {name, strlen(name)};
     const uint8_t *items = array;
@@ -368,7 +367,7 @@ struct gguf_part {
 
 static const struct mk_gguf_value *gguf_part_find(const struct gguf_part *p, const char *key)
 {
-    return gguf_search(p->values, p->n_values, sizeof *p->values, key);
+    return mk_names_find(p->values, p->n_values, sizeof *p->values, key);
 }
 
 static int32_t gguf_take_counts(struct gguf_cursor *c, uint64_t *n_tensors, uint64_t *n_values)
@@ -432,7 +431,7 @@ static int32_t gguf_take_part(struct gguf_cursor *c, struct gguf_part *p, uint32
         status = gguf_take_value(c, &p->values[i]);
     if (status < 0)
         return status;
-    twice = gguf_sort(p->values, p->n_values, sizeof *p->values);
+    twice = mk_names_sort(p->values, p->n_values, sizeof *p->values);
     if (twice != NULL)
         return mk_fail(MINKE_EFORMAT, "%s: key %s appears twice", c->path, twice);
     status = gguf_alignment(c, p, &alignment);
@@ -554,7 +553,7 @@ static int32_t gguf_join(struct mk_gguf *g, const struct gguf_part *parts, uint3
         if (parts[i].n_tensors > 0)
             memcpy(g->tensors + at, parts[i].tensors,
                    parts[i].n_tensors * sizeof *g->tensors);
-    twice = gguf_sort(g->tensors, g->n_tensors, sizeof *g->tensors);
+    twice = mk_names_sort(g->tensors, g->n_tensors, sizeof *g->tensors);
     if (twice != NULL)
         return mk_fail(MINKE_EFORMAT, "%s: tensor %s appears twice", path, twice);
     g->values = parts[0].values;
@@ -628,12 +627,12 @@ void mk_gguf_close(struct mk_gguf *g)
 
 const struct mk_gguf_value *mk_gguf_find(const struct mk_gguf *g, const char *key)
 {
-    return gguf_search(g->values, g->n_values, sizeof *g->values, key);
+    return mk_names_find(g->values, g->n_values, sizeof *g->values, key);
 }
 
 const struct mk_gguf_tensor *mk_gguf_tensor(const struct mk_gguf *g, const char *name)
 {
-    return gguf_search(g->tensors, g->n_tensors, sizeof *g->tensors, name);
+    return mk_names_find(g->tensors, g->n_tensors, sizeof *g->tensors, name);
 }
 
 int mk_gguf_int(const struct mk_gguf_value *v, uint64_t i, int64_t *out)

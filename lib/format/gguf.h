@@ -76,6 +76,11 @@ int mk_gguf_double(const struct mk_gguf_value *v, uint64_t i, double *out);
 /* A single string, or NULL. */
 const struct mk_gguf_string *mk_gguf_text(const struct mk_gguf_value *v);
 
+/* Arrays of items of size bytes, at most 128, that begin with a struct mk_gguf_string: sort by
+ * it (returns a name that appears twice, or NULL), and look one up in a sorted array. */
+const char *mk_names_sort(void *array, size_t n, size_t size);
+const void *mk_names_find(const void *array, size_t n, size_t size, const char *name);
+
 /* The number that files give a type; -1 for F8_E4M3, which GGUF has no name for. */
 int32_t mk_gguf_type_number(enum mk_type type);
 
