@@ -165,14 +165,12 @@ def recall(rng, test=False, level=1.0, pairs=None, questions=None):
 
 def things(rng, lo, hi, kind=None):
     n = rng.randint(lo, hi)
-    kind = kind or rng.choice(["words", "numbers", "letters", "digits"])
+    kind = kind or rng.choice(["words", "words", "numbers", "letters"])
     if kind == "words":
         return rng.sample(WORDS, n)
     if kind == "letters":
         return rng.sample("abcdefghijklmnopqrstuvwxyz", n)
-    if kind == "digits":
-        return [str(rng.randrange(10)) for _ in range(n)]
-    return [str(number(rng, 1, 3)) for _ in range(n)]
+    return [str(x) for x in rng.sample(range(10, 100), n)]
 
 
 def say(rng, imperatives, text):
@@ -182,14 +180,14 @@ def say(rng, imperatives, text):
 
 
 def copy(rng, test=False, level=1.0):
-    x = ", ".join(things(rng, 2, 5 + int(11 * level)))
+    x = ", ".join(things(rng, 2, 4 + int(8 * level)))
     user = say(rng, ["copy this list", "repeat this", "copy", "repeat this list", "write this list again", "say this again",
                      "echo this", "repeat after me", "copy this exactly", "write the same list", "repeat the list"], x)
     return [turn(user, "the same list again", x, check=("exact", x))]
 
 
 def reverse(rng, test=False, level=1.0):
-    x = things(rng, 2, 4 + int(6 * level))
+    x = things(rng, 2, 3 + int(5 * level))
     user = say(rng, ["reverse this list", "reverse", "write this list backwards", "turn this list around", "reverse the order of this list",
                      "say this in reverse", "list these from last to first", "reverse the list", "give me this backwards"], ", ".join(x))
     y = ", ".join(x[::-1])
@@ -197,7 +195,7 @@ def reverse(rng, test=False, level=1.0):
 
 
 def sort(rng, test=False, level=1.0):
-    n = 3 + int(4 * level)
+    n = 3 + int(3 * level)
     if rng.random() < .75:
         x = rng.sample(range(10, 100), rng.randint(2, n))
         key, kind = x, rng.random() < .7
@@ -220,8 +218,8 @@ def times(n):
 
 
 def count(rng, test=False, level=1.0):
-    n = rng.randint(2, 4 + int(8 * level))
-    if rng.random() < .3:
+    n = rng.randint(2, 4 + int(5 * level))
+    if rng.random() < .4:
         x = things(rng, 2, n + 1)
         t = ", ".join(x)
         user = rng.choice([lambda: say(rng, ["count the items", "count this list", "count these", "tell me how many items there are"], t),
@@ -229,21 +227,18 @@ def count(rng, test=False, level=1.0):
                            lambda: f"How long is this list: {t}?", lambda: f"{t}\nHow many items is that?"])()
         a = f"{len(x)} items."
         return [turn(user, ", ".join(f"{w} {i + 1}" for i, w in enumerate(x)), a, check=("exact", a))]
-    kinds = rng.sample(WORDS, rng.randint(2, 4)) if rng.random() < .8 else rng.sample("abcdefghijklmnopqrstuvwxyz", 3)
-    x = [rng.choice(kinds) for _ in range(n)]
-    w = rng.choice(x) if rng.random() < .9 else rng.choice(kinds)
+    x = things(rng, n, n, rng.choice(["words", "words", "letters"]))
+    w, k = x[0], rng.randint(1, min(n, 6))          # w stands k times among others that stand once
+    x[:k] = [w] * k
+    rng.shuffle(x)
     t = ", ".join(x)
     user = rng.choice([lambda: f"How many times does {w} appear in this list: {t}?", lambda: f"How often is {w} in this list: {t}?",
                        lambda: f"Count {w} in: {t}", lambda: ask(rng, f"count how often {w} appears: {t}"), lambda: f"How many {w} are here: {t}?",
                        lambda: f"{t}\nHow many times does {w} appear?", lambda: f"{t}\nHow often do you see {w}?",
                        lambda: f"In this list, how many times do you see {w}? {t}", lambda: ask(rng, f"tell me how often {w} is in this list: {t}"),
                        lambda: f"How many {w}? {t}"])()
-    k, seen = 0, []
-    for y in x:
-        k += y == w
-        seen.append(f"{y} {k}" if y == w else y)
     a = f"{w}: {times(k)}."
-    return [turn(user, ", ".join(seen), a, check=("exact", a))]
+    return [turn(user, f"count {w}", a, check=("exact", a))]
 
 
 # ---------------------------------------------------------------------------------------------- tools
@@ -575,7 +570,7 @@ def courtesy(rng, test=False, level=1.0):
 
 MAKERS = {"arithmetic": arithmetic, "recall": recall, "copy": copy, "reverse": reverse, "sort": sort, "count": count, "tools": tools,
           "grading": grading, "solution": solve, "courtesy": courtesy}
-MIX = {"arithmetic": 28, "recall": 16, "copy": 6, "reverse": 8, "sort": 10, "count": 9, "tools": 7, "grading": 8, "solution": 6, "courtesy": 4}
+MIX = {"arithmetic": 26, "recall": 11, "copy": 8, "reverse": 11, "sort": 13, "count": 11, "tools": 7, "grading": 7, "solution": 5, "courtesy": 6}
 
 
 def messages(turns, system=None, thinking=False):

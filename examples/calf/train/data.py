@@ -10,12 +10,11 @@ import sys
 
 import numpy as np
 
-import encoding as enc
-from tokenizer import Tokenizer
-
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, ".."))
+import encoding as enc  # noqa: E402
 import tasks  # noqa: E402
+from tokenizer import Tokenizer  # noqa: E402
 
 LEARN, PAD, LENGTHS, BLOCK = 1 << 15, 2, [48, 64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512, 640, 768], 32
 TOK = None
@@ -89,7 +88,7 @@ def stream(seed, first, steps, size, workers, rank):
             yield from block(job)[skip:]
             skip = 0
         return
-    with mp.get_context("fork").Pool(workers) as pool:
+    with mp.get_context("spawn").Pool(workers) as pool:
         for b in pool.imap(block, jobs):
             yield from b[skip:]
             skip = 0

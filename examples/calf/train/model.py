@@ -51,10 +51,12 @@ def rotate(x, cs, interleaved):
 def causal(q, k, v):
     """Causal attention; written out where PyTorch's fused form is the slower one (short rows on a CPU)."""
     T = q.shape[2]
-    if q.device.type != "cpu" or T > 400:
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, is_causal=True)
+    if T > 400:
         return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=True).to(v.dtype)
     a = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-1, -2))
-    a = (a + torch.full((T, T), -1e9, dtype=a.dtype).triu(1)).softmax(-1)
+    a = (a + torch.full((T, T), -1e9, dtype=a.dtype, device=a.device).triu(1)).softmax(-1)
     return torch.matmul(a.to(v.dtype), v)
 
 
@@ -73,8 +75,8 @@ class Indexer(nn.Module):
         q = torch.cat((rotate(q[..., :self.R], cs, False), q[..., self.R:]), -1)
         k = torch.cat((rotate(k[..., :self.R], cs, False), k[..., self.R:]), -1)[:, :, 0]
         w = self.weights_proj(x).float() * (self.H * self.D) ** -0.5
-        s = torch.matmul(q.transpose(1, 2), k.transpose(1, 2).unsqueeze(1))          # [B,H,T,T]
-        return (s.float().relu() * w.transpose(1, 2).unsqueeze(-1)).sum(1)
+        s = torch.matmul(q.transpose(1, 2), k.transpose(1, 2).unsqueeze(1)).relu()   # [B,H,T,T]
+        return sum(s[:, h].float() * w[..., h, None] for h in range(self.H))
 
 
 def chosen(s, k, exact):
@@ -100,7 +102,7 @@ class Attention(nn.Module):
 
     def forward(self, x, cs, mode):
         """mode: dense; warm (dense, and the indexer's loss); sparse (top-k, and the loss over the chosen);
-        sparse_only (no loss); window (the last top-k tokens).  -> output, the indexer's loss per row of x or None"""
+        sparse_only (top-k, the indexer does not learn); window (the last top-k tokens).  -> output, the indexer's loss per row of x or None"""
         B, T, _ = x.shape
         qr = self.q_a_layernorm(self.q_a_proj(x))
         q = self.q_b_proj(qr).view(B, T, self.H, self.N + self.R)
@@ -117,15 +119,17 @@ class Attention(nn.Module):
             if mode == "window":
                 keep = mask.triu(1 - self.K)
             else:
-                s = self.indexer(x.detach(), qr.detach(), cs).masked_fill(~mask, -1e30)
+                learn = mode in ("warm", "sparse")
+                with torch.set_grad_enabled(torch.is_grad_enabled() and learn):
+                    s = self.indexer(x.detach(), qr.detach(), cs).masked_fill(~mask, -1e30)
                 if mode != "warm" and T > self.K:
-                    keep = (mask & chosen(s.detach(), self.K, mode == "sparse_only")).unsqueeze(1)
-            a = torch.matmul(q, k.transpose(-1, -2)) * (self.N + self.R) ** -0.5
-            a = a.float().masked_fill(~keep, -1e30).softmax(-1)
-            y = torch.matmul(a.to(v.dtype), v)
+                    keep = (mask & chosen(s.detach(), self.K, not torch.is_grad_enabled())).unsqueeze(1)
+            a = torch.matmul(q * (self.N + self.R) ** -0.5, k.transpose(-1, -2))
+            a = (a + torch.zeros_like(keep, dtype=a.dtype).masked_fill(~keep, -1e9)).softmax(-1).to(v.dtype)
+            y = torch.matmul(a, v)
             if mode in ("warm", "sparse"):
-                p = a.detach().mean(1)                                               # L1-normalised sum over heads
-                lq = s.masked_fill(~keep.squeeze(1) if keep.ndim == 4 else ~keep, -1e30).log_softmax(-1)
+                p = a.detach().mean(1).float()                                       # L1-normalised sum over heads
+                lq = s.masked_fill(~(keep.squeeze(1) if keep.ndim == 4 else keep), -1e30).log_softmax(-1)
                 loss = (p * (p.clamp_min(1e-9).log() - lq.clamp_min(-1e4))).sum(-1)
         return self.o_proj(y.transpose(1, 2).reshape(B, T, self.H * self.V)), loss
 

@@ -13,7 +13,8 @@ import random
 import re
 import sys
 
-import encoding as enc
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import encoding as enc  # noqa: E402
 
 VOCAB = 1536
 SPECIAL = [enc.BOS, enc.EOS, enc.PAD]
@@ -160,7 +161,6 @@ def write(folder, merges):
 
 
 def main():
-    sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
     import tasks
     rng, counts = random.Random(20), collections.Counter()
     for _ in range(20000):

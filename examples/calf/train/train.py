@@ -26,18 +26,16 @@ import data
 import model as M
 import tasks
 
-DENSE, WARM = .70, .74            # shares of the steps at which the first and second stage end
-BIAS_SPEED, MTP_WEIGHT, KL_WEIGHT, CLIP = 2e-3, .3, 1.0, 1.0
+BIAS_SPEED, MTP_WEIGHT, KL_WEIGHT, CLIP = (1e-2, 1e-3), .3, 1.0, 1.0      # the bias is quick until half of the steps
 
 
 def stage(n, a):
-    return "dense" if n < DENSE * a.steps else "warm" if n < WARM * a.steps else "sparse"
+    return "dense" if n < a.dense else "warm" if n < a.dense + a.warm else "sparse"
 
 
-def rate(n, steps):
+def rate(n, a):
     """Share of the peak learning rate at step n: a short rise, a plateau, then down to 2 % in a straight line."""
-    x = n / steps
-    return min(1, (n + 1) / min(100, .05 * steps + 1)) * (1 if x < .35 else max(.02, 1 - .98 * (x - .35) / .65))
+    return min(1, (n + 1) / 100) * min(1, max(.02, 1 - .98 * (n - a.plateau) / (a.steps - a.plateau)))
 
 
 class Muon:
@@ -76,7 +74,9 @@ def optimizers(m):
     E = m.c["n_routed_experts"]
     stacked = {id(p): E for n, p in inner.items() if n.endswith(("mlp.gate_proj", "mlp.up_proj"))}
     muon = Muon(list(inner.values()), stacked)
-    rest = [p for n, p in m.named_parameters() if n not in inner]
+    gates = [p for n, p in m.named_parameters() if "gate.weight" in n]
+    rest = [{"params": [p for n, p in m.named_parameters() if n not in inner and "gate.weight" not in n], "share": 1.0},
+            {"params": gates, "share": .1, "weight_decay": .1}]
     return muon, torch.optim.AdamW(rest, betas=(.9, .95), eps=1e-10, weight_decay=0.0, fused=True)
 
 
@@ -100,11 +100,11 @@ def losses(m, rows, mode, mtp):
     return ce(h, 1), ce(z, 2) if mtp else None, kl, loads
 
 
-def balance(m, loads):
+def balance(m, loads, speed):
     """The bias of an expert that got too little rises, of one that got too much falls."""
     for b, load in zip(m.layers, loads):
         if load is not None:
-            b.mlp.gate.e_score_correction_bias += BIAS_SPEED * torch.sign(load.mean() - load)
+            b.mlp.gate.e_score_correction_bias += speed * torch.sign(load.mean() - load)
 
 
 @torch.no_grad()
@@ -227,19 +227,22 @@ def run(rank, a):
             now = mode
             for x in trunk:
                 x.requires_grad_(mode != "warm")
-        r = rate(n, a.steps)
-        mtp = mode != "dense" or n % 8 == 0          # the extra layer learns from every eighth batch at first
+        r = rate(n, a)
+        # to save time the extra layer learns from every eighth batch at first, then it and the indexer from every third
+        mtp = n % 8 == 0 if mode == "dense" else mode == "warm" or n % 3 == 0
+        form = "sparse_only" if mode == "sparse" and not mtp else mode
         with torch.autocast(a.device, torch.bfloat16, enabled=a.bf16):
-            ce, ce2, kl, loads = losses(m, rows, mode, mtp)
+            ce, ce2, kl, loads = losses(m, rows, form, mtp)
         sum(w * x for w, x in ((1, ce), (MTP_WEIGHT, ce2), (KL_WEIGHT, kl)) if x is not None).backward()
         share(m, loads, a.procs)
         norm = torch.nn.utils.clip_grad_norm_([x for x in m.parameters() if x.grad is not None], CLIP)
-        adam.param_groups[0]["lr"] = a.adam_lr * r
+        for g in adam.param_groups:
+            g["lr"] = a.adam_lr * r * g["share"]
         adam.step()
         muon.step(a.lr * (1 if mode == "warm" else r), .02)
         m.zero_grad(set_to_none=True)
         if mode != "warm":
-            balance(m, loads)
+            balance(m, loads, BIAS_SPEED[n > .5 * a.steps])
         for k, x in (("loss", ce), ("mtp", ce2), ("kl", kl), ("norm", norm)):
             if x is not None:
                 sums.setdefault(k, []).append(x.detach())
@@ -275,6 +278,8 @@ def run(rank, a):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--out", required=True), p.add_argument("--steps", type=int, default=6000)
+    p.add_argument("--dense", type=int, help="steps of dense attention"), p.add_argument("--warm", type=int, default=100, help="of the indexer alone")
+    p.add_argument("--plateau", type=int, help="steps before the learning rate falls")
     p.add_argument("--size", type=int, default=3072, help="tokens a step and process"), p.add_argument("--seed", type=int, default=32)
     p.add_argument("--lr", type=float, default=.02), p.add_argument("--adam-lr", type=float, default=3e-3)
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu"), p.add_argument("--seconds", type=float, default=1e9)
@@ -284,6 +289,7 @@ def main():
     p.add_argument("--eval-every", type=int, default=1000), p.add_argument("--eval-items", type=int, default=20)
     p.add_argument("--log-every", type=int, default=50)
     a = p.parse_args()
+    a.dense, a.plateau = a.dense or int(.6 * a.steps), a.plateau or int(.35 * a.steps)
     if a.smoke:
         a.device, a.size, a.seconds, a.log_every, a.procs = "cpu", 1024, min(a.seconds, 120), 10, 1
     if a.device != "cpu":

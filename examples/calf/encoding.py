@@ -1,4 +1,4 @@
-"""The chat encoding of DeepSeek-V3.2, as far as training needs it.
+"""The chat encoding of DeepSeek-V3.2, as far as calf needs it.
 
     text = "".join(t for t, _ in segments(messages, thinking=True))
 
