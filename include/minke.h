@@ -581,6 +581,46 @@ MINKE_API int32_t minke_sampler_logprob(const minke_sampler *sampler, float *cho
 MINKE_API int32_t minke_logprobs_best(const float *logits, size_t n_vocab, size_t n,
                                       int32_t *tokens, float *logprobs);
 
+/* ---- Quantizing --------------------------------------------------------- */
+
+/* Types are named as in GGUF files, in any case: f32, f16, bf16, q8_0, q4_0, q4_1,
+ * q5_0, q5_1, q2_k to q6_k, iq4_nl, iq4_xs.  Presets mix them by part of the model:
+ * q2_k_m, q3_k_m, q4_k_s, q4_k_m, q5_k_m.  Norms and routers stay f32.  Rows that are no
+ * multiple of a type's block get the next larger type that fits. */
+typedef struct minke_quantize_params {
+    uint32_t struct_size;
+    uint32_t n_threads;          /* 0 = what affinity and the container's quota allow */
+    const char *preset;          /* a preset or a type for all parts; NULL = "q8_0" */
+    const char *embed;           /* types by part; NULL = what the preset says */
+    const char *head;
+    const char *attention;       /* with the indexer */
+    const char *dense;           /* feed-forward of dense layers */
+    const char *shared;          /* shared experts */
+    const char *gate_up;         /* routed experts: gate and up */
+    const char *down;            /* routed experts: down */
+    minke_progress_fn progress;  /* NULL = none; in bytes written */
+    void *progress_user;
+    minke_log_fn log;            /* NULL = silent */
+    void *log_user;
+    minke_alloc_fn alloc;        /* NULL = C library; set both or neither */
+    minke_free_fn free;
+    void *alloc_user;
+} minke_quantize_params;
+
+MINKE_API void minke_quantize_params_init(minke_quantize_params *params, size_t size);
+
+/* Write the model at in_path (a directory as for minke_context_open, or a GGUF file)
+ * to a GGUF file at out_path, as llama.cpp names things.  params may be NULL.  Memory
+ * stays below a layer's weights.  The file appears, replacing an older one, when it is
+ * complete; on error there is nothing new.  A tokenizer that is not of this family is
+ * left out, which the log says.
+ *
+ * MINKE_EIO, MINKE_EFORMAT, MINKE_EUNSUPPORTED: as minke_context_open; the last also for
+ * an unknown preset or type.  MINKE_EFORMAT: a weight is NaN or beyond 65504.
+ * MINKE_ECANCELED: progress said so.  Any thread. */
+MINKE_API int32_t minke_quantize(const char *out_path, const char *in_path,
+                                 const minke_quantize_params *params);
+
 #ifdef __cplusplus
 }
 #endif

@@ -101,11 +101,36 @@ class SamplerParams(Structure):
     ]
 
 
+class QuantizeParams(Structure):
+    """minke_quantize_params."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("n_threads", c_uint32),
+        ("preset", c_char_p),
+        ("embed", c_char_p),
+        ("head", c_char_p),
+        ("attention", c_char_p),
+        ("dense", c_char_p),
+        ("shared", c_char_p),
+        ("gate_up", c_char_p),
+        ("down", c_char_p),
+        ("progress", PROGRESS_FN),
+        ("progress_user", c_void_p),
+        ("log", LOG_FN),
+        ("log_user", c_void_p),
+        ("alloc", ALLOC_FN),
+        ("free", FREE_FN),
+        ("alloc_user", c_void_p),
+    ]
+
+
 # C struct -> the class that mirrors it.
 STRUCTS = {
     "minke_context_params": ContextParams,
     "minke_session_params": SessionParams,
     "minke_sampler_params": SamplerParams,
+    "minke_quantize_params": QuantizeParams,
 }
 
 # ---- Constants -------------------------------------------------------------
@@ -187,6 +212,8 @@ PROTOTYPES = {
     "minke_sampler_accept": (c_int32, [_handle, c_int32]),
     "minke_sampler_logprob": (c_int32, [_handle, _floats, _floats]),
     "minke_logprobs_best": (c_int32, [_floats, c_size_t, c_size_t, _tokens, _floats]),
+    "minke_quantize_params_init": (None, [POINTER(QuantizeParams), c_size_t]),
+    "minke_quantize": (c_int32, [c_char_p, c_char_p, POINTER(QuantizeParams)]),
 }
 
 # ---- Finding and loading ---------------------------------------------------
