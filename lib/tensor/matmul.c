@@ -87,6 +87,29 @@ static size_t mm_tile_size(size_t left, size_t max)
     return mk_ceil_div(left, mk_ceil_div(left, max));
 }
 
+/* What the next panels will read, asked for while the tiles of this one are computed. */
+struct mm_next {
+    const uint8_t *at[2];
+    size_t n_lines;              /* of each */
+};
+
+/* Share t of n of the lines. */
+static void mm_prefetch(const struct mm_next *next, size_t t, size_t nt, size_t n)
+{
+#if defined(__GNUC__)
+    const size_t begin = next->n_lines * t / n, end = next->n_lines * (t + nt) / n;
+
+    for (size_t j = 0; j < 2 && next->at[j] != NULL; j++)
+        for (size_t i = begin; i < end; i++)
+            __builtin_prefetch(next->at[j] + 64 * i, 0, 2);
+#else
+    (void)next;
+    (void)t;
+    (void)nt;
+    (void)n;
+#endif
+}
+
 /* Two groups of W (or one) by a chunk of activation rows, through sums that lie together: y's
  * rows may be any distance apart. */
 static void mm_integer_pair(const struct mk_kernels *k, const struct mm_item *item,
@@ -102,12 +125,19 @@ static void mm_integer_pair(const struct mk_kernels *k, const struct mm_item *it
     for (size_t b = 0; b < n_blocks; b += MK_PANEL_BLOCKS) {
         const size_t n = mk_min(MK_PANEL_BLOCKS, n_blocks - b);
         struct mk_panel panel[2] = {{NULL, NULL, NULL}, {NULL, NULL, NULL}};
+        struct mm_next next = {{NULL, NULL}, g->bytes * n / n_blocks / 64};
 
-        for (size_t j = 0; j < n_panels; j++)
+        for (size_t j = 0; j < n_panels; j++) {
             k->expand[g->type](&panel[j], g->data + (i + j) * g->bytes, b, n, area->q[j],
                                area->s[j], area->m[j]);
+            /* The next panel of the group, or the first of the next pair. */
+            next.at[j] = b + n < n_blocks
+                       ? g->data + (i + j) * g->bytes + g->bytes * (b + n) / n_blocks / 64 * 64
+                       : i + 2 + j < g->n ? g->data + (i + 2 + j) * g->bytes : NULL;
+        }
         for (size_t t = 0, nt; t < n_tokens; t += nt) {
             nt = mm_tile_size(n_tokens - t, MK_TILE_TOKENS);
+            mm_prefetch(&next, t, nt, n_tokens);
             k->tile[kind](area->sums + t * ldy, ldy, panel, item->acts + (t0 + t) * item->lda + b,
                           item->lda, nt, n, n_rows, b == 0);
         }
