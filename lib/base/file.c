@@ -334,6 +334,16 @@ int32_t mk_file_read(struct mk_file *f, uint64_t offset, void *buffer, size_t n)
     return MINKE_OK;
 }
 
+int mk_file_is_shared(const struct mk_file *f)
+{
+#if defined(_WIN32)
+    (void)f;
+    return 0;    /* seeking and reading are two steps */
+#else
+    return f->env.reader_open == NULL;
+#endif
+}
+
 int32_t mk_file_map(struct mk_file *f, const void **data)
 {
     if (f->env.reader_open != NULL)

@@ -19,6 +19,9 @@ const char *mk_file_path(const struct mk_file *f);
 /* Exactly n bytes from offset; MINKE_EIO otherwise (a file that shrank included). */
 int32_t mk_file_read(struct mk_file *f, uint64_t offset, void *buffer, size_t n);
 
+/* Whether several threads may read at once. */
+int mk_file_is_shared(const struct mk_file *f);
+
 /* Map the whole file read-only; valid until mk_file_close.  MINKE_EUNSUPPORTED with a
  * reader or where the system cannot. */
 int32_t mk_file_map(struct mk_file *f, const void **data);

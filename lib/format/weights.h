@@ -82,12 +82,18 @@ struct mk_load_options {
     minke_progress_fn progress;
     void *progress_user;
     struct mk_pool *pool;          /* for conversions on load */
-    const struct mk_kernels *kernels;    /* the level to pack for */
+    const struct mk_kernels *kernels;    /* the level to pack for; NULL = do not pack */
 };
 
 /* Load the safetensors files of the directory path.  On error nothing is left behind. */
 int32_t mk_weights_load(struct mk_weights *out, const struct mk_env *env,
                         const struct mk_config *config, const char *path,
+                        const struct mk_load_options *options);
+
+/* The same from any container; the source may be freed afterwards. */
+struct mk_source;
+int32_t mk_weights_bind(struct mk_weights *out, const struct mk_env *env,
+                        const struct mk_config *config, const struct mk_source *source,
                         const struct mk_load_options *options);
 void mk_weights_free(struct mk_weights *w, const struct mk_env *env);
 
