@@ -64,8 +64,7 @@ static void qmeta_shape(const struct qmeta *m, const struct mk_config *c)
     qmeta_u32(m, "attention.head_count", c->num_attention_heads);
     qmeta_u32(m, "attention.head_count_kv", 1);    /* the latent is shared by all heads */
     qmeta_f32(m, "attention.layer_norm_rms_epsilon", c->rms_norm_eps);
-    if (c->q_lora_rank > 0)
-        qmeta_u32(m, "attention.q_lora_rank", c->q_lora_rank);
+    qmeta_u32(m, "attention.q_lora_rank", c->q_lora_rank);
     qmeta_u32(m, "attention.kv_lora_rank", c->kv_lora_rank);
     qmeta_u32(m, "attention.key_length", c->kv_lora_rank + c->qk_rope_head_dim);
     qmeta_u32(m, "attention.value_length", c->kv_lora_rank);
