@@ -250,13 +250,21 @@ static size_t pre_llm_cjk(const unsigned char *s, size_t i, size_t e, size_t *en
     return i;
 }
 
-/* \p{N}, one by one. */
+/* Numbers as the Digits pre-tokenizer sees them: it follows Unicode 17.0, which adds these two
+ * ranges, while the splits' \p{N} is that of Unicode 16.0. */
+static int pre_is_llm_digit(uint32_t c)
+{
+    return (mk_unicode_class(c) & MK_UNICODE_N) != 0 || (c >= 0x11DE0 && c <= 0x11DE9)
+        || (c >= 0x16FF4 && c <= 0x16FF6);
+}
+
+/* Numbers, one by one. */
 static size_t pre_llm_digits(const unsigned char *s, size_t i, size_t e, size_t *end)
 {
     size_t n;
 
     for (; i < e; i += n) {
-        if ((pre_class(s, i, &n) & MK_UNICODE_N) != 0) {
+        if (pre_is_llm_digit(mk_utf8_decode(s + i, &n))) {
             *end = i + n;
             return i;
         }
