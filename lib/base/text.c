@@ -18,19 +18,27 @@ void mk_text_free(struct mk_text *t)
     t->len = t->capacity = 0;
 }
 
-void mk_text_add(struct mk_text *t, const char *bytes, size_t n)
+/* Room for n more bytes and the NUL. */
+static int32_t text_reserve(struct mk_text *t, size_t n)
 {
     void *data = t->data;
     size_t need;
 
+    if (mk_add(&need, t->len, n) != 0 || mk_add(&need, need, 1) != 0)
+        return MINKE_ENOMEM;
+    const int32_t status = mk_grow(t->a, &data, &t->capacity, need, 1);
+    t->data = data;   /* as it was when that failed */
+    return status;
+}
+
+void mk_text_add(struct mk_text *t, const char *bytes, size_t n)
+{
     if (t->failed)
         return;
-    if (mk_add(&need, t->len, n) != 0 || mk_add(&need, need, 1) != 0
-        || mk_grow(t->a, &data, &t->capacity, need, 1) != MINKE_OK) {
+    if (text_reserve(t, n) != MINKE_OK) {
         t->failed = 1;
         return;
     }
-    t->data = data;
     if (n > 0)
         memcpy(t->data + t->len, bytes, n);
     t->len += n;
