@@ -167,7 +167,8 @@ static char *decode(const minke_context *ctx, const int32_t *ids, size_t n, uint
     return text;
 }
 
-/* Print what of the tokens from *shown on is whole; ids when there is no tokenizer. */
+/* Print the tokens from *shown on that end no later than a character does; their ids when
+ * there is no tokenizer. */
 static void stream(const minke_context *ctx, const struct ids *made, size_t *shown, int last)
 {
     size_t len = 0, used = 0;
@@ -176,9 +177,9 @@ static void stream(const minke_context *ctx, const struct ids *made, size_t *sho
     if (text == NULL) {
         for (; *shown < made->n; ++*shown)
             printf("%s%ld", *shown > 0 ? " " : "", (long)made->at[*shown]);
-    } else if (last || used == made->n - *shown) {
+    } else {
         fwrite(text, 1, len, stdout);
-        *shown = made->n;
+        *shown = last ? made->n : *shown + used;
     }
     free(text);
     fflush(stdout);

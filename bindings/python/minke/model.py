@@ -119,7 +119,7 @@ class Model(Handle):
         return self._decode(ids, _ffi.DETOKENIZE_SKIP_SPECIAL if skip_special else 0)[0]
 
     def _decode(self, ids: Iterable[int], flags: int) -> Tuple[str, int]:
-        """Text, and how many leading tokens are wholly in it."""
+        """Text, and of how many leading tokens it is the text."""
         tokens, n, used = int32_array(ids), c_size_t(), c_size_t()
         lib, handle, size = self._lib, self._handle, 16 * len(tokens) + 64
         while True:
@@ -205,10 +205,9 @@ class Model(Handle):
                                        stop_at_eos=stop_at_eos):
             pending.append(token)
             text, used = self._decode(pending, _ffi.DETOKENIZE_PARTIAL)
-            if used == len(pending):
-                pending.clear()
-                if text:
-                    yield text
+            del pending[:used]
+            if text:
+                yield text
         if pending:
             yield self.detokenize(pending)
 
