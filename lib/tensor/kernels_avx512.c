@@ -213,9 +213,45 @@ K5_INLINE void k5_transpose(__m512i *x)
     }
 }
 
+/* At most eight words of 16 rows: rows r and r + 8 share a register. */
+static K5_TARGET void k5_interleave8(uint32_t *out, const uint8_t *rows, size_t stride,
+                                     size_t n_words)
+{
+    const __m512i low = _mm512_set_epi64(13, 12, 5, 4, 9, 8, 1, 0);
+    const __m512i high = _mm512_set_epi64(15, 14, 7, 6, 11, 10, 3, 2);
+    const __mmask8 m = (__mmask8)((1u << n_words) - 1u);
+    __m512i x[8], y[8];
+
+    for (size_t r = 0; r < 8; r++)
+        x[r] = _mm512_inserti64x4(
+            _mm512_castsi256_si512(_mm256_maskz_loadu_epi32(m, rows + r * stride)),
+            _mm256_maskz_loadu_epi32(m, rows + (r + 8) * stride), 1);
+    for (int i = 0; i < 8; i += 2) {
+        y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+        y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        x[i] = _mm512_unpacklo_epi64(y[i], y[i + 2]);
+        x[i + 1] = _mm512_unpackhi_epi64(y[i], y[i + 2]);
+        x[i + 2] = _mm512_unpacklo_epi64(y[i + 1], y[i + 3]);
+        x[i + 3] = _mm512_unpackhi_epi64(y[i + 1], y[i + 3]);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        if (i < n_words)
+            _mm512_storeu_si512(out + 16 * i, _mm512_permutex2var_epi64(x[i], low, x[i + 4]));
+        if (i + 4 < n_words)
+            _mm512_storeu_si512(out + 16 * (i + 4),
+                                _mm512_permutex2var_epi64(x[i], high, x[i + 4]));
+    }
+}
+
 static K5_TARGET void k5_interleave(uint32_t *out, const uint8_t *rows, size_t stride,
                                     size_t n_rows, size_t n_words)
 {
+    if (n_rows == 16 && n_words <= 8) {
+        k5_interleave8(out, rows, stride, n_words);
+        return;
+    }
     for (size_t i = 0; i < n_words; i += 16, out += 256) {
         const size_t n = n_words - i < 16 ? n_words - i : 16;
         const __mmask16 m = k5_mask(n);
