@@ -195,11 +195,61 @@ static void weights_count(struct weights_binder *b, const struct mk_weights_item
     const uint64_t n = (uint64_t)item->n_out * (item->n_in > 0 ? item->n_in : 1);
 
     b->type_bytes[item->t.type] += item->t.size;
+    if (item->kind == MK_WEIGHTS_HEADS)
+        b->type_bytes[item->values.type] += item->values.size;
     if (b->is_mtp)
         return;
     b->w->n_params += n;
     if (!b->is_idle && !item->keep_rows)
         b->w->n_params_active += n;
+}
+
+/* A head's matrices in one tensor (H, n_out, n_in). */
+static int32_t weights_find_heads(struct weights_binder *b, const char *prefix,
+                                  const char *suffix, size_t n_out, size_t n_in,
+                                  struct mk_stored *out)
+{
+    const uint64_t expected[3] = {b->config->num_attention_heads, n_out, n_in};
+    char name[192], a[128], c[128];
+    int32_t found;
+
+    mk_format(name, sizeof(name), "%s%s", prefix, suffix);
+    found = b->source->find(b->source->self, name, out);
+    if (found < 0)
+        return found;
+    if (found == 0)
+        return mk_fail(MINKE_EFORMAT, "tensor %s: missing", name);
+    if (out->n_dims != 3 || memcmp(out->shape, expected, sizeof(expected)) != 0
+        || out->size != expected[0] * n_out * mk_type_row_bytes(out->type, n_in))
+        return mk_fail(MINKE_EFORMAT, "tensor %s: shape %s expected, %s found", name,
+                       weights_shape(a, expected, 3), weights_shape(c, out->shape, out->n_dims));
+    return MINKE_OK;
+}
+
+/* kv_b_proj as two tensors, where a container holds it so; 0 when it does not. */
+static int32_t weights_find_split(struct weights_binder *b, const char *prefix,
+                                  struct mk_weights_item *item)
+{
+    const struct mk_config *c = b->config;
+    struct mk_stored whole;
+    char name[192];
+    int32_t status;
+
+    mk_format(name, sizeof(name), "%sself_attn.kv_b_proj.weight", prefix);
+    if (b->source->find(b->source->self, name, &whole) != 0)
+        return 0;
+    mk_format(name, sizeof(name), "%sself_attn.k_b_proj.weight", prefix);
+    if (b->source->find(b->source->self, name, &whole) == 0)
+        return 0;
+    status = weights_find_heads(b, prefix, "self_attn.k_b_proj.weight", c->kv_lora_rank,
+                                c->qk_nope_head_dim, &item->t);
+    if (status == MINKE_OK)
+        status = weights_find_heads(b, prefix, "self_attn.v_b_proj.weight", c->v_head_dim,
+                                    c->kv_lora_rank, &item->values);
+    if (status < 0)
+        return status;
+    item->kind = MK_WEIGHTS_HEADS;
+    return 1;
 }
 
 /* One row of a table, its struct at base, its name behind prefix. */
@@ -220,8 +270,10 @@ static int32_t weights_bind(struct weights_binder *b, const char *prefix,
     item.part = (uint8_t)part;
     item.group = b->plan.n_groups;
     item.keep_rows = f == &weights_embed_field;
-    status = weights_find(b, name, item.n_out, item.n_in, &item.t);
-    if (status != MINKE_OK)
+    status = f->kind == MK_WEIGHTS_KV_B ? weights_find_split(b, prefix, &item) : 0;
+    if (status == 0)
+        status = weights_find(b, name, item.n_out, item.n_in, &item.t);
+    if (status < 0)
         return status;
     if (item.t.type == MK_F8_E4M3) {
         if (item.n_in == 0)

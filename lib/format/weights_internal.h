@@ -8,13 +8,15 @@
 enum mk_weights_kind {
     MK_WEIGHTS_MATRIX,   /* field: struct mk_mat */
     MK_WEIGHTS_VECTOR,   /* field: const float * */
-    MK_WEIGHTS_KV_B      /* field: struct mk_attention_weights, whose heads are filled */
+    MK_WEIGHTS_KV_B,     /* field: struct mk_attention_weights, whose heads are filled */
+    MK_WEIGHTS_HEADS     /* the same, from k_b_proj (H, L, N) and v_b_proj (H, V, L) */
 };
 
 /* A tensor that was found and has the right shape, and where it belongs. */
 struct mk_weights_item {
     struct mk_stored t;
     struct mk_stored scale;      /* file NULL when the type has none */
+    struct mk_stored values;     /* v_b_proj; t is k_b_proj then */
     void *field;
     size_t n_out, n_in;
     uint32_t group;              /* items of a group share a block */

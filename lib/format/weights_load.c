@@ -358,6 +358,76 @@ static int32_t load_kv_b(struct load_state *s, const struct mk_weights_item *ite
     return load_job_run(&job, load_kv_b_job, s->config->num_attention_heads, 1);
 }
 
+/* ---- The same, taken apart by the file ----------------------------------- */
+
+/* Bytes of one head's matrices: k_b and v_b in the file's types, k_up as load_head_type says. */
+static size_t load_split_bytes(const struct load_state *s, const struct mk_weights_item *item)
+{
+    const size_t N = s->config->qk_nope_head_dim, V = s->config->v_head_dim;
+    const size_t L = s->config->kv_lora_rank;
+
+    return load_head_bytes(s, item->t.type, L, N) + load_head_bytes(s, item->values.type, V, L)
+         + load_head_bytes(s, load_head_type(item->t.type), N, L);
+}
+
+/* One head's part, n_out rows, of the tensor t; NULL after a failure. */
+static const uint8_t *load_split_rows(struct load_job *job, const struct mk_stored *t, size_t h,
+                                      size_t n_out, size_t n_in, uint8_t *buffer)
+{
+    const size_t bytes = n_out * mk_type_row_bytes(t->type, n_in);
+    int32_t status = mk_file_read(t->file, t->offset + (uint64_t)h * bytes, buffer, bytes);
+
+    if (status == MINKE_OK && (job->s->options->flags & MINKE_CONTEXT_VERIFY)
+        && load_is_bad(buffer, n_out * n_in, t->type))
+        status = load_fail_bad(t);
+    if (status == MINKE_OK)
+        return buffer;
+    load_job_fail(job, status);
+    return NULL;
+}
+
+/* Heads [begin, end):  k_b and v_b as they are, k_up = k_b transposed. */
+static void load_split_job(void *arg, size_t begin, size_t end, uint32_t worker)
+{
+    struct load_job *job = arg;
+    const struct load_state *s = job->s;
+    const struct mk_weights_item *item = job->item;
+    const size_t N = s->config->qk_nope_head_dim, V = s->config->v_head_dim;
+    const size_t L = s->config->kv_lora_rank;
+    const enum mk_type up = load_head_type(item->t.type);
+    const size_t each = load_split_bytes(s, item);
+    struct mk_attention_weights *attn = item->field;
+    uint8_t *stored = s->scratch + worker * s->scratch_bytes;
+    uint8_t *decoded = stored + mk_round_up((N + V) * L * sizeof(float), LOAD_ALIGN);
+    uint8_t *transposed = decoded + mk_round_up(N * L * sizeof(float), LOAD_ALIGN);
+
+    for (size_t h = begin; h < end && !mk_atomic_load(&job->failed); h++) {
+        const uint8_t *rows = load_split_rows(job, &item->t, h, L, N, stored);
+        uint8_t *out = job->out + h * each;
+
+        if (rows == NULL)
+            return;
+        out = load_head_matrix(s, &attn->k_b[h], out, item->t.type, rows, L, N);
+        if (up != item->t.type) {
+            mk_decode((float *)(void *)decoded, rows, L * N, item->t.type);
+            rows = decoded;
+        }
+        load_transpose(transposed, rows, L, N, mk_type_row_bytes(up, 1));
+        out = load_head_matrix(s, &attn->k_up[h], out, up, transposed, N, L);
+        rows = load_split_rows(job, &item->values, h, V, L, stored);
+        if (rows == NULL)
+            return;
+        load_head_matrix(s, &attn->v_b[h], out, item->values.type, rows, V, L);
+    }
+}
+
+static int32_t load_split(struct load_state *s, const struct mk_weights_item *item, uint8_t *out)
+{
+    struct load_job job = {.s = s, .item = item, .out = out};
+
+    return load_job_run(&job, load_split_job, s->config->num_attention_heads, 1);
+}
+
 /* ---- Everything ---------------------------------------------------------- */
 
 /* Bytes that an item takes of its group's block. */
@@ -369,6 +439,8 @@ static size_t load_item_bytes(const struct load_state *s, const struct mk_weight
         return 0;
     if (item->kind == MK_WEIGHTS_KV_B)
         return s->config->num_attention_heads * load_heads_bytes(s, type);
+    if (item->kind == MK_WEIGHTS_HEADS)
+        return s->config->num_attention_heads * load_split_bytes(s, item);
     if (load_is_packed(s, item))
         return mk_round_up(mk_mat_packed_bytes(item->t.type, item->n_out, item->n_in),
                            LOAD_ALIGN);
@@ -381,6 +453,8 @@ static size_t load_item_scratch(const struct load_state *s, const struct mk_weig
     const size_t rows = (size_t)s->config->qk_nope_head_dim + s->config->v_head_dim;
     const size_t row_bytes = item->n_in > 0 ? mk_type_row_bytes(item->t.type, item->n_in) : 0;
 
+    if (item->kind == MK_WEIGHTS_HEADS)
+        return 3 * mk_round_up(rows * item->n_in * sizeof(float), LOAD_ALIGN);
     if (item->kind == MK_WEIGHTS_KV_B)
         return mk_round_up(rows * row_bytes, LOAD_ALIGN)
              + 2 * mk_round_up(rows * item->n_in * sizeof(float), LOAD_ALIGN);
@@ -398,6 +472,8 @@ static int32_t load_item(struct load_state *s, const struct mk_weights_item *ite
         held = item->n_out * sizeof(float);
     } else if (item->kind == MK_WEIGHTS_KV_B) {
         status = load_kv_b(s, item, out);
+    } else if (item->kind == MK_WEIGHTS_HEADS) {
+        status = load_split(s, item, out);
     } else {
         status = load_matrix(s, item, out);
         held = bytes > 0 ? bytes : item->t.size;
@@ -406,7 +482,7 @@ static int32_t load_item(struct load_state *s, const struct mk_weights_item *ite
     }
     s->w->part_bytes[item->part] += held;
     s->w->bytes += held;
-    return status == MINKE_OK ? load_progress(s, item->t.size) : status;
+    return status == MINKE_OK ? load_progress(s, item->t.size + item->values.size) : status;
 }
 
 /* Items [begin, end) of one group, in one block. */
@@ -444,7 +520,7 @@ int32_t mk_weights_fill(struct mk_weights *w, const struct mk_env *env,
     size_t end;
 
     for (size_t i = 0; i < plan->n; i++) {
-        s.total += plan->items[i].t.size;
+        s.total += plan->items[i].t.size + plan->items[i].values.size;
         s.scratch_bytes = mk_max(s.scratch_bytes, load_item_scratch(&s, &plan->items[i]));
     }
     s.scratch_bytes = mk_round_up(s.scratch_bytes, LOAD_ALIGN);
