@@ -1,0 +1,386 @@
+/* Open, free, facts: what ties the rooms together. */
+#include <string.h>
+
+#include "base/cpu.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "base/params.h"
+#include "model/model.h"
+#include "text/tokenizer.h"
+
+#define CONTEXT_MAX_THREADS 1024u
+#define CONTEXT_MAX_CONFIG  ((uint64_t)16 << 20)     /* bytes of config.json */
+#define CONTEXT_MAX_TOKENIZER ((uint64_t)256 << 20)  /* bytes of tokenizer.json */
+#define CONTEXT_FLAGS                                                                    \
+    (MINKE_CONTEXT_MMAP | MINKE_CONTEXT_VERIFY | MINKE_CONTEXT_STRICT                    \
+     | MINKE_CONTEXT_TOKENIZER_ONLY | MINKE_CONTEXT_DETERMINISTIC)
+
+/* The size of the params struct in ABI 1. */
+#define CONTEXT_PARAMS_MIN (offsetof(minke_context_params, executor_user) + sizeof(void *))
+
+struct minke_context {
+    struct mk_model model;
+    struct mk_tokenizer *tokenizer;      /* NULL: tokenizer_error says why */
+    char tokenizer_error[512];
+};
+
+/* ---- What the other rooms ask -------------------------------------------- */
+
+struct mk_model *mk_context_model(const minke_context *ctx)
+{
+    return (struct mk_model *)(uintptr_t)&ctx->model;
+}
+
+const struct mk_tokenizer *mk_context_tokenizer(const minke_context *ctx)
+{
+    if (ctx->tokenizer == NULL)
+        mk_fail(MINKE_EUNSUPPORTED, "%s", ctx->tokenizer_error);
+    return ctx->tokenizer;
+}
+
+int32_t mk_context_check(const minke_context *ctx)
+{
+    if (ctx == NULL)
+        return mk_fail(MINKE_EINVAL, "context is NULL");
+    if (ctx->model.process_id != mk_process_id())
+        return mk_fail(MINKE_EFORK, "the context was opened by process %lld",
+                       (long long)ctx->model.process_id);
+    return MINKE_OK;
+}
+
+void mk_context_ref(minke_context *ctx)
+{
+    mk_atomic_add(&ctx->model.refs, 1);
+}
+
+/* Also of a context that was opened halfway. */
+static void context_destroy(minke_context *ctx)
+{
+    struct mk_model *m = &ctx->model;
+    const struct mk_allocator a = m->env.alloc;
+
+    mk_tokenizer_free(ctx->tokenizer);
+    mk_weights_free(&m->weights, &m->env);
+    mk_pool_free(m->pool);
+    mk_free(&a, ctx);
+}
+
+void mk_context_unref(minke_context *ctx)
+{
+    if (mk_atomic_add(&ctx->model.refs, -1) == 0)
+        context_destroy(ctx);
+}
+
+/* ---- Opening ------------------------------------------------------------- */
+
+void minke_context_params_init(minke_context_params *params, size_t size)
+{
+    mk_params_init(params, size);
+}
+
+static int32_t context_params(minke_context_params *p, const minke_context_params *params)
+{
+    const int32_t status = mk_params_read(p, sizeof(*p), params, CONTEXT_PARAMS_MIN);
+    int n_reader;
+
+    if (status != MINKE_OK)
+        return status;
+    n_reader = (p->reader_open != NULL) + (p->reader_read != NULL) + (p->reader_close != NULL);
+    if (p->flags & ~CONTEXT_FLAGS)
+        return mk_fail(MINKE_EVERSION, "flags 0x%x: this build knows 0x%x", p->flags,
+                       CONTEXT_FLAGS);
+    if (p->reserved0 != 0)
+        return mk_fail(MINKE_EVERSION, "reserved0: %u; 0 expected", p->reserved0);
+    if (p->n_threads > CONTEXT_MAX_THREADS)
+        return mk_fail(MINKE_EINVAL, "n_threads: %u; at most %u expected", p->n_threads,
+                       CONTEXT_MAX_THREADS);
+    if ((p->alloc == NULL) != (p->free == NULL))
+        return mk_fail(MINKE_EINVAL, "alloc and free: set both or neither");
+    if (n_reader != 0 && n_reader != 3)
+        return mk_fail(MINKE_EINVAL, "reader_open, _read and _close: set all or none");
+    if (n_reader == 3 && (p->flags & MINKE_CONTEXT_MMAP))
+        return mk_fail(MINKE_EINVAL, "MINKE_CONTEXT_MMAP: a reader's files cannot be mapped");
+    return MINKE_OK;
+}
+
+static struct mk_env context_env(const minke_context_params *p)
+{
+    return (struct mk_env){
+        .alloc = {p->alloc, p->free, p->alloc_user},
+        .log = p->log,
+        .log_user = p->log_user,
+        .reader_open = p->reader_open,
+        .reader_read = p->reader_read,
+        .reader_close = p->reader_close,
+        .reader_user = p->reader_user,
+    };
+}
+
+/* A file of the model's directory; *data NULL when it is not there. */
+static int32_t context_load(char **data, size_t *size, const struct mk_env *env,
+                            const char *dir, const char *name, uint64_t limit)
+{
+    char *path = mk_path_join(&env->alloc, dir, name);
+    const int32_t status = path == NULL ? MINKE_ENOMEM
+                                        : mk_file_load(data, size, env, path, limit);
+
+    mk_free(&env->alloc, path);
+    return status;
+}
+
+static int32_t context_read_config(minke_context *ctx, const char *dir)
+{
+    const struct mk_env *env = &ctx->model.env;
+    const struct mk_json *json = NULL;
+    struct mk_arena arena;
+    char *text = NULL;
+    size_t len = 0;
+    int32_t status = context_load(&text, &len, env, dir, "config.json", CONTEXT_MAX_CONFIG);
+
+    if (status == MINKE_OK && text == NULL)
+        status = mk_fail(MINKE_EIO, "%s/config.json: no such file", dir);
+    if (status != MINKE_OK)
+        return status;
+    mk_arena_init(&arena, &env->alloc);
+    status = mk_json_parse(&json, &arena, text, len, "config.json");
+    if (status == MINKE_OK)
+        status = mk_config_read(&ctx->model.config, json);
+    mk_arena_free(&arena);
+    mk_free(&env->alloc, text);
+    return status;
+}
+
+static int32_t context_read_tokenizer(minke_context *ctx, const char *dir)
+{
+    const struct mk_env *env = &ctx->model.env;
+    const struct mk_config *c = &ctx->model.config;
+    char *json = NULL, *config = NULL;
+    size_t json_len = 0, config_len = 0;
+    int32_t status = context_load(&json, &json_len, env, dir, "tokenizer.json",
+                                  CONTEXT_MAX_TOKENIZER);
+
+    if (status == MINKE_OK && json == NULL)
+        status = mk_fail(ctx->model.flags & MINKE_CONTEXT_TOKENIZER_ONLY ? MINKE_EIO
+                                                                        : MINKE_EUNSUPPORTED,
+                         "%s/tokenizer.json: no such file", dir);
+    if (status == MINKE_OK)
+        status = context_load(&config, &config_len, env, dir, "tokenizer_config.json",
+                              CONTEXT_MAX_CONFIG);
+    if (status == MINKE_OK)
+        status = mk_tokenizer_open(&ctx->tokenizer, env, json, json_len, config, config_len,
+                                   c->bos_token_id, c->eos_token_id);
+    mk_free(&env->alloc, config);
+    mk_free(&env->alloc, json);
+    return status;
+}
+
+/* With a model, a tokenizer that is missing or none of ours only silences text functions. */
+static int32_t context_open_tokenizer(minke_context *ctx, const char *dir)
+{
+    const int alone = (ctx->model.flags & MINKE_CONTEXT_TOKENIZER_ONLY) != 0;
+    const int32_t status = context_read_tokenizer(ctx, dir);
+
+    if (status != MINKE_EUNSUPPORTED || alone)
+        return status;
+    mk_format(ctx->tokenizer_error, sizeof(ctx->tokenizer_error), "%s", minke_last_error());
+    mk_log(&ctx->model.env, MINKE_LOG_WARN, "no tokenizer: %s", ctx->tokenizer_error);
+    return MINKE_OK;
+}
+
+static int32_t context_open_model(minke_context *ctx, const char *dir,
+                                  const minke_context_params *p)
+{
+    struct mk_model *m = &ctx->model;
+    struct mk_load_options options = {
+        .flags = p->flags,
+        .progress = p->progress,
+        .progress_user = p->progress_user,
+        .kernels = &m->kernels,
+    };
+    int32_t status = context_read_config(ctx, dir);
+
+    if (status == MINKE_OK)
+        status = context_open_tokenizer(ctx, dir);
+    if (status == MINKE_OK)
+        status = mk_pool_open(&m->pool, &m->env.alloc,
+                              p->n_threads > 0 ? p->n_threads : mk_cpu_threads(), p->executor,
+                              p->executor_user);
+    if (status != MINKE_OK)
+        return status;
+    mk_kernels_init(&m->kernels, mk_cpu_features());
+    mk_rope_init(&m->rope, &m->config);
+    options.pool = m->pool;
+    status = mk_weights_load(&m->weights, &m->env, &m->config, dir, &options);
+    if (status == MINKE_OK)
+        mk_log(&m->env, MINKE_LOG_INFO, "%s: %s, %llu parameters, %llu bytes, %u threads", dir,
+               m->config.model_type, (unsigned long long)m->weights.n_params,
+               (unsigned long long)m->weights.bytes, mk_pool_threads(m->pool));
+    return status;
+}
+
+static int32_t context_open(minke_context **out, const char *path,
+                            const minke_context_params *p)
+{
+    const struct mk_env env = context_env(p);
+    minke_context *ctx;
+    int32_t status;
+
+    if (!mk_path_is_dir(&env, path))
+        return mk_fail(MINKE_EIO, "%s: no such directory", path);
+    ctx = mk_alloc(&env.alloc, 1, sizeof(*ctx));
+    if (ctx == NULL)
+        return MINKE_ENOMEM;
+    ctx->model.env = env;
+    ctx->model.flags = p->flags;
+    ctx->model.process_id = mk_process_id();
+    ctx->model.refs = 1;
+    ctx->model.config.bos_token_id = ctx->model.config.eos_token_id = -1;
+    status = p->flags & MINKE_CONTEXT_TOKENIZER_ONLY ? context_open_tokenizer(ctx, path)
+                                                     : context_open_model(ctx, path, p);
+    if (status != MINKE_OK) {
+        context_destroy(ctx);
+        return status;
+    }
+    *out = ctx;
+    return MINKE_OK;
+}
+
+int32_t minke_context_open(minke_context **out, const char *path,
+                           const minke_context_params *params)
+{
+    minke_context_params p;
+    struct mk_fpu fpu;
+    int32_t status;
+
+    if (out == NULL || path == NULL)
+        return mk_fail(MINKE_EINVAL, "%s is NULL", out == NULL ? "out" : "path");
+    status = context_params(&p, params);
+    if (status != MINKE_OK)
+        return status;
+    mk_fpu_enter(&fpu);
+    status = context_open(out, path, &p);
+    mk_fpu_leave(&fpu);
+    return status;
+}
+
+void minke_context_free(minke_context *ctx)
+{
+    if (ctx != NULL)
+        mk_context_unref(ctx);
+}
+
+/* ---- Facts --------------------------------------------------------------- */
+
+static int64_t context_dense_layers(const struct mk_config *c)
+{
+    int64_t n = 0;
+
+    for (uint32_t l = 0; l < c->num_hidden_layers; l++)
+        n += !mk_config_is_moe(c, l);
+    return n;
+}
+
+static int64_t context_special(const minke_context *ctx, int eos)
+{
+    const struct mk_tokenizer *tok = ctx->tokenizer;
+    const struct mk_config *c = &ctx->model.config;
+
+    if (tok != NULL)
+        return eos ? mk_tokenizer_eos(tok) : mk_tokenizer_bos(tok);
+    return eos ? c->eos_token_id : c->bos_token_id;
+}
+
+/* 0, or -1 when there is no such key. */
+static int context_fact(const minke_context *ctx, int32_t key, int64_t *v)
+{
+    const struct mk_model *m = &ctx->model;
+    const struct mk_config *c = &m->config;
+    const struct mk_weights *w = &m->weights;
+
+    switch (key) {
+    case MINKE_INFO_N_VOCAB: *v = c->vocab_size; return 0;
+    case MINKE_INFO_N_LAYERS: *v = c->num_hidden_layers; return 0;
+    case MINKE_INFO_MAX_TOKENS: *v = c->max_position_embeddings; return 0;
+    case MINKE_INFO_TOKEN_BOS: *v = context_special(ctx, 0); return 0;
+    case MINKE_INFO_TOKEN_EOS: *v = context_special(ctx, 1); return 0;
+    case MINKE_INFO_WEIGHT_BYTES: *v = (int64_t)w->bytes; return 0;
+    case MINKE_INFO_N_DENSE_LAYERS: *v = context_dense_layers(c); return 0;
+    case MINKE_INFO_N_MTP_LAYERS: *v = w->mtp != NULL; return 0;
+    case MINKE_INFO_HIDDEN_SIZE: *v = c->hidden_size; return 0;
+    case MINKE_INFO_N_HEADS: *v = c->num_attention_heads; return 0;
+    case MINKE_INFO_KV_LORA_RANK: *v = c->kv_lora_rank; return 0;
+    case MINKE_INFO_ROPE_HEAD_DIM: *v = c->qk_rope_head_dim; return 0;
+    case MINKE_INFO_N_EXPERTS: *v = c->n_routed_experts; return 0;
+    case MINKE_INFO_N_EXPERTS_USED: *v = c->num_experts_per_tok; return 0;
+    case MINKE_INFO_N_SHARED_EXPERTS: *v = c->n_shared_experts; return 0;
+    case MINKE_INFO_INDEX_TOPK: *v = c->index_topk; return 0;
+    case MINKE_INFO_INDEX_N_HEADS: *v = c->index_n_heads; return 0;
+    case MINKE_INFO_INDEX_HEAD_DIM: *v = c->index_head_dim; return 0;
+    case MINKE_INFO_N_PARAMS: *v = (int64_t)w->n_params; return 0;
+    case MINKE_INFO_N_PARAMS_ACTIVE: *v = (int64_t)w->n_params_active; return 0;
+    case MINKE_INFO_N_SURPLUS: *v = (int64_t)w->n_surplus; return 0;
+    case MINKE_INFO_N_THREADS: *v = m->pool != NULL ? mk_pool_threads(m->pool) : 1; return 0;
+    case MINKE_INFO_N_TOKENS:
+        *v = ctx->tokenizer != NULL ? (int64_t)mk_tokenizer_size(ctx->tokenizer) : 0;
+        return 0;
+    case MINKE_INFO_BYTES_EMBED: *v = (int64_t)w->part_bytes[MK_PART_EMBED]; return 0;
+    case MINKE_INFO_BYTES_ATTENTION: *v = (int64_t)w->part_bytes[MK_PART_ATTENTION]; return 0;
+    case MINKE_INFO_BYTES_EXPERTS: *v = (int64_t)w->part_bytes[MK_PART_EXPERTS]; return 0;
+    case MINKE_INFO_BYTES_OTHER: *v = (int64_t)w->part_bytes[MK_PART_OTHER]; return 0;
+    default: return -1;
+    }
+}
+
+int32_t minke_context_info(const minke_context *ctx, int32_t key, int64_t *value)
+{
+    const int32_t status = mk_context_check(ctx);
+    int64_t v = 0;
+
+    if (status != MINKE_OK)
+        return status;
+    if (value == NULL)
+        return mk_fail(MINKE_EINVAL, "value is NULL");
+    if (context_fact(ctx, key, &v) != 0)
+        return mk_fail(MINKE_EVERSION, "info key %d is unknown", key);
+    *value = v;
+    return MINKE_OK;
+}
+
+int32_t minke_context_text(const minke_context *ctx, int32_t key, const char **text)
+{
+    const int32_t status = mk_context_check(ctx);
+    const struct mk_tokenizer *tok;
+
+    if (status != MINKE_OK)
+        return status;
+    if (text == NULL)
+        return mk_fail(MINKE_EINVAL, "text is NULL");
+    tok = ctx->tokenizer;
+    switch (key) {
+    case MINKE_TEXT_MODEL_TYPE:
+        *text = ctx->model.config.model_type;
+        return MINKE_OK;
+    case MINKE_TEXT_TOKENIZER:
+        *text = tok != NULL ? mk_tokenizer_kind(tok) : "";
+        return MINKE_OK;
+    case MINKE_TEXT_CPU:
+        *text = mk_cpu_name(ctx->model.pool != NULL ? ctx->model.kernels.features
+                                                    : mk_cpu_features());
+        return MINKE_OK;
+    case MINKE_TEXT_WEIGHT_TYPE:
+        *text = ctx->model.weights.bytes > 0 ? mk_type_info(ctx->model.weights.main_type)->name
+                                             : "";
+        return MINKE_OK;
+    case MINKE_TEXT_TOKENIZER_ERROR:
+        *text = ctx->tokenizer_error;
+        return MINKE_OK;
+    default:
+        return mk_fail(MINKE_EVERSION, "text key %d is unknown", key);
+    }
+}
+
+const char *minke_context_surplus(const minke_context *ctx, size_t i)
+{
+    return ctx != NULL && i < ctx->model.weights.n_surplus ? ctx->model.weights.surplus[i]
+                                                           : NULL;
+}
