@@ -8,7 +8,9 @@
 
 #include "minke.h"
 
-#if defined(__GNUC__)
+#if defined(__MINGW32__) && !defined(__clang__)
+#  define MK_PRINTF(f, a) __attribute__((format(gnu_printf, f, a)))
+#elif defined(__GNUC__)
 #  define MK_PRINTF(f, a) __attribute__((format(printf, f, a)))
 #else
 #  define MK_PRINTF(f, a)
