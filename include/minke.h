@@ -161,8 +161,9 @@ typedef struct minke_context_params {
 /* Fill params with defaults for a struct of this size: pass sizeof *params. */
 MINKE_API void minke_context_params_init(minke_context_params *params, size_t size);
 
-/* Open the model directory at path (config.json, *.safetensors, tokenizer files).
- * params may be NULL.  On success the caller owns *out.
+/* Open the model at path: a directory (config.json, *.safetensors, tokenizer files), or
+ * a GGUF file, whose name ends in .gguf; of several parts, the first.  params may be NULL.
+ * On success the caller owns *out.
  *
  * A tokenizer that is missing or not of this family does not stop the model from
  * opening: text functions then fail with a message that says why.

@@ -5,8 +5,10 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/params.h"
+#include "format/gguf_names.h"
 #include "model/model.h"
 #include "text/tokenizer.h"
+#include "text/tokenizer_gguf.h"
 
 #define CONTEXT_MAX_THREADS 1024u
 #define CONTEXT_MAX_CONFIG  ((uint64_t)16 << 20)     /* bytes of config.json */
@@ -150,15 +152,19 @@ static int32_t context_read_config(minke_context *ctx, const char *dir)
     return status;
 }
 
-static int32_t context_read_tokenizer(minke_context *ctx, const char *dir)
+static int32_t context_read_tokenizer(minke_context *ctx, const char *dir,
+                                      const struct mk_gguf *gguf)
 {
     const struct mk_env *env = &ctx->model.env;
     const struct mk_config *c = &ctx->model.config;
     char *json = NULL, *config = NULL;
     size_t json_len = 0, config_len = 0;
-    int32_t status = context_load(&json, &json_len, env, dir, "tokenizer.json",
-                                  CONTEXT_MAX_TOKENIZER);
+    int32_t status;
 
+    if (gguf != NULL)
+        return mk_tokenizer_open_gguf(&ctx->tokenizer, env, gguf);
+    status = context_load(&json, &json_len, env, dir, "tokenizer.json",
+                          CONTEXT_MAX_TOKENIZER);
     if (status == MINKE_OK && json == NULL)
         status = mk_fail(ctx->model.flags & MINKE_CONTEXT_TOKENIZER_ONLY ? MINKE_EIO
                                                                         : MINKE_EUNSUPPORTED,
@@ -175,10 +181,11 @@ static int32_t context_read_tokenizer(minke_context *ctx, const char *dir)
 }
 
 /* With a model, a tokenizer that is missing or none of ours only silences text functions. */
-static int32_t context_open_tokenizer(minke_context *ctx, const char *dir)
+static int32_t context_open_tokenizer(minke_context *ctx, const char *dir,
+                                      const struct mk_gguf *gguf)
 {
     const int alone = (ctx->model.flags & MINKE_CONTEXT_TOKENIZER_ONLY) != 0;
-    const int32_t status = context_read_tokenizer(ctx, dir);
+    const int32_t status = context_read_tokenizer(ctx, dir, gguf);
 
     if (status != MINKE_EUNSUPPORTED || alone)
         return status;
@@ -187,7 +194,21 @@ static int32_t context_open_tokenizer(minke_context *ctx, const char *dir)
     return MINKE_OK;
 }
 
-static int32_t context_open_model(minke_context *ctx, const char *dir,
+static int32_t context_load_gguf(struct mk_model *m, struct mk_gguf *gguf,
+                                 const struct mk_load_options *options)
+{
+    struct mk_source source;
+    int32_t status = mk_gguf_source_open(&source, &m->env, gguf, &m->config);
+
+    if (status != MINKE_OK)
+        return status;
+    status = mk_weights_bind(&m->weights, &m->env, &m->config, &source, options);
+    source.free(source.self);
+    return status;
+}
+
+/* gguf: the open file, or NULL for a directory. */
+static int32_t context_open_model(minke_context *ctx, const char *dir, struct mk_gguf *gguf,
                                   const minke_context_params *p)
 {
     struct mk_model *m = &ctx->model;
@@ -197,10 +218,11 @@ static int32_t context_open_model(minke_context *ctx, const char *dir,
         .progress_user = p->progress_user,
         .kernels = &m->kernels,
     };
-    int32_t status = context_read_config(ctx, dir);
+    int32_t status = gguf != NULL ? mk_gguf_config(&m->config, gguf)
+                                  : context_read_config(ctx, dir);
 
     if (status == MINKE_OK)
-        status = context_open_tokenizer(ctx, dir);
+        status = context_open_tokenizer(ctx, dir, gguf);
     if (status == MINKE_OK)
         status = mk_pool_open(&m->pool, &m->env.alloc,
                               p->n_threads > 0 ? p->n_threads : mk_cpu_threads(), p->executor,
@@ -210,7 +232,8 @@ static int32_t context_open_model(minke_context *ctx, const char *dir,
     mk_kernels_init(&m->kernels, mk_cpu_features());
     mk_rope_init(&m->rope, &m->config);
     options.pool = m->pool;
-    status = mk_weights_load(&m->weights, &m->env, &m->config, dir, &options);
+    status = gguf != NULL ? context_load_gguf(m, gguf, &options)
+                          : mk_weights_load(&m->weights, &m->env, &m->config, dir, &options);
     if (status == MINKE_OK)
         mk_log(&m->env, MINKE_LOG_INFO, "%s: %s, %llu parameters, %llu bytes, %u threads", dir,
                m->config.model_type, (unsigned long long)m->weights.n_params,
@@ -222,21 +245,31 @@ static int32_t context_open(minke_context **out, const char *path,
                             const minke_context_params *p)
 {
     const struct mk_env env = context_env(p);
+    struct mk_gguf file = {0}, *gguf = NULL;
     minke_context *ctx;
     int32_t status;
 
-    if (!mk_path_is_dir(&env, path))
+    if (mk_gguf_is_path(path)) {
+        gguf = &file;
+        status = mk_gguf_open(gguf, &env, path);
+        if (status != MINKE_OK)
+            return status;
+    } else if (!mk_path_is_dir(&env, path)) {
         return mk_fail(MINKE_EIO, "%s: no such directory", path);
+    }
     ctx = mk_alloc(&env.alloc, 1, sizeof(*ctx));
-    if (ctx == NULL)
+    if (ctx == NULL) {
+        mk_gguf_close(&file);
         return MINKE_ENOMEM;
+    }
     ctx->model.env = env;
     ctx->model.flags = p->flags;
     ctx->model.process_id = mk_process_id();
     ctx->model.refs = 1;
     ctx->model.config.bos_token_id = ctx->model.config.eos_token_id = -1;
-    status = p->flags & MINKE_CONTEXT_TOKENIZER_ONLY ? context_open_tokenizer(ctx, path)
-                                                     : context_open_model(ctx, path, p);
+    status = p->flags & MINKE_CONTEXT_TOKENIZER_ONLY
+           ? context_open_tokenizer(ctx, path, gguf) : context_open_model(ctx, path, gguf, p);
+    mk_gguf_close(&file);
     if (status != MINKE_OK) {
         context_destroy(ctx);
         return status;
