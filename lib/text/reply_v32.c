@@ -161,7 +161,7 @@ static int32_t p32_call(struct p32 *p)
 {
     struct p32_names names = {0};
     struct mk_text arguments;
-    struct mk_slice name;
+    struct mk_slice name = {"", 0};
     int32_t status;
 
     mk_text_init(&arguments, p->a);
