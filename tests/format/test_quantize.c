@@ -1,0 +1,192 @@
+/* Files that minke writes: what they hold, what they compute, and what is left after errors. */
+#include "../test.h"
+#include "format/gguf.h"
+
+#define OUT "/tmp/minke-test-quantize.gguf"
+
+static const char *const models[] = {"v2-lite", "v3", "v32-gguf"};
+
+static int exists(const char *path)
+{
+    FILE *f = fopen(path, "rb");
+
+    if (f != NULL)
+        fclose(f);
+    return f != NULL;
+}
+
+static void path_of(char *out, size_t size, const char *model, int gguf)
+{
+    snprintf(out, size, gguf ? "../shared/golden/gguf/%s.gguf" : "../shared/golden/%s", model);
+}
+
+/* Tensor data of an open file, for free(). */
+static uint8_t *data_of(const struct mk_gguf *g, const struct mk_gguf_tensor *t)
+{
+    uint8_t *data = malloc((size_t)t->size);
+
+    CHECK_INT(mk_file_read(g->files[t->part], t->offset, data, (size_t)t->size), MINKE_OK);
+    return data;
+}
+
+static void check_same_tensors(const char *a_path, const char *b_path)
+{
+    const struct mk_env env = {0};
+    struct mk_gguf a, b;
+
+    CHECK_INT(mk_gguf_open(&a, &env, a_path), MINKE_OK);
+    CHECK_INT(mk_gguf_open(&b, &env, b_path), MINKE_OK);
+    CHECK_INT(a.n_tensors, b.n_tensors);
+    for (size_t i = 0; i < a.n_tensors; i++) {
+        const struct mk_gguf_tensor *x = &a.tensors[i], *y = mk_gguf_tensor(&b, x->name.data);
+        CHECK(y != NULL && y->size == x->size && memcmp(x->dims, y->dims, sizeof x->dims) == 0);
+        if (y == NULL || y->size != x->size)
+            continue;
+        uint8_t *p = data_of(&a, x), *q = data_of(&b, y);
+        if (memcmp(p, q, (size_t)x->size) != 0) {
+            test_failures++;
+            fprintf(stderr, "%s: %s differs\n", b_path, x->name.data);
+        }
+        free(p);
+        free(q);
+    }
+    mk_gguf_close(&a);
+    mk_gguf_close(&b);
+}
+
+/* The golden GGUF files were written by another program from the same checkpoints. */
+TEST(a_checkpoint_becomes_the_same_tensors_as_elsewhere)
+{
+    char in[128], want[128];
+    minke_quantize_params p;
+
+    minke_quantize_params_init(&p, sizeof p);
+    p.preset = "F32";
+    for (int i = 0; i < 3; i++) {
+        path_of(in, sizeof in, models[i], 0);
+        path_of(want, sizeof want, models[i], 1);
+        if (!exists(want))
+            SKIP("../shared/golden is absent");
+        CHECK_INT(minke_quantize(OUT, in, &p), MINKE_OK);
+        check_same_tensors(want, OUT);
+        CHECK_INT(minke_quantize(OUT, want, &p), MINKE_OK);
+        check_same_tensors(want, OUT);
+    }
+    remove(OUT);
+}
+
+TEST(any_number_of_threads_writes_the_same_bytes)
+{
+    char in[128];
+    minke_quantize_params p;
+    uint8_t *files[2];
+    size_t sizes[2] = {0};
+
+    path_of(in, sizeof in, "v2-lite", 1);
+    if (!exists(in))
+        SKIP("../shared/golden is absent");
+    minke_quantize_params_init(&p, sizeof p);
+    p.preset = "q4_0";
+    for (uint32_t i = 0; i < 2; i++) {
+        p.n_threads = 1 + 2 * i;
+        CHECK_INT(minke_quantize(OUT, in, &p), MINKE_OK);
+        FILE *f = fopen(OUT, "rb");
+        files[i] = malloc(4u << 20);
+        sizes[i] = f == NULL ? 0 : fread(files[i], 1, 4u << 20, f);
+        if (f != NULL)
+            fclose(f);
+    }
+    CHECK(sizes[0] > 0 && sizes[0] == sizes[1]);
+    CHECK(memcmp(files[0], files[1], sizes[0]) == 0);
+    free(files[0]);
+    free(files[1]);
+    remove(OUT);
+}
+
+TEST(parts_get_their_types_and_norms_stay_exact)
+{
+    const struct mk_env env = {0};
+    char in[128];
+    minke_quantize_params p;
+    struct mk_gguf g;
+
+    path_of(in, sizeof in, "v3", 1);
+    if (!exists(in))
+        SKIP("../shared/golden is absent");
+    minke_quantize_params_init(&p, sizeof p);
+    p.preset = "q8_0";
+    p.gate_up = "Q4_0";
+    p.head = "f16";
+    p.shared = "q4_k";      /* rows of 96: falls back to Q5_0 */
+    CHECK_INT(minke_quantize(OUT, in, &p), MINKE_OK);
+    CHECK_INT(mk_gguf_open(&g, &env, OUT), MINKE_OK);
+    CHECK_INT(mk_gguf_tensor(&g, "blk.2.ffn_up_exps.weight")->type, MK_Q4_0);
+    CHECK_INT(mk_gguf_tensor(&g, "output.weight")->type, MK_F16);
+    CHECK_INT(mk_gguf_tensor(&g, "token_embd.weight")->type, MK_Q8_0);
+    CHECK_INT(mk_gguf_tensor(&g, "blk.2.ffn_up_shexp.weight")->type, MK_Q5_0);
+    CHECK_INT(mk_gguf_tensor(&g, "blk.2.ffn_down_exps.weight")->type, MK_F16);
+    CHECK_INT(mk_gguf_tensor(&g, "blk.2.ffn_gate_inp.weight")->type, MK_F32);
+    CHECK_INT(mk_gguf_tensor(&g, "blk.2.exp_probs_b.bias")->type, MK_F32);
+    CHECK_INT(mk_gguf_tensor(&g, "output_norm.weight")->type, MK_F32);
+    mk_gguf_close(&g);
+    remove(OUT);
+}
+
+static int32_t stop_halfway(void *user, uint64_t done, uint64_t total)
+{
+    (void)user;
+    return done > total / 2;
+}
+
+TEST(what_fails_leaves_the_older_file_alone)
+{
+    char in[128], line[16] = "";
+    minke_quantize_params p;
+    FILE *f;
+
+    path_of(in, sizeof in, "v3", 1);
+    if (!exists(in))
+        SKIP("../shared/golden is absent");
+    f = fopen(OUT, "wb");
+    CHECK(f != NULL && fputs("older", f) >= 0);
+    if (f != NULL)
+        fclose(f);
+    minke_quantize_params_init(&p, sizeof p);
+    p.progress = stop_halfway;
+    CHECK_INT(minke_quantize(OUT, in, &p), MINKE_ECANCELED);
+    f = fopen(OUT, "rb");
+    CHECK(f != NULL && fgets(line, sizeof line, f) != NULL);
+    if (f != NULL)
+        fclose(f);
+    CHECK_STR(line, "older");
+    remove(OUT);
+    CHECK_INT(minke_quantize(OUT, in, &p), MINKE_ECANCELED);
+    CHECK(!exists(OUT));
+}
+
+TEST(wrong_arguments_are_named)
+{
+    minke_quantize_params p;
+
+    minke_quantize_params_init(&p, sizeof p);
+    CHECK_INT(minke_quantize(NULL, "x", &p), MINKE_EINVAL);
+    p.preset = "q9_k";
+    CHECK_INT(minke_quantize(OUT, "x", &p), MINKE_EUNSUPPORTED);
+    CHECK_HAS(minke_last_error(), "q9_k");
+    p.preset = NULL;
+    p.down = "iq2_xs";
+    CHECK_INT(minke_quantize(OUT, "x", &p), MINKE_EUNSUPPORTED);
+    CHECK_HAS(minke_last_error(), "iq2_xs");
+    p.down = NULL;
+    CHECK_INT(minke_quantize(OUT, "/nowhere/model", &p), MINKE_EIO);
+    CHECK_INT(minke_quantize(OUT, "/nowhere/model.gguf", &p), MINKE_EIO);
+    CHECK_HAS(minke_last_error(), "/nowhere/model.gguf");
+    p.n_threads = 5000;
+    CHECK_INT(minke_quantize(OUT, "x", &p), MINKE_EINVAL);
+    CHECK(!exists(OUT));
+}
+
+TEST_MAIN(RUN(a_checkpoint_becomes_the_same_tensors_as_elsewhere);
+          RUN(any_number_of_threads_writes_the_same_bytes);
+          RUN(parts_get_their_types_and_norms_stay_exact);
+          RUN(what_fails_leaves_the_older_file_alone); RUN(wrong_arguments_are_named))
