@@ -138,10 +138,13 @@ static struct ids read_prompt(const struct settings *set, const minke_context *c
         read = read_file(&program, set->file != NULL ? set->file : "-", &len);
     const char *text = read != NULL ? read : set->prompt;
     const uint32_t flags = set->no_special ? 0 : MINKE_TOKENIZE_SPECIAL;
-    struct ids ids = {need_memory(NULL, len + 2, sizeof(int32_t)), 0};
+    struct ids ids = {NULL, 0};
     const int32_t bos = (int32_t)info(ctx, MINKE_INFO_TOKEN_BOS);
-    /* A token stands for a byte at least. */
-    if (minke_tokenize(ctx, text, len, flags, ids.at + 1, len + 1, &ids.n) < 0)
+    const int32_t asked = minke_tokenize(ctx, text, len, flags, NULL, 0, &ids.n);
+    if (asked < 0 && asked != MINKE_ENOSPC)
+        fail_call(&program, "prompt");
+    ids.at = need_memory(NULL, ids.n + 1, sizeof *ids.at);
+    if (minke_tokenize(ctx, text, len, flags, ids.at + 1, ids.n, &ids.n) < 0)
         fail_call(&program, "prompt");
     if (!set->no_bos && bos >= 0 && (ids.n == 0 || ids.at[1] != bos)) {
         ids.at[0] = bos;

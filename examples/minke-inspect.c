@@ -93,9 +93,13 @@ static void print_token_json(const minke_context *ctx, int32_t id)
 static void print_tokens(const struct settings *set, const minke_context *ctx)
 {
     const size_t len = strlen(set->tokens);
-    int32_t *ids = need_memory(NULL, len + 1, sizeof *ids);
     size_t n = 0;
-    if (minke_tokenize(ctx, set->tokens, len, MINKE_TOKENIZE_SPECIAL, ids, len + 1, &n) < 0)
+    const int32_t status = minke_tokenize(ctx, set->tokens, len, MINKE_TOKENIZE_SPECIAL, NULL,
+                                          0, &n);
+    if (status < 0 && status != MINKE_ENOSPC)
+        fail_call(&program, "--tokens");
+    int32_t *ids = need_memory(NULL, n, sizeof *ids);
+    if (minke_tokenize(ctx, set->tokens, len, MINKE_TOKENIZE_SPECIAL, ids, n, &n) < 0)
         fail_call(&program, "--tokens");
     if (set->json)
         printf("{\"tokens\": [");

@@ -9,12 +9,13 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequ
 
 from . import _ffi
 from ._calls import Handle, Raised, int32_array
-from .errors import EFULL, MinkeError
+from .chat import ChatMixin
+from .errors import EFULL, ENOSPC, MinkeError
 from .sampler import Sampler, best
 from .session import Session, session_memory, session_params
 
 
-class Model(Handle):
+class Model(ChatMixin, Handle):
     """A model directory: config.json, *.safetensors and the tokenizer's files.
 
     path: the directory.
@@ -106,9 +107,14 @@ class Model(Handle):
         flags = (_ffi.TOKENIZE_BOS if add_bos else 0) | \
                 (_ffi.TOKENIZE_SPECIAL if parse_special else 0)
         lib, handle, n = self._lib, self._handle, c_size_t()
-        capacity = len(data) + 1   # a token stands for a byte at least
-        ids = (c_int32 * capacity)()
-        lib.check(lib.minke_tokenize(handle, data, len(data), flags, ids, capacity, byref(n)))
+        capacity = len(data) + 1   # enough, unless bytes become U+FFFD
+        while True:
+            ids = (c_int32 * capacity)()
+            status = lib.minke_tokenize(handle, data, len(data), flags, ids, capacity, byref(n))
+            if status != ENOSPC or n.value <= capacity:
+                break
+            capacity = n.value
+        lib.check(status)
         return ids[:n.value]
 
     def detokenize(self, ids: Iterable[int], skip_special: bool = False) -> str:
