@@ -64,7 +64,7 @@ def main():
             blocks += block
         index.append(seen[block])
     assert len(seen) <= 256
-    out = ["/* Written by make_unicode.py from unicode-16.txt (Unicode 16.0); not edited by hand. */",
+    out = ["/* Written by make_unicode.py from unicode-16.txt (Unicode 16.0); never by hand. */",
            '#include "text/unicode.h"', ""]
     write_table(out, "mk_unicode_index", index)
     write_table(out, "mk_unicode_blocks", blocks)

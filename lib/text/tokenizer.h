@@ -53,7 +53,8 @@ int32_t mk_tokenizer_open_lists(struct mk_tokenizer **out, const struct mk_env *
                                 const struct mk_tokenizer_lists *lists);
 void mk_tokenizer_free(struct mk_tokenizer *tok);
 
-const char *mk_tokenizer_kind(const struct mk_tokenizer *tok);   /* "deepseek-v3" or "deepseek-llm" */
+/* "deepseek-v3" or "deepseek-llm". */
+const char *mk_tokenizer_kind(const struct mk_tokenizer *tok);
 size_t mk_tokenizer_size(const struct mk_tokenizer *tok);        /* 1 + largest id */
 int32_t mk_tokenizer_bos(const struct mk_tokenizer *tok);        /* -1 = none */
 int32_t mk_tokenizer_eos(const struct mk_tokenizer *tok);

@@ -1,4 +1,4 @@
-/* Written by make_unicode.py from unicode-16.txt (Unicode 16.0); not edited by hand. */
+/* Written by make_unicode.py from unicode-16.txt (Unicode 16.0); never by hand. */
 #include "text/unicode.h"
 
 const uint8_t mk_unicode_index[8704] = {
