@@ -35,6 +35,7 @@ TASK_FN = CFUNCTYPE(None, c_void_p, c_uint32)
 EXECUTOR_FN = CFUNCTYPE(None, c_void_p, TASK_FN, c_void_p, c_uint32)
 OBSERVER_FN = CFUNCTYPE(c_int32, c_void_p, c_uint32, c_uint32, c_uint64, POINTER(c_int32),
                         POINTER(c_float), c_size_t)
+REPLY_FN = CFUNCTYPE(c_int32, c_void_p, c_int32, c_uint32, c_void_p, c_size_t)
 ROW_FN = CFUNCTYPE(c_int32, c_void_p, c_uint64, POINTER(c_float), c_size_t)
 
 # ---- Structs ---------------------------------------------------------------
@@ -125,12 +126,60 @@ class QuantizeParams(Structure):
     ]
 
 
+class ChatParams(Structure):
+    """minke_chat_params."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        ("thinking", c_uint32),
+        ("retention", c_uint32),
+        ("encoding", c_char_p),
+        ("tools", c_char_p),
+        ("tools_len", c_size_t),
+        ("response_format", c_char_p),
+        ("response_format_len", c_size_t),
+        ("context", c_char_p),
+        ("context_len", c_size_t),
+    ]
+
+
+class TrimParams(Structure):
+    """minke_trim_params."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("strategy", c_uint32),
+        ("window", c_uint32),
+        ("threshold", c_float),
+        ("counts", POINTER(c_uint32)),
+        ("n_counts", c_size_t),
+    ]
+
+
+class ReplyParams(Structure):
+    """minke_reply_params."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        ("thinking", c_uint32),
+        ("reserved0", c_uint32),
+        ("encoding", c_char_p),
+        ("on_event", REPLY_FN),
+        ("user", c_void_p),
+    ]
+
+
 # C struct -> the class that mirrors it.
 STRUCTS = {
     "minke_context_params": ContextParams,
     "minke_session_params": SessionParams,
     "minke_sampler_params": SamplerParams,
     "minke_quantize_params": QuantizeParams,
+    "minke_chat_params": ChatParams,
+    "minke_trim_params": TrimParams,
+    "minke_reply_params": ReplyParams,
 }
 
 # ---- Constants -------------------------------------------------------------
@@ -153,6 +202,12 @@ OBSERVE_RESIDUAL = 1 << 2
 SESSION_MTP = 1 << 0
 SESSION_NAIVE = 1 << 1
 SESSION_ABSORBED = 1 << 2
+
+CHAT_NO_GENERATION = 1 << 0
+CHAT_NO_BOS = 1 << 1
+CHAT_TRUST_TEXT = 1 << 2
+CHAT_NO_DROP = 1 << 3
+REPLY_STRICT = 1 << 0
 
 # Keys of Model.info: the names of the header's MINKE_INFO_* and MINKE_TEXT_*.
 INFO_KEYS = {
@@ -191,6 +246,26 @@ PROTOTYPES = {
                                    _size_out, _size_out]),
     "minke_token_bytes": (c_int32, [_handle, c_int32, POINTER(c_char_p), _size_out]),
     "minke_token_find": (c_int32, [_handle, c_char_p, c_size_t, _tokens]),
+    "minke_chat_params_init": (None, [POINTER(ChatParams), c_size_t]),
+    "minke_chat_encoding_name": (c_char_p, [c_size_t]),
+    "minke_chat_encoding": (c_int32, [_handle, POINTER(c_char_p)]),
+    "minke_chat_render": (c_int32, [_handle, c_char_p, c_size_t, POINTER(ChatParams), c_char_p,
+                                    c_size_t, _size_out]),
+    "minke_chat_encode": (c_int32, [_handle, c_char_p, c_size_t, POINTER(ChatParams), _tokens,
+                                    c_size_t, _size_out]),
+    "minke_chat_sampling": (c_int32, [_handle, c_char_p, _floats, _floats]),
+    "minke_trim_params_init": (None, [POINTER(TrimParams), c_size_t]),
+    "minke_chat_trim": (c_int32, [c_char_p, c_size_t, POINTER(TrimParams), c_char_p, c_size_t,
+                                  _size_out, POINTER(c_int32)]),
+    "minke_reply_params_init": (None, [POINTER(ReplyParams), c_size_t]),
+    "minke_reply_open": (c_int32, [_handle_out, _handle, POINTER(ReplyParams)]),
+    "minke_reply_free": (None, [_handle]),
+    "minke_reply_token": (c_int32, [_handle, c_int32]),
+    "minke_reply_text": (c_int32, [_handle, c_char_p, c_size_t]),
+    "minke_reply_finish": (c_int32, [_handle, c_char_p]),
+    "minke_reply_thinking": (c_int32, [_handle]),
+    "minke_reply_ended": (c_int32, [_handle]),
+    "minke_reply_message": (c_int32, [_handle, c_char_p, c_size_t, _size_out]),
     "minke_session_params_init": (None, [POINTER(SessionParams), c_size_t]),
     "minke_session_memory": (c_int32, [_handle, POINTER(SessionParams), POINTER(c_uint64)]),
     "minke_session_open": (c_int32, [_handle_out, _handle, POINTER(SessionParams)]),
