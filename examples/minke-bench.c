@@ -123,7 +123,8 @@ static double eval_random(struct bench *b, size_t n)
 }
 
 /* What a decoded token reads and what a prefilled one multiplies, from the model's facts.
- * Rows of the embedding are looked up, the head is multiplied for the last token alone. */
+ * Rows of the embedding are looked up and not among the active weights; the head is multiplied
+ * for the last token alone. */
 static void count_work(struct bench *b)
 {
     const double experts = (double)info(b, MINKE_INFO_BYTES_EXPERTS);
@@ -137,7 +138,7 @@ static void count_work(struct bench *b)
     if (n > 0)
         bytes += experts * used / n;
     b->decode_bytes = (uint64_t)bytes;
-    b->prefill_ops = 2 * ((double)info(b, MINKE_INFO_N_PARAMS_ACTIVE) - 2 * table);
+    b->prefill_ops = 2 * ((double)info(b, MINKE_INFO_N_PARAMS_ACTIVE) - table);
 }
 
 static void run_prefill(struct bench *b)
