@@ -33,21 +33,26 @@ void mk_log(const struct mk_env *env, int32_t level, const char *format, ...)
 /* ---- Floating-point state ------------------------------------------------ */
 
 #if defined(__x86_64__)
+/* MXCSR and, for the C library's sake, the control word of the x87 unit; both to what they
+ * are after reset: nearest, nothing flushed, no traps. */
 void mk_fpu_enter(struct mk_fpu *saved)
 {
-    const uint32_t plain = 0x1F80;   /* MXCSR after reset: nearest, nothing flushed, no traps */
+    const uint32_t plain = 0x1F80;
+    const uint16_t plain_x87 = 0x037F;
     uint32_t old;
+    uint16_t old_x87;
 
-    __asm__ volatile("stmxcsr %0" : "=m"(old));
-    saved->state = old;
-    __asm__ volatile("ldmxcsr %0" : : "m"(plain) : "memory");
+    __asm__ volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(old), "=m"(old_x87));
+    saved->state = (uint64_t)old_x87 << 32 | old;
+    __asm__ volatile("ldmxcsr %0\n\tfldcw %1" : : "m"(plain), "m"(plain_x87) : "memory");
 }
 
 void mk_fpu_leave(const struct mk_fpu *saved)
 {
     const uint32_t old = (uint32_t)saved->state;
+    const uint16_t old_x87 = (uint16_t)(saved->state >> 32);
 
-    __asm__ volatile("ldmxcsr %0" : : "m"(old) : "memory");
+    __asm__ volatile("ldmxcsr %0\n\tfldcw %1" : : "m"(old), "m"(old_x87) : "memory");
 }
 #elif defined(__aarch64__)
 void mk_fpu_enter(struct mk_fpu *saved)
