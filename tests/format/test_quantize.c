@@ -164,6 +164,65 @@ TEST(what_fails_leaves_the_older_file_alone)
     CHECK(!exists(OUT));
 }
 
+/* An allocator whose n-th call fails. */
+struct meagre {
+    uint32_t left, live;
+};
+
+static void *meagre_alloc(void *user, size_t size, size_t align)
+{
+    struct meagre *m = user;
+    char *block;
+
+    if (m->left == 0)
+        return NULL;
+    m->left--;
+    m->live++;
+    block = malloc(size + align + sizeof(void *));
+    if (block == NULL)
+        return NULL;
+    uintptr_t at = (uintptr_t)(block + sizeof(void *) + align - 1) / align * align;
+    memcpy((char *)at - sizeof(void *), &block, sizeof(void *));
+    return (void *)at;
+}
+
+static void meagre_free(void *user, void *ptr, size_t size)
+{
+    struct meagre *m = user;
+    void *block;
+
+    (void)size;
+    memcpy(&block, (char *)ptr - sizeof(void *), sizeof(void *));
+    m->live--;
+    free(block);
+}
+
+TEST(any_allocation_may_fail)
+{
+    struct meagre m = {0, 0};
+    minke_quantize_params p;
+    int32_t status = MINKE_ENOMEM;
+    char in[128];
+
+    path_of(in, sizeof in, "v3", 0);
+    if (!exists("../shared/golden/v3/config.json"))
+        SKIP("../shared/golden is absent");
+    minke_quantize_params_init(&p, sizeof p);
+    p.n_threads = 1;
+    p.alloc = meagre_alloc;
+    p.free = meagre_free;
+    p.alloc_user = &m;
+    for (uint32_t n = 0; n < 5000 && status == MINKE_ENOMEM; n += n < 400 ? 1 : 37) {
+        m.left = n;
+        status = minke_quantize(OUT, in, &p);
+        CHECK(status == MINKE_ENOMEM || status == MINKE_OK);
+        CHECK_INT(m.live, 0);
+        CHECK(status == MINKE_OK || !exists(OUT));
+    }
+    CHECK_INT(status, MINKE_OK);
+    remove(OUT);
+}
+
 TEST(wrong_arguments_are_named)
 {
     minke_quantize_params p;
@@ -189,4 +248,5 @@ TEST(wrong_arguments_are_named)
 TEST_MAIN(RUN(a_checkpoint_becomes_the_same_tensors_as_elsewhere);
           RUN(any_number_of_threads_writes_the_same_bytes);
           RUN(parts_get_their_types_and_norms_stay_exact);
-          RUN(what_fails_leaves_the_older_file_alone); RUN(wrong_arguments_are_named))
+          RUN(what_fails_leaves_the_older_file_alone); RUN(any_allocation_may_fail);
+          RUN(wrong_arguments_are_named))
