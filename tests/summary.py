@@ -21,7 +21,8 @@ def count(test: dict) -> "tuple[int, int, list[str]]":
     ran = max([int(n[0] if isinstance(n, tuple) else n)
                for n in C_COUNT.findall(text) + PYTHON_COUNT.findall(text)] or [1])
     if test["result"] == "SKIP":
-        return 0, 0, skips or ["the whole program"]
+        lines = [line for line in text.splitlines() if line.strip()]
+        return 0, 0, skips or [lines[-1] if lines else "the whole program"]
     if test["result"] not in ("OK", "EXPECTEDFAIL"):
         return 0, 1, skips
     return max(ran - len(skips), 0), 0, skips
