@@ -48,7 +48,7 @@ static float qw_fit(const float *x, const float *w, uint32_t n, int low, int hig
     for (int side = 0; side < 2; side++) {
         for (int k = -steps; k <= steps; k++) {
             /* The largest weight reaches the longer side's end, or nearly. */
-            const float inverse = ((float)-low + 0.1f * (float)k) / (side ? largest : -largest);
+            const float inverse = ((float)-low + 0.2f * (float)k) / (side ? largest : -largest);
             float xq = 0.0f, qq = 0.0f;
             for (uint32_t i = 0; i < n; i++) {
                 const float q = (float)qw_clamp(qw_round(x[i] * inverse), low, high);
@@ -123,7 +123,7 @@ static void qw_fit_affine(float *out_d, float *out_m, const float *x, const floa
     *out_d = (high - low) / (float)top;
     best = qw_affine_error(x, w, n, top, *out_d, *out_m);
     for (int k = -steps; k <= steps; k++) {
-        float d = (high - low) / ((float)top + 0.1f * (float)k), m = -low;
+        float d = (high - low) / ((float)top + 0.2f * (float)k), m = -low;
         for (int round = 0; round < 2; round++) {
             const float inverse = qw_inverse(d);
             for (uint32_t i = 0; i < n; i++)
@@ -170,7 +170,7 @@ static void qw_nibbles(uint8_t *low, uint8_t *high, const uint8_t *q)
 void mk_encode_q4_0(uint8_t *out, const float *x, const float *w)
 {
     uint8_t q[32];
-    const float d = qw_store_f16(out, qw_fit(x, w, 32, -8, 7, 9));
+    const float d = qw_store_f16(out, qw_fit(x, w, 32, -8, 7, 4));
 
     qw_symmetric_codes(q, x, 32, d, -8, 7);
     qw_nibbles(out + 2, NULL, q);
@@ -181,7 +181,7 @@ void mk_encode_q4_1(uint8_t *out, const float *x, const float *w)
     uint8_t q[32];
     float d, m;
 
-    qw_fit_affine(&d, &m, x, w, 32, 15, 1, 9);
+    qw_fit_affine(&d, &m, x, w, 32, 15, 1, 4);
     d = qw_store_f16(out, d);
     m = -qw_store_f16(out + 2, -m);
     qw_affine_codes(q, x, 32, d, m, 15);
@@ -191,7 +191,7 @@ void mk_encode_q4_1(uint8_t *out, const float *x, const float *w)
 void mk_encode_q5_0(uint8_t *out, const float *x, const float *w)
 {
     uint8_t q[32];
-    const float d = qw_store_f16(out, qw_fit(x, w, 32, -16, 15, 9));
+    const float d = qw_store_f16(out, qw_fit(x, w, 32, -16, 15, 4));
 
     qw_symmetric_codes(q, x, 32, d, -16, 15);
     qw_nibbles(out + 6, out + 2, q);
@@ -202,7 +202,7 @@ void mk_encode_q5_1(uint8_t *out, const float *x, const float *w)
     uint8_t q[32];
     float d, m;
 
-    qw_fit_affine(&d, &m, x, w, 32, 31, 1, 9);
+    qw_fit_affine(&d, &m, x, w, 32, 31, 1, 4);
     d = qw_store_f16(out, d);
     m = -qw_store_f16(out + 2, -m);
     qw_affine_codes(q, x, 32, d, m, 31);
@@ -382,7 +382,7 @@ void mk_encode_q2_k(uint8_t *out, const float *x, const float *w)
 {
     struct qw_block b = {.x = x, .w = w, .n_sub = 16, .len = 16, .high = 3, .scale_high = 15};
 
-    qw_block_fit(&b, out + 80, out + 82, 9);
+    qw_block_fit(&b, out + 80, out + 82, 4);
     for (uint32_t s = 0; s < 16; s++)
         out[s] = (uint8_t)(b.scale[s] | b.min[s] << 4);
     qw_two_bits(out + 16, b.q);
@@ -393,7 +393,7 @@ void mk_encode_q3_k(uint8_t *out, const float *x, const float *w)
     struct qw_block b = {.x = x, .w = w, .n_sub = 16, .len = 16, .low = -4, .high = 3,
                          .scale_low = -32, .scale_high = 31};
 
-    qw_block_fit(&b, out + 108, NULL, 9);
+    qw_block_fit(&b, out + 108, NULL, 4);
     memset(out, 0, 32);
     for (uint32_t i = 0; i < 256; i++)
         out[i % 32] = (uint8_t)(out[i % 32] | (b.q[i] >> 2) << i / 32);
@@ -432,7 +432,7 @@ void mk_encode_q4_k(uint8_t *out, const float *x, const float *w)
 {
     struct qw_block b = {.x = x, .w = w, .n_sub = 8, .len = 32, .high = 15, .scale_high = 63};
 
-    qw_block_fit(&b, out, out + 2, 9);
+    qw_block_fit(&b, out, out + 2, 4);
     qw_k4_scales(out + 4, &b);
     qw_k4_codes(out + 16, b.q);
 }
@@ -441,7 +441,7 @@ void mk_encode_q5_k(uint8_t *out, const float *x, const float *w)
 {
     struct qw_block b = {.x = x, .w = w, .n_sub = 8, .len = 32, .high = 31, .scale_high = 63};
 
-    qw_block_fit(&b, out, out + 2, 9);
+    qw_block_fit(&b, out, out + 2, 4);
     qw_k4_scales(out + 4, &b);
     memset(out + 16, 0, 32);
     for (uint32_t i = 0; i < 256; i++)
@@ -472,9 +472,10 @@ static uint8_t qw_iq4_code(float v)
 {
     uint32_t code = 0;
 
-    /* Above the middle of each two neighbours, one more. */
-    for (uint32_t i = 0; i < 15; i++)
-        code += 2.0f * v > (float)(mk_iq4_values[i] + mk_iq4_values[i + 1]);
+    /* By halves: above the middle of two neighbours it is the upper or beyond. */
+    for (uint32_t step = 8; step > 0; step /= 2)
+        code += 2.0f * v > (float)(mk_iq4_values[code + step - 1] + mk_iq4_values[code + step])
+              ? step : 0;
     return (uint8_t)code;
 }
 
@@ -501,8 +502,8 @@ static float qw_iq4_fit(const float *x, const float *w)
     if (largest < QW_LARGEST)
         return 0.0f;
     for (int side = 0; side < 2; side++) {
-        for (int k = -12; k <= 12; k++) {
-            const float inverse = (127.0f + 2.0f * (float)k) / (side ? largest : -largest);
+        for (int k = -4; k <= 4; k++) {
+            const float inverse = (127.0f + 6.0f * (float)k) / (side ? largest : -largest);
             float xq = 0.0f, qq = 0.0f;
             for (uint32_t i = 0; i < 32; i++) {
                 const float q = (float)mk_iq4_values[qw_iq4_code(x[i] * inverse)];
