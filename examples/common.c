@@ -214,6 +214,7 @@ void catch_interrupt(void)
 {
     struct sigaction action;
     memset(&action, 0, sizeof action);
+    interrupt_seen = 0;
     action.sa_handler = on_interrupt;
     sigemptyset(&action.sa_mask);
     action.sa_flags = (int)SA_RESETHAND | SA_RESTART;
