@@ -140,6 +140,32 @@ class Chat(unittest.TestCase):
             self.model.render([{"role": "user", "content": "q"}], tools=[add],
                               template="deepseek-v3")
 
+    def test_two_hundred_turns_with_tools_evaluate_no_token_twice(self):
+        if not (ROOT / "examples" / "calf" / "model.safetensors").is_file():
+            self.skipTest("no examples/calf/model.safetensors")
+        from minke.chat import _Reply
+        template = "deepseek-v3.2"
+        with minke.Model(ROOT / "examples" / "calf") as m, m.session(max_tokens=16384) as s:
+            messages, held = [], []
+            own = m.tokenize("h") + [m.token_find("</think>")] + m.tokenize(
+                '\n\n<｜DSML｜function_calls>\n<｜DSML｜invoke name="a">\n\n'
+                "</｜DSML｜invoke>\n</｜DSML｜function_calls>") + [m.info["token_eos"]]
+            for turn in range(200):
+                messages.append({"role": "user", "content": str(turn)})
+                ids = m.encode_chat(messages, thinking=True, template=template,
+                                    retention="all")
+                self.assertEqual(ids[:len(held)], held)
+                self.assertEqual(s.sync(ids), len(held))
+                s.eval(own, logits="none")
+                with _Reply(m._lib, m._handle, template, True) as reply:
+                    for token in own:
+                        reply.token(token)
+                    reply.finish(None)
+                    message = reply.message()
+                self.assertEqual(message["tool_calls"][0]["function"]["name"], "a")
+                held = s.tokens
+                messages += [dict(message, token_ids=own), {"role": "tool", "content": "1"}]
+
     def test_advised_sampling(self):
         self.assertEqual(self.model.sampling("deepseek-v3.2")["temperature"], 1.0)
         self.assertAlmostEqual(self.model.sampling("deepseek-r1")["temperature"], 0.6, 6)
