@@ -157,7 +157,7 @@ int32_t mk_chat_choose(int *kind, const minke_context *ctx, const char *name)
 int32_t minke_chat_encoding(const minke_context *ctx, const char **name)
 {
     int32_t status = mk_context_check(ctx);
-    int kind;
+    int kind = 0;
 
     if (status < 0)
         return status;

@@ -37,7 +37,7 @@ static const char *const reply_markers[RM_N] = {
     "</" MK_CHAT_DSML "function_calls>", "<" MK_CHAT_DSML "invoke", "</" MK_CHAT_DSML "invoke",
     "<" MK_CHAT_DSML "parameter", "</" MK_CHAT_DSML "parameter", "/" MK_CHAT_DSML "parameter",
     "\" string=\"true\">", "\" string=\"false\">", MK_CHAT_DSML, "\n```json\n",
-    "\n```" MK_CHAT_CALL_END
+    ("\n```" MK_CHAT_CALL_END)
 };
 
 /* Where bytes came from: unknown, a token that is no marker, a token that is one. */
