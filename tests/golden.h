@@ -24,7 +24,7 @@ struct golden {
     struct golden_tensor prompt, greedy, logits, mtp_logits;
 };
 
-static char *golden_file(const char *dir, const char *name, size_t *size)
+static inline char *golden_file(const char *dir, const char *name, size_t *size)
 {
     char path[512];
     FILE *f;
@@ -46,7 +46,7 @@ static char *golden_file(const char *dir, const char *name, size_t *size)
 }
 
 /* Tensor by name; rows 0 when there is none. */
-static struct golden_tensor golden_get(const struct golden *g, const char *name)
+static inline struct golden_tensor golden_get(const struct golden *g, const char *name)
 {
     const struct mk_json *t = mk_json_get(g->head, name), *shape = mk_json_get(t, "shape");
     const struct mk_json *offsets = mk_json_get(t, "data_offsets");
@@ -69,7 +69,8 @@ static struct golden_tensor golden_get(const struct golden *g, const char *name)
     return out;
 }
 
-static struct golden_tensor golden_layer(const struct golden *g, uint32_t l, const char *what)
+static inline struct golden_tensor golden_layer(const struct golden *g, uint32_t l,
+                                                const char *what)
 {
     char name[64];
 
@@ -77,21 +78,21 @@ static struct golden_tensor golden_layer(const struct golden *g, uint32_t l, con
     return golden_get(g, name);
 }
 
-static double golden_number(const struct mk_json *obj, const char *key, double otherwise)
+static inline double golden_number(const struct mk_json *obj, const char *key, double otherwise)
 {
     double v;
 
     return mk_json_double(mk_json_get(obj, key), &v) == 0 ? v : otherwise;
 }
 
-static void golden_free(struct golden *g)
+static inline void golden_free(struct golden *g)
 {
     mk_arena_free(&g->arena);
     free(g->data);
 }
 
 /* 0, or -1 when there is no such case. */
-static int golden_load(struct golden *g, const char *dir)
+static inline int golden_load(struct golden *g, const char *dir)
 {
     const struct mk_json *gaps;
     uint64_t head_size;
@@ -127,7 +128,7 @@ static int golden_load(struct golden *g, const char *dir)
     return 0;
 }
 
-static float golden_worst(const float *a, const float *b, size_t n)
+static inline float golden_worst(const float *a, const float *b, size_t n)
 {
     float worst = 0.0f;
 
@@ -141,12 +142,12 @@ static float golden_worst(const float *a, const float *b, size_t n)
 }
 
 /* Whether every choice on the way is beyond what f32 rounding could turn. */
-static int golden_is_clear(const struct golden *g)
+static inline int golden_is_clear(const struct golden *g)
 {
     return g->dsa_gap >= 1e-5 && g->expert_gap >= 1e-5;
 }
 
-static float golden_bound(const struct golden *g)
+static inline float golden_bound(const struct golden *g)
 {
     return golden_is_clear(g) ? 2e-4f : 5e-2f;
 }
@@ -161,7 +162,7 @@ static const char *const golden_cases[] = {
 };
 #define GOLDEN_N (sizeof(golden_cases) / sizeof(golden_cases[0]))
 
-static minke_context *golden_open(const char *dir, uint32_t n_threads, uint32_t flags)
+static inline minke_context *golden_open(const char *dir, uint32_t n_threads, uint32_t flags)
 {
     minke_context_params p;
     minke_context *ctx = NULL;
@@ -176,7 +177,7 @@ static minke_context *golden_open(const char *dir, uint32_t n_threads, uint32_t 
     return ctx;
 }
 
-static minke_session *golden_session(minke_context *ctx, uint32_t max_tokens, uint32_t chunk,
+static inline minke_session *golden_session(minke_context *ctx, uint32_t max_tokens, uint32_t chunk,
                                      uint32_t flags)
 {
     minke_session_params p;

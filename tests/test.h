@@ -62,17 +62,24 @@ static int test_failures, test_skips, test_runs;
 
 #define TEST(name) static void name(void)
 #define RUN(name) (test_runs++, name())
+
+/* Say how it went; the exit status. */
+static inline int test_result(void)
+{
+    if (test_failures > 0)
+        printf("%d checks failed\n", test_failures);
+    else
+        printf("%d tests, %d skipped\n", test_runs, test_skips);
+    if (test_failures > 0)
+        return 1;
+    return test_runs > 0 && test_skips == test_runs ? 77 : 0;
+}
+
 #define TEST_MAIN(...)                                                                 \
     int main(void)                                                                     \
     {                                                                                  \
         __VA_ARGS__;                                                                   \
-        if (test_failures > 0)                                                         \
-            printf("%d checks failed\n", test_failures);                               \
-        else                                                                           \
-            printf("%d tests, %d skipped\n", test_runs, test_skips);                   \
-        if (test_failures > 0)                                                         \
-            return 1;                                                                  \
-        return test_runs > 0 && test_skips == test_runs ? 77 : 0;                      \
+        return test_result();                                                          \
     }
 
 #endif

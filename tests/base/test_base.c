@@ -376,7 +376,7 @@ static int32_t host_read(void *user, void *file, uint64_t offset, void *buffer, 
 {
     CHECK(user == file);
     CHECK(offset + n <= 6);
-    memcpy(buffer, "reader" + offset, n);
+    memcpy(buffer, &"reader"[offset], n);
     return offset == 5 ? -1 : 0;
 }
 

@@ -109,7 +109,7 @@ static struct ck_tensor *ck_add(struct ck *c, enum mk_type type, size_t n_out, s
 static void ck_linear(struct ck *c, const char *prefix, const char *name, size_t n_out,
                       size_t n_in)
 {
-    char full[96];
+    char full[192];
 
     snprintf(full, sizeof full, "%s%s.weight", prefix, name);
     ck_add(c, c->type, n_out, n_in, full);
@@ -122,7 +122,7 @@ static void ck_linear(struct ck *c, const char *prefix, const char *name, size_t
 static void ck_plain(struct ck *c, const char *prefix, const char *name, enum mk_type type,
                      size_t n_out, size_t n_in)
 {
-    char full[96];
+    char full[192];
 
     snprintf(full, sizeof full, "%s%s", prefix, name);
     ck_add(c, type, n_out, n_in, full);
@@ -130,7 +130,7 @@ static void ck_plain(struct ck *c, const char *prefix, const char *name, enum mk
 
 static void ck_mlp(struct ck *c, const char *prefix, const char *name, size_t inner)
 {
-    char full[96];
+    char full[192];
 
     snprintf(full, sizeof full, "%s%s", prefix, name);
     ck_linear(c, full, "gate_proj", inner, CK_D);

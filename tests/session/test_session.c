@@ -1,3 +1,4 @@
+#define _POSIX_C_SOURCE 200809L /* posix_memalign, fork, signals */
 /* Sessions: same bits, forgetting, stopping, running out. */
 #include <fenv.h>
 #include <locale.h>
