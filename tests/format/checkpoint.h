@@ -44,17 +44,17 @@ struct ck {
     char config[4096];
 };
 
-static const char *ck_dtype(enum mk_type type)
+static inline const char *ck_dtype(enum mk_type type)
 {
     return type == MK_F32 ? "F32" : type == MK_F16 ? "F16" : type == MK_BF16 ? "BF16" : "F8_E4M3";
 }
 
-static size_t ck_width(enum mk_type type)
+static inline size_t ck_width(enum mk_type type)
 {
     return type == MK_F32 ? 4 : type == MK_F8_E4M3 ? 1 : 2;
 }
 
-static uint32_t ck_hash(const char *name, size_t i)
+static inline uint32_t ck_hash(const char *name, size_t i)
 {
     uint32_t h = 2166136261u ^ (uint32_t)i * 2654435761u;
 
@@ -64,19 +64,19 @@ static uint32_t ck_hash(const char *name, size_t i)
 }
 
 /* Element i of a tensor that is not FP8; exact in every type. */
-static float ck_value(const char *name, size_t i)
+static inline float ck_value(const char *name, size_t i)
 {
     return (float)((int)(ck_hash(name, i) >> 8 & 0xFF) - 128) / 512.0f;
 }
 
-static uint8_t ck_code(const char *name, size_t i)
+static inline uint8_t ck_code(const char *name, size_t i)
 {
     const uint8_t code = (uint8_t)(ck_hash(name, i) >> 7);
 
     return (code & 0x7F) == 0x7F ? 0 : code;
 }
 
-static struct ck_tensor *ck_add(struct ck *c, enum mk_type type, size_t n_out, size_t n_in,
+static inline struct ck_tensor *ck_add(struct ck *c, enum mk_type type, size_t n_out, size_t n_in,
                                 const char *name)
 {
     struct ck_tensor *t = &c->t[c->n++];
@@ -106,7 +106,7 @@ static struct ck_tensor *ck_add(struct ck *c, enum mk_type type, size_t n_out, s
 }
 
 /* A linear layer, with its scales if it is FP8. */
-static void ck_linear(struct ck *c, const char *prefix, const char *name, size_t n_out,
+static inline void ck_linear(struct ck *c, const char *prefix, const char *name, size_t n_out,
                       size_t n_in)
 {
     char full[192];
@@ -119,7 +119,7 @@ static void ck_linear(struct ck *c, const char *prefix, const char *name, size_t
     }
 }
 
-static void ck_plain(struct ck *c, const char *prefix, const char *name, enum mk_type type,
+static inline void ck_plain(struct ck *c, const char *prefix, const char *name, enum mk_type type,
                      size_t n_out, size_t n_in)
 {
     char full[192];
@@ -128,7 +128,7 @@ static void ck_plain(struct ck *c, const char *prefix, const char *name, enum mk
     ck_add(c, type, n_out, n_in, full);
 }
 
-static void ck_mlp(struct ck *c, const char *prefix, const char *name, size_t inner)
+static inline void ck_mlp(struct ck *c, const char *prefix, const char *name, size_t inner)
 {
     char full[192];
 
@@ -138,7 +138,7 @@ static void ck_mlp(struct ck *c, const char *prefix, const char *name, size_t in
     ck_linear(c, full, "down_proj", CK_D, inner);
 }
 
-static void ck_layer(struct ck *c, int l, int is_moe)
+static inline void ck_layer(struct ck *c, int l, int is_moe)
 {
     char p[64], name[64];
 
@@ -177,7 +177,7 @@ static void ck_layer(struct ck *c, int l, int is_moe)
     ck_mlp(c, p, "mlp.shared_experts.", CK_INNER);
 }
 
-static void ck_config(struct ck *c)
+static inline void ck_config(struct ck *c)
 {
     snprintf(c->config, sizeof c->config,
              "{\"model_type\": \"%s\", \"vocab_size\": %d, \"hidden_size\": %d,"
@@ -197,7 +197,7 @@ static void ck_config(struct ck *c)
                                    : "");
 }
 
-static struct ck *ck_new(enum mk_type type, int q_lora, int sparse, int sigmoid, int mtp)
+static inline struct ck *ck_new(enum mk_type type, int q_lora, int sparse, int sigmoid, int mtp)
 {
     struct ck *c = calloc(1, sizeof *c);
     char p[64];
@@ -226,14 +226,14 @@ static struct ck *ck_new(enum mk_type type, int q_lora, int sparse, int sigmoid,
     return c;
 }
 
-static void ck_free(struct ck *c)
+static inline void ck_free(struct ck *c)
 {
     for (size_t i = 0; i < c->n; i++)
         free(c->t[i].data);
     free(c);
 }
 
-static struct ck_tensor *ck_find(struct ck *c, const char *name)
+static inline struct ck_tensor *ck_find(struct ck *c, const char *name)
 {
     for (size_t i = 0; i < c->n; i++)
         if (strcmp(c->t[i].name, name) == 0)
@@ -242,7 +242,7 @@ static struct ck_tensor *ck_find(struct ck *c, const char *name)
     exit(1);
 }
 
-static void ck_remove(struct ck *c, const char *name)
+static inline void ck_remove(struct ck *c, const char *name)
 {
     struct ck_tensor *t = ck_find(c, name);
 
@@ -250,7 +250,7 @@ static void ck_remove(struct ck *c, const char *name)
     *t = c->t[--c->n];
 }
 
-static void ck_write_text(const char *dir, const char *name, const char *text, size_t n)
+static inline void ck_write_text(const char *dir, const char *name, const char *text, size_t n)
 {
     char path[512];
     FILE *f;
@@ -263,7 +263,7 @@ static void ck_write_text(const char *dir, const char *name, const char *text, s
 
 /* Tensors [begin, end) as a safetensors file.  pad: spaces behind the header, which set the
  * alignment of the data. */
-static void ck_write_file(const struct ck *c, const char *dir, const char *name, size_t begin,
+static inline void ck_write_file(const struct ck *c, const char *dir, const char *name, size_t begin,
                           size_t end, size_t pad)
 {
     char *header = malloc(256 * (end - begin) + 64 + pad), path[512];
@@ -303,14 +303,14 @@ static void ck_write_file(const struct ck *c, const char *dir, const char *name,
 }
 
 /* The whole checkpoint in one file. */
-static void ck_write(const struct ck *c, const char *dir)
+static inline void ck_write(const struct ck *c, const char *dir)
 {
     ck_write_text(dir, "config.json", c->config, strlen(c->config));
     ck_write_file(c, dir, "model.safetensors", 0, c->n, 0);
 }
 
 /* In two files with an index. */
-static void ck_write_shards(const struct ck *c, const char *dir)
+static inline void ck_write_shards(const struct ck *c, const char *dir)
 {
     static char index[65536];
     size_t n = (size_t)sprintf(index, "{\"metadata\":{},\"weight_map\":{");
@@ -327,7 +327,7 @@ static void ck_write_shards(const struct ck *c, const char *dir)
 }
 
 /* Element (r, k) as the model sees it, scale included. */
-static float ck_element(struct ck *c, const char *name, size_t r, size_t k)
+static inline float ck_element(struct ck *c, const char *name, size_t r, size_t k)
 {
     const struct ck_tensor *t = ck_find(c, name);
     const size_t i = r * (t->n_dims == 2 ? t->shape[1] : 1) + k;
