@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/error.h"
 #include "tensor/tensor.h"
 
 /* Sizes chosen so that FP8 tiles are cut at both edges. */
@@ -82,7 +83,7 @@ static inline struct ck_tensor *ck_add(struct ck *c, enum mk_type type, size_t n
     struct ck_tensor *t = &c->t[c->n++];
     const size_t n = n_out * (n_in > 0 ? n_in : 1);
 
-    snprintf(t->name, sizeof t->name, "%s", name);
+    mk_format(t->name, sizeof t->name, "%s", name);
     t->type = type;
     t->n_dims = n_in > 0 ? 2 : 1;
     t->shape[0] = n_out;
@@ -109,12 +110,12 @@ static inline struct ck_tensor *ck_add(struct ck *c, enum mk_type type, size_t n
 static inline void ck_linear(struct ck *c, const char *prefix, const char *name, size_t n_out,
                       size_t n_in)
 {
-    char full[192];
+    char full[96];
 
-    snprintf(full, sizeof full, "%s%s.weight", prefix, name);
+    mk_format(full, sizeof full, "%s%s.weight", prefix, name);
     ck_add(c, c->type, n_out, n_in, full);
     if (c->type == MK_F8_E4M3) {
-        snprintf(full, sizeof full, "%s%s.weight_scale_inv", prefix, name);
+        mk_format(full, sizeof full, "%s%s.weight_scale_inv", prefix, name);
         ck_add(c, MK_F32, (n_out + 127) / 128, (n_in + 127) / 128, full);
     }
 }
@@ -122,17 +123,17 @@ static inline void ck_linear(struct ck *c, const char *prefix, const char *name,
 static inline void ck_plain(struct ck *c, const char *prefix, const char *name, enum mk_type type,
                      size_t n_out, size_t n_in)
 {
-    char full[192];
+    char full[96];
 
-    snprintf(full, sizeof full, "%s%s", prefix, name);
+    mk_format(full, sizeof full, "%s%s", prefix, name);
     ck_add(c, type, n_out, n_in, full);
 }
 
 static inline void ck_mlp(struct ck *c, const char *prefix, const char *name, size_t inner)
 {
-    char full[192];
+    char full[96];
 
-    snprintf(full, sizeof full, "%s%s", prefix, name);
+    mk_format(full, sizeof full, "%s%s", prefix, name);
     ck_linear(c, full, "gate_proj", inner, CK_D);
     ck_linear(c, full, "up_proj", inner, CK_D);
     ck_linear(c, full, "down_proj", CK_D, inner);
@@ -142,7 +143,7 @@ static inline void ck_layer(struct ck *c, int l, int is_moe)
 {
     char p[64], name[64];
 
-    snprintf(p, sizeof p, "model.layers.%d.", l);
+    mk_format(p, sizeof p, "model.layers.%d.", l);
     ck_plain(c, p, "input_layernorm.weight", MK_BF16, CK_D, 0);
     ck_plain(c, p, "post_attention_layernorm.weight", MK_F32, CK_D, 0);
     if (c->q_lora) {
@@ -171,7 +172,7 @@ static inline void ck_layer(struct ck *c, int l, int is_moe)
     if (c->sigmoid)
         ck_plain(c, p, "mlp.gate.e_score_correction_bias", MK_F32, CK_EXPERTS, 0);
     for (int e = 0; e < CK_EXPERTS; e++) {
-        snprintf(name, sizeof name, "mlp.experts.%d.", e);
+        mk_format(name, sizeof name, "mlp.experts.%d.", e);
         ck_mlp(c, p, name, CK_INNER);
     }
     ck_mlp(c, p, "mlp.shared_experts.", CK_INNER);
@@ -179,7 +180,7 @@ static inline void ck_layer(struct ck *c, int l, int is_moe)
 
 static inline void ck_config(struct ck *c)
 {
-    snprintf(c->config, sizeof c->config,
+    mk_format(c->config, sizeof c->config,
              "{\"model_type\": \"%s\", \"vocab_size\": %d, \"hidden_size\": %d,"
              "\"num_hidden_layers\": %d, \"first_k_dense_replace\": 1, \"intermediate_size\": %d,"
              "\"moe_intermediate_size\": %d, \"num_attention_heads\": %d, \"q_lora_rank\": %s,"
@@ -215,7 +216,7 @@ static inline struct ck *ck_new(enum mk_type type, int q_lora, int sparse, int s
         ck_layer(c, l, l > 0);
     if (mtp) {
         ck_layer(c, CK_LAYERS, 1);
-        snprintf(p, sizeof p, "model.layers.%d.", CK_LAYERS);
+        mk_format(p, sizeof p, "model.layers.%d.", CK_LAYERS);
         ck_plain(c, p, "enorm.weight", MK_BF16, CK_D, 0);
         ck_plain(c, p, "hnorm.weight", MK_BF16, CK_D, 0);
         ck_plain(c, p, "eh_proj.weight", MK_BF16, CK_D, 2 * CK_D);
@@ -255,7 +256,7 @@ static inline void ck_write_text(const char *dir, const char *name, const char *
     char path[512];
     FILE *f;
 
-    snprintf(path, sizeof path, "%s/%s", dir, name);
+    mk_format(path, sizeof path, "%s/%s", dir, name);
     f = fopen(path, "wb");
     if (f == NULL || fwrite(text, 1, n, f) != n || fclose(f) != 0)
         exit(1);
@@ -289,7 +290,7 @@ static inline void ck_write_file(const struct ck *c, const char *dir, const char
     n += pad;
     for (int i = 0; i < 8; i++)
         len[i] = (uint8_t)(n >> 8 * i);
-    snprintf(path, sizeof path, "%s/%s", dir, name);
+    mk_format(path, sizeof path, "%s/%s", dir, name);
     f = fopen(path, "wb");
     if (f == NULL)
         exit(1);
@@ -335,7 +336,7 @@ static inline float ck_element(struct ck *c, const char *name, size_t r, size_t 
 
     if (t->type != MK_F8_E4M3)
         return ck_value(name, i);
-    snprintf(scale, sizeof scale, "%s_scale_inv", name);
+    mk_format(scale, sizeof scale, "%s_scale_inv", name);
     return mk_e4m3_to_f32(ck_code(name, i))
          * ck_value(scale, r / 128 * ((t->shape[1] + 127) / 128) + k / 128);
 }
