@@ -19,11 +19,11 @@ int32_t mk_params_read(void *dst, size_t dst_size, const void *src, size_t min_s
     }
     memcpy(&size, src, sizeof(size));
     if (size < min_size || size > PARAMS_MAX)
-        return mk_fail(MINKE_EINVAL, "struct_size %u: at least %zu expected; call the _init function",
+        return mk_fail(MINKE_EINVAL, "struct_size %u: %zu or more expected; use the _init function",
                        size, min_size);
     for (size_t i = dst_size; i < size; i++)
         if (bytes[i] != 0)
-            return mk_fail(MINKE_EVERSION, "struct_size %u: byte %zu is set, but this build knows %zu",
+            return mk_fail(MINKE_EVERSION, "struct_size %u: byte %zu is set, this build knows %zu",
                            size, i, dst_size);
     memset(dst, 0, dst_size);
     memcpy(dst, src, size < dst_size ? size : dst_size);

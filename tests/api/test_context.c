@@ -492,7 +492,8 @@ TEST(contexts_open_in_several_threads)
 static void begin(void)
 {
     read_text(tokenizer, sizeof tokenizer, "tests/golden/tokenizer/tokenizer.json");
-    read_text(tokenizer_config, sizeof tokenizer_config, "tests/golden/tokenizer/tokenizer_config.json");
+    read_text(tokenizer_config, sizeof tokenizer_config,
+              "tests/golden/tokenizer/tokenizer_config.json");
 }
 
 TEST_MAIN(begin(), RUN(a_model_opens_and_tells_about_itself),

@@ -264,8 +264,8 @@ static inline void ck_write_text(const char *dir, const char *name, const char *
 
 /* Tensors [begin, end) as a safetensors file.  pad: spaces behind the header, which set the
  * alignment of the data. */
-static inline void ck_write_file(const struct ck *c, const char *dir, const char *name, size_t begin,
-                          size_t end, size_t pad)
+static inline void ck_write_file(const struct ck *c, const char *dir, const char *name,
+                                 size_t begin, size_t end, size_t pad)
 {
     char *header = malloc(256 * (end - begin) + 64 + pad), path[512];
     size_t n = 0, at = 0;
