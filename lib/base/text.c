@@ -64,7 +64,8 @@ void mk_text_add_quoted(struct mk_text *t, const char *bytes, size_t n)
     for (size_t i = 0; i <= n; i++) {
         if (i < n && !text_needs_escape((unsigned char)bytes[i]))
             continue;
-        mk_text_add(t, bytes + start, i - start);
+        if (i > start)
+            mk_text_add(t, bytes + start, i - start);
         start = i + 1;
         if (i == n)
             break;

@@ -195,7 +195,8 @@ static void load_matrix_job(void *arg, size_t begin, size_t end, uint32_t worker
 
     for (size_t r = begin; r < end && !mk_atomic_load(&job->failed); r += step) {
         const size_t last = mk_min(r + step, end);
-        uint8_t *buffer = packed ? scratch : job->out + r * mat->row_bytes;
+        /* Mapped rows stay where they are: there is no out then. */
+        uint8_t *buffer = packed || job->out == NULL ? scratch : job->out + r * mat->row_bytes;
         const uint8_t *rows = load_rows(job, r, last, mat->row_bytes, mat->n_in, buffer);
 
         if (rows != NULL && packed)

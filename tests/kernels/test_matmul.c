@@ -22,7 +22,8 @@ static struct mk_ops open_ops(uint32_t n_threads, size_t n_rows, size_t n_in)
     const struct mk_allocator a = {NULL, NULL, NULL};
     struct mk_pool *pool = NULL;
 
-    CHECK_INT(mk_pool_open(&pool, &a, n_threads, NULL, NULL), MINKE_OK);
+    if (n_threads > 1)
+        CHECK_INT(mk_pool_open(&pool, &a, n_threads, NULL, NULL), MINKE_OK);
     mk_team_begin(&ops.team, pool);
     ops.scratch_bytes = mk_matmul_scratch(n_rows, n_in, n_threads);
     ops.scratch = kd_guarded(ops.scratch_bytes);

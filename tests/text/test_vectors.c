@@ -68,6 +68,8 @@ static struct mk_tokenizer *open_r1(void)
         n = snprintf(text, sizeof(text), "{%s,\"single_word\":false,\"lstrip\":false,"
                      "\"rstrip\":false,\"normalized\":true,\"special\":false", to[i]);
         CHECK(n < end - begin);
+        if (n < 0 || n >= end - begin)
+            break;
         memcpy(begin, text, (size_t)n);
         memset(begin + n, ' ', (size_t)(end - begin - n));
     }
