@@ -439,7 +439,7 @@ typedef struct minke_session minke_session;
 /* What an observer receives, kind by kind.  values and scores are borrowed for the
  * call. */
 #define MINKE_OBSERVE_EXPERTS  (1u << 0)  /* ids, best first, with their weights */
-#define MINKE_OBSERVE_SELECTED (1u << 1)  /* positions, ascending, with index scores */
+#define MINKE_OBSERVE_SELECTED (1u << 1)  /* positions, ascending, with index scores (DSA) */
 #define MINKE_OBSERVE_RESIDUAL (1u << 2)  /* residual stream after the layer */
 
 /* layer: 0-based; the multi-token-prediction layer follows the last.  token:
@@ -460,7 +460,17 @@ typedef struct minke_session_params {
     void *observer_user;
     uint32_t observe;            /* MINKE_OBSERVE_* wanted */
     uint32_t reserved0;          /* must be 0 */
+    uint32_t attention;          /* MINKE_ATTENTION_* */
+    uint32_t window;             /* with MINKE_ATTENTION_WINDOW: tokens seen, at least 1 */
 } minke_session_params;
+
+/* Which past tokens attention sees.  What differs from the model's own is for comparison:
+ * the weights were not trained for it. */
+#define MINKE_ATTENTION_DEFAULT 0  /* the model's own: DSA where it has an indexer */
+#define MINKE_ATTENTION_DENSE   1  /* every token */
+#define MINKE_ATTENTION_WINDOW  2  /* the last window tokens, the token itself included */
+#define MINKE_ATTENTION_DSA     3  /* those that the indexer selects; MINKE_EUNSUPPORTED
+                                    * where the model has none */
 
 #define MINKE_SESSION_MTP      (1u << 0)  /* keep the caches of the prediction layer */
 #define MINKE_SESSION_NAIVE    (1u << 1)  /* multi-head attention form everywhere */

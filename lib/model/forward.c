@@ -50,7 +50,7 @@ static int32_t forward_observe_row(const struct mk_forward *f, uint32_t l, int i
     const size_t K = c->num_experts_per_tok, D = c->hidden_size;
     int32_t stop = 0;
 
-    if ((f->observe & MINKE_OBSERVE_SELECTED) && c->index_topk > 0)
+    if ((f->observe & MINKE_OBSERVE_SELECTED) && f->index_topk > 0)
         stop = f->observer(f->observer_user, MINKE_OBSERVE_SELECTED, l, token,
                            w->selected + i * w->selected_stride,
                            w->selected_scores + i * w->selected_stride, w->n_selected[i]);

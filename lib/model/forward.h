@@ -14,6 +14,8 @@ struct mk_forward {
     struct mk_work *work;
     struct mk_kv *kv;            /* one per layer, the prediction layer last */
     enum mk_form form;
+    uint32_t index_topk;         /* tokens that the indexer keeps; 0 = it does not run */
+    size_t window;               /* tokens that a row sees, its own included; 0 = all */
     size_t first, n;             /* positions [first, first + n), n <= work->shape.n_rows */
     int32_t *cancel;             /* atomic; non-zero stops */
     minke_observer_fn observer;  /* NULL = none */

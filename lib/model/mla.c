@@ -17,10 +17,18 @@ struct mla_job {
     size_t key, n_keys;          /* naive: the block at hand */
 };
 
-/* Whether row i attends to a list of tokens; otherwise to all up to itself. */
+/* Whether row i attends to a list of tokens; otherwise to all from mla_begin up to itself. */
 static int mla_is_sparse(const struct mk_forward *f, size_t i)
 {
-    return f->model->config.index_topk > 0 && f->work->n_selected[i] < f->first + i + 1;
+    return f->index_topk > 0 && f->work->n_selected[i] < f->first + i + 1;
+}
+
+/* The first token that row i sees. */
+static size_t mla_begin(const struct mk_forward *f, size_t i)
+{
+    const size_t seen = f->first + i + 1;
+
+    return f->window > 0 && seen > f->window ? seen - f->window : 0;
 }
 
 /* ---- Queries, latents, keys --------------------------------------------- */
@@ -59,7 +67,7 @@ static void mla_rows_down(void *arg, size_t begin, size_t end, uint32_t worker)
         f->ops.k->rms_norm(kv, kv, j->w->kv_a_layernorm, eps, L);
         mk_rope_apply(kv + L, work->rope + i * R, R, 1);
         mk_kv_put_latent(j->kv, f->first + i, kv);
-        if (c->index_topk > 0) {
+        if (f->index_topk > 0) {
             float *k = work->index_k + i * c->index_head_dim;
 
             /* The index key: LayerNorm first, then rotation of its leading dimensions. */
@@ -78,7 +86,7 @@ static void mla_rows_up(void *arg, size_t begin, size_t end, uint32_t worker)
     const struct mk_config *c = &j->f->model->config;
     const struct mk_work *work = j->f->work;
     const uint32_t N = c->qk_nope_head_dim, R = c->qk_rope_head_dim, D = c->index_head_dim;
-    const size_t H = c->num_attention_heads, n_index = c->index_topk > 0 ? c->index_n_heads : 0;
+    const size_t H = c->num_attention_heads, n_index = j->f->index_topk > 0 ? c->index_n_heads : 0;
     const float scale = n_index > 0 ? 1.0f / sqrtf((float)n_index * (float)D) : 0.0f;
 
     (void)worker;
@@ -113,7 +121,7 @@ static void mla_project(struct mla_job *j)
         p[n_p++] = (struct mk_product){work->qr, Q, &w->q_a_proj, work->h, D, n};
     else
         p[n_p++] = (struct mk_product){work->q, w->q_proj.n_out, &w->q_proj, work->h, D, n};
-    if (c->index_topk > 0) {
+    if (f->index_topk > 0) {
         p[n_p++] = (struct mk_product){work->index_k, ix->wk.n_out, &ix->wk, work->h, D, n};
         p[n_p++] = (struct mk_product){work->index_w, ix->weights_proj.n_out,
                                        &ix->weights_proj, work->h, D, n};
@@ -125,7 +133,7 @@ static void mla_project(struct mla_job *j)
     n_p = 0;
     if (Q > 0)
         p[n_p++] = (struct mk_product){work->q, w->q_b_proj.n_out, &w->q_b_proj, work->qr, Q, n};
-    if (c->index_topk > 0)
+    if (f->index_topk > 0)
         p[n_p++] = (struct mk_product){work->index_q, ix->wq_b.n_out, &ix->wq_b, work->qr, Q,
                                        n};
     if (n_p > 0)
@@ -171,7 +179,8 @@ static void mla_absorbed_row(const struct mla_job *j, size_t i, size_t h0, size_
     const size_t H = c->num_attention_heads, L = c->kv_lora_rank;
     const size_t dim = L + c->qk_rope_head_dim, stride = L + 2;
     const int sparse = mla_is_sparse(f, i);
-    const size_t n_keys = sparse ? work->n_selected[i] : f->first + i + 1;
+    const size_t begin = mla_begin(f, i);
+    const size_t n_keys = sparse ? work->n_selected[i] : f->first + i + 1 - begin;
     const int32_t *list = sparse ? work->selected + i * work->selected_stride : NULL;
 
     for (size_t h = h0; h < h1; h++) {
@@ -180,7 +189,7 @@ static void mla_absorbed_row(const struct mla_job *j, size_t i, size_t h0, size_
     }
     for (size_t b = 0; b < n_keys; b += MK_KEY_BLOCK) {
         const size_t n = mk_min(MK_KEY_BLOCK, n_keys - b);
-        const float *keys = mk_kv_latents(j->kv, block, sparse ? list + b : NULL, b, n);
+        const float *keys = mk_kv_latents(j->kv, block, sparse ? list + b : NULL, begin + b, n);
 
         for (size_t h = h0; h < h1; h++) {
             const float *q = work->qa + (i * H + h) * dim;
@@ -271,9 +280,9 @@ static size_t mla_in_block(const struct mla_job *j, size_t i, const int32_t **li
     return n;
 }
 
-/* Head h of row i against the keys of the block. */
+/* Head h of row i against n keys of the block: those of list, or from the from-th on. */
 static void mla_naive_head(const struct mla_job *j, size_t i, size_t h, const int32_t *list,
-                           size_t n)
+                           size_t from, size_t n)
 {
     const struct mk_forward *f = j->f;
     const struct mk_config *c = &f->model->config;
@@ -287,7 +296,7 @@ static void mla_naive_head(const struct mla_job *j, size_t i, size_t h, const in
 
     /* s = (q_nope . k_nope + q_pe . k_pe) * scale */
     for (size_t t = 0; t < n; t++) {
-        const size_t key = list != NULL ? (size_t)list[t] - j->key : t;
+        const size_t key = list != NULL ? (size_t)list[t] - j->key : from + t;
 
         s[t] = (k->dot(q, work->k_block + (key * H + h) * N, N)
                 + k->dot(q + N, work->block + key * (L + R) + L, R))
@@ -296,7 +305,7 @@ static void mla_naive_head(const struct mla_job *j, size_t i, size_t h, const in
     mla_soften(s, n, &stats[0], &stats[1], acc, V);
     /* o += p v */
     for (size_t t = 0; t < n; t++) {
-        const size_t key = list != NULL ? (size_t)list[t] - j->key : t;
+        const size_t key = list != NULL ? (size_t)list[t] - j->key : from + t;
 
         k->axpy(acc, s[t], work->v_block + (key * H + h) * V, V);
     }
@@ -312,12 +321,14 @@ static void mla_naive_part(void *arg, size_t begin, size_t end, uint32_t worker)
     for (size_t at = begin; at < end; at++) {
         const size_t i = at / H, last = j->f->first + i;
         const int32_t *list = NULL;
-        size_t n = last < j->key ? 0 : mk_min(j->n_keys, last + 1 - j->key);
+        const size_t end_key = mk_min(j->key + j->n_keys, last + 1);
+        const size_t key = mk_max(j->key, mla_begin(j->f, i));
+        size_t n = end_key > key ? end_key - key : 0;
 
         if (n > 0 && mla_is_sparse(j->f, i))
             n = mla_in_block(j, i, &list);
         if (n > 0)
-            mla_naive_head(j, i, at % H, list, n);
+            mla_naive_head(j, i, at % H, list, key - j->key, n);
     }
 }
 
@@ -356,7 +367,7 @@ static void mla_naive(struct mla_job *j)
         work->stats[2 * i] = -INFINITY;
         work->stats[2 * i + 1] = 0.0f;
     }
-    for (j->key = 0; j->key < n_keys; j->key += MK_KEY_BLOCK) {
+    for (j->key = mla_begin(f, 0); j->key < n_keys; j->key += MK_KEY_BLOCK) {
         j->n_keys = mk_min(MK_KEY_BLOCK, n_keys - j->key);
         mla_naive_block(j);
     }
@@ -372,9 +383,10 @@ static void mla_naive(struct mla_job *j)
 static int mla_prefers_naive(const struct mk_forward *f)
 {
     const struct mk_config *c = &f->model->config;
-    const double n = (double)(f->first + f->n), L = c->kv_lora_rank;
+    const double n = (double)(f->first + f->n - mla_begin(f, 0)), L = c->kv_lora_rank;
     const double width = (double)c->qk_nope_head_dim + c->v_head_dim;
-    const double attended = c->index_topk > 0 && c->index_topk < n ? c->index_topk : n;
+    const size_t limit = f->index_topk > 0 ? f->index_topk : f->window;
+    const double attended = limit > 0 && (double)limit < n ? (double)limit : n;
 
     if (f->form != MK_FORM_AUTO)
         return f->form == MK_FORM_NAIVE;
@@ -387,7 +399,7 @@ void mk_mla_run(struct mk_forward *f, const struct mk_attention_weights *w, stru
     struct mla_job job = {f, w, kv, 0, 0};
 
     mla_project(&job);
-    if (c->index_topk > 0)
+    if (f->index_topk > 0)
         mk_dsa_run(f, kv);
     if (mla_prefers_naive(f))
         mla_naive(&job);

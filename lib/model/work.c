@@ -56,9 +56,9 @@ static void work_indexer(struct mk_work *w, struct mk_carve *c, const struct mk_
 {
     const size_t T = w->shape.n_rows, n = w->shape.max_tokens;
 
-    if (m->index_topk == 0)
+    if (w->shape.index_topk == 0)
         return;
-    w->selected_stride = mk_min(m->index_topk, n);
+    w->selected_stride = mk_min(w->shape.index_topk, n);
     w->index_q = work_floats(c, T, (size_t)m->index_n_heads * m->index_head_dim);
     w->index_w = work_floats(c, T, m->index_n_heads);
     w->index_k = work_floats(c, T, m->index_head_dim);

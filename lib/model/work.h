@@ -22,6 +22,7 @@ struct mk_work_shape {
     size_t n_rows;             /* T */
     size_t max_tokens;
     uint32_t n_threads;
+    uint32_t index_topk;       /* 0 = no room for the indexer */
     int mtp;                   /* room for the prediction layer's input */
     int index_scores;          /* keep the scores of what was selected */
 };

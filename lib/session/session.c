@@ -13,6 +13,26 @@ void minke_session_params_init(minke_session_params *params, size_t size)
     mk_params_init(params, size);
 }
 
+/* The size of the params struct in ABI 1. */
+#define SESSION_PARAMS_MIN (offsetof(minke_session_params, reserved0) + sizeof(uint32_t))
+
+/* Which past tokens attention sees. */
+static int32_t session_params_attention(minke_session_params *p, const struct mk_model *m)
+{
+    if (p->attention > MINKE_ATTENTION_DSA)
+        return mk_fail(MINKE_EVERSION, "attention %u: this build knows 0 to %d", p->attention,
+                       MINKE_ATTENTION_DSA);
+    if (p->attention == MINKE_ATTENTION_DSA && m->config.index_topk == 0)
+        return mk_fail(MINKE_EUNSUPPORTED, "attention: %s has no indexer, which DSA needs",
+                       m->config.model_type);
+    if ((p->attention == MINKE_ATTENTION_WINDOW) != (p->window > 0))
+        return mk_fail(MINKE_EINVAL, p->window > 0 ? "window: attention is not by window"
+                                                   : "window: 0 tokens, at least 1 expected");
+    if (p->attention == MINKE_ATTENTION_DEFAULT)
+        p->attention = m->config.index_topk > 0 ? MINKE_ATTENTION_DSA : MINKE_ATTENTION_DENSE;
+    return MINKE_OK;
+}
+
 /* Defaults and limits of params for this model. */
 static int32_t session_params(minke_session_params *p, const minke_context *ctx,
                               const minke_session_params *params)
@@ -20,7 +40,7 @@ static int32_t session_params(minke_session_params *p, const minke_context *ctx,
     const struct mk_model *m;
     int32_t rc = mk_context_check(ctx);
 
-    if (rc < 0 || (rc = mk_params_read(p, sizeof(*p), params, sizeof(*p))) < 0)
+    if (rc < 0 || (rc = mk_params_read(p, sizeof(*p), params, SESSION_PARAMS_MIN)) < 0)
         return rc;
     m = mk_context_model(ctx);
     if (m->flags & MINKE_CONTEXT_TOKENIZER_ONLY)
@@ -45,7 +65,13 @@ static int32_t session_params(minke_session_params *p, const minke_context *ctx,
         p->prefill_chunk = p->max_tokens;
     if (p->observer == NULL)
         p->observe = 0;
-    return MINKE_OK;
+    return session_params_attention(p, m);
+}
+
+/* Tokens that the indexer keeps, 0 where it does not run. */
+static uint32_t session_topk(const struct minke_session *s)
+{
+    return s->params.attention == MINKE_ATTENTION_DSA ? s->model->config.index_topk : 0;
 }
 
 /* Lay the session out in the block at base, or with base NULL only count its bytes. */
@@ -58,6 +84,7 @@ static int32_t session_layout(struct minke_session *s, void *base, size_t *bytes
         .n_rows = s->params.prefill_chunk,
         .max_tokens = max_tokens,
         .n_threads = mk_pool_threads(s->model->pool),
+        .index_topk = session_topk(s),
         .mtp = (s->params.flags & MINKE_SESSION_MTP) != 0,
         .index_scores = (s->params.observe & MINKE_OBSERVE_SELECTED) != 0,
     };
@@ -69,7 +96,7 @@ static int32_t session_layout(struct minke_session *s, void *base, size_t *bytes
     s->logits = mk_carve(&carve, c->vocab_size, sizeof(float));
     s->rows = mk_carve(&carve, (size_t)MK_SESSION_ROWS * c->vocab_size, sizeof(float));
     s->hidden = mk_carve(&carve, c->hidden_size, sizeof(float));
-    mk_cache_init(s->kv, &carve, c, s->n_layers, max_tokens);
+    mk_cache_init(s->kv, &carve, c, s->n_layers, max_tokens, shape.index_topk > 0);
     rc = mk_work_init(&s->work, &carve, c, &shape);
     if (rc == MINKE_OK)
         *bytes = carve.size;
@@ -199,6 +226,8 @@ static void session_enter(struct session_call *call, struct minke_session *s)
         .kv = s->kv,
         .form = (flags & MINKE_SESSION_NAIVE) ? MK_FORM_NAIVE
               : one_form ? MK_FORM_ABSORBED : MK_FORM_AUTO,
+        .index_topk = session_topk(s),
+        .window = s->params.window,
         .cancel = &s->cancel,
         .observer = s->params.observer,
         .observer_user = s->params.observer_user,

@@ -79,6 +79,8 @@ class SessionParams(Structure):
         ("observer_user", c_void_p),
         ("observe", c_uint32),
         ("reserved0", c_uint32),
+        ("attention", c_uint32),
+        ("window", c_uint32),
     ]
 
 
@@ -202,6 +204,11 @@ OBSERVE_RESIDUAL = 1 << 2
 SESSION_MTP = 1 << 0
 SESSION_NAIVE = 1 << 1
 SESSION_ABSORBED = 1 << 2
+
+ATTENTION_DEFAULT = 0
+ATTENTION_DENSE = 1
+ATTENTION_WINDOW = 2
+ATTENTION_DSA = 3
 
 CHAT_NO_GENERATION = 1 << 0
 CHAT_NO_BOS = 1 << 1

@@ -167,16 +167,20 @@ class Model(ChatMixin, Handle):
             kind "residual": the residual stream after the layer, a row of floats.
         Options: observe_kinds, the kinds wanted (all three); prefill_chunk, tokens per
         step; mtp, keep the caches of the prediction layer; form, "auto", "naive" or
-        "absorbed" attention; progress(done, total), in tokens.
+        "absorbed" attention; attention, which past tokens are seen: "default" (the model's
+        own), "dense", "window" (the last window=N tokens) or "dsa" (those that the indexer
+        selects); progress(done, total), in tokens.
         """
         return Session(self._lib, self._handle, max_tokens=max_tokens, cache=cache,
                        observe=observe, **options)
 
     def session_memory(self, max_tokens: int = 4096, cache: str = "f32", *,
-                       prefill_chunk: int = 0, mtp: bool = False, form: str = "auto") -> int:
+                       prefill_chunk: int = 0, mtp: bool = False, form: str = "auto",
+                       attention: str = "default", window: int = 0) -> int:
         """Bytes that such a session would allocate, without allocating them."""
         return session_memory(self._lib, self._handle,
-                              session_params(max_tokens, cache, prefill_chunk, mtp, form))
+                              session_params(max_tokens, cache, prefill_chunk, mtp, form, attention,
+                                             window))
 
     def sampler(self, temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0,
                 min_p: float = 0.0, seed: int = 0, **options: Any) -> Sampler:

@@ -21,18 +21,25 @@ _KINDS = {"experts": _ffi.OBSERVE_EXPERTS, "selected": _ffi.OBSERVE_SELECTED,
 _KIND_NAMES = {bit: name for name, bit in _KINDS.items()}
 _FORMS = {"auto": 0, "naive": _ffi.SESSION_NAIVE, "absorbed": _ffi.SESSION_ABSORBED}
 _CACHES = ("f32",)
+_ATTENTION = {"default": _ffi.ATTENTION_DEFAULT, "dense": _ffi.ATTENTION_DENSE,
+              "window": _ffi.ATTENTION_WINDOW, "dsa": _ffi.ATTENTION_DSA}
 
 
 def session_params(max_tokens: int, cache: str, prefill_chunk: int, mtp: bool,
-                   form: str) -> _ffi.SessionParams:
+                   form: str, attention: str = "default",
+                   window: int = 0) -> _ffi.SessionParams:
     """What of a session's parameters decides its memory; struct_size is the caller's."""
     if cache not in _CACHES:
         raise MinkeError(EUNSUPPORTED, f"cache {cache!r}: {' or '.join(_CACHES)} expected")
     if form not in _FORMS:
         raise ValueError(f"form {form!r}: {', '.join(_FORMS)} expected")
+    if attention not in _ATTENTION:
+        raise ValueError(f"attention {attention!r}: {', '.join(_ATTENTION)} expected")
     params = _ffi.SessionParams(struct_size=ctypes.sizeof(_ffi.SessionParams))
     params.max_tokens = max_tokens
     params.prefill_chunk = prefill_chunk
+    params.attention = _ATTENTION[attention]
+    params.window = window
     params.flags = _FORMS[form] | (_ffi.SESSION_MTP if mtp else 0)
     return params
 
@@ -50,11 +57,13 @@ class Session(Handle):
     def __init__(self, lib: _ffi.Library, context: int, *, max_tokens: int = 4096,
                  cache: str = "f32", observe: Optional[Observe] = None,
                  observe_kinds: Iterable[str] = tuple(_KINDS), prefill_chunk: int = 0,
-                 mtp: bool = False, form: str = "auto",
+                 mtp: bool = False, form: str = "auto", attention: str = "default",
+                 window: int = 0,
                  progress: Optional[Progress] = None) -> None:
         self._lib = lib
         self._raised = Raised()
-        params = session_params(max_tokens, cache, prefill_chunk, mtp, form)
+        params = session_params(max_tokens, cache, prefill_chunk, mtp, form, attention,
+                                window)
         # Always set: Python handles Ctrl-C when this runs.
         self._on_progress = _ffi.PROGRESS_FN(
             lambda _user, done, total: self._raised.run(
