@@ -122,22 +122,13 @@ static double eval_random(struct bench *b, size_t n)
     return taken;
 }
 
-/* What a decoded token reads and what a prefilled one multiplies, from the model's facts.
- * Rows of the embedding are looked up and not among the active weights; the head is multiplied
- * for the last token alone. */
+/* What a decoded token reads and what a prefilled one multiplies, from the model's facts.  The
+ * head is multiplied for the last token of a prompt alone. */
 static void count_work(struct bench *b)
 {
-    const double experts = (double)info(b, MINKE_INFO_BYTES_EXPERTS);
-    const double n = (double)info(b, MINKE_INFO_N_EXPERTS);
-    const double used = (double)info(b, MINKE_INFO_N_EXPERTS_USED);
-    const double embed = (double)info(b, MINKE_INFO_BYTES_EMBED);
     const double table = (double)info(b, MINKE_INFO_N_VOCAB)
                        * (double)info(b, MINKE_INFO_HIDDEN_SIZE);
-    double bytes = (double)info(b, MINKE_INFO_BYTES_ATTENTION)
-                 + (double)info(b, MINKE_INFO_BYTES_OTHER) + embed / 2;
-    if (n > 0)
-        bytes += experts * used / n;
-    b->decode_bytes = (uint64_t)bytes;
+    b->decode_bytes = (uint64_t)info(b, MINKE_INFO_BYTES_DECODE);
     b->prefill_ops = 2 * ((double)info(b, MINKE_INFO_N_PARAMS_ACTIVE) - table);
 }
 

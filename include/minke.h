@@ -205,6 +205,7 @@ MINKE_API void minke_context_free(minke_context *ctx);
 #define MINKE_INFO_BYTES_ATTENTION 25   /*   attention, with the indexer */
 #define MINKE_INFO_BYTES_EXPERTS   26   /*   routed experts */
 #define MINKE_INFO_BYTES_OTHER     27   /*   everything else */
+#define MINKE_INFO_BYTES_DECODE    28   /* of weights multiplied for one decoded token */
 
 /* Read one fact about the model.  MINKE_EVERSION if this build has no such key. */
 MINKE_API int32_t minke_context_info(const minke_context *ctx, int32_t key,

@@ -386,6 +386,7 @@ int32_t minke_context_text(const minke_context *ctx, int32_t key, const char **t
 
     if (status != MINKE_OK)
         return status;
+    case MINKE_INFO_BYTES_DECODE: *v = (int64_t)mk_weights_decode_bytes(w, c); return 0;
     if (text == NULL)
         return mk_fail(MINKE_EINVAL, "text is NULL");
     tok = ctx->tokenizer;

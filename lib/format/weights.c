@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "format/weights_internal.h"
+#include "tensor/matmul.h"
 
 /* ---- What belongs where -------------------------------------------------- */
 
@@ -441,6 +442,58 @@ static int32_t weights_bind_model(struct weights_binder *b)
         b->plan.n_groups++;
     }
     return weights_bind_mtp(b);
+}
+
+/* ---- Sizes --------------------------------------------------------------- */
+
+static uint64_t weights_mat_bytes(const struct mk_mat *m)
+{
+    const uint64_t scales = m->scale == NULL ? 0
+        : (uint64_t)mk_ceil_div(m->n_out, 128) * mk_ceil_div(m->n_in, 128) * sizeof(float);
+
+    if (m->data == NULL)
+        return 0;
+    if (m->layout == MK_LAYOUT_PACKED)
+        return mk_mat_packed_bytes(m->type, m->n_out, m->n_in) + scales;
+    return (uint64_t)m->n_out * m->row_bytes + scales;
+}
+
+static uint64_t weights_mlp_bytes(const struct mk_mlp_weights *m)
+{
+    return weights_mat_bytes(&m->gate_proj) + weights_mat_bytes(&m->up_proj)
+         + weights_mat_bytes(&m->down_proj);
+}
+
+static uint64_t weights_attention_bytes(const struct mk_attention_weights *a, uint32_t n_heads)
+{
+    uint64_t bytes = weights_mat_bytes(&a->q_proj) + weights_mat_bytes(&a->q_a_proj)
+                   + weights_mat_bytes(&a->q_b_proj) + weights_mat_bytes(&a->kv_a_proj_with_mqa)
+                   + weights_mat_bytes(&a->o_proj) + weights_mat_bytes(&a->indexer.wq_b)
+                   + weights_mat_bytes(&a->indexer.wk)
+                   + weights_mat_bytes(&a->indexer.weights_proj);
+
+    for (uint32_t h = 0; h < n_heads; h++)
+        bytes += weights_mat_bytes(&a->k_b[h]) + weights_mat_bytes(&a->v_b[h]);
+    return bytes;
+}
+
+uint64_t mk_weights_decode_bytes(const struct mk_weights *w, const struct mk_config *config)
+{
+    uint64_t bytes = weights_mat_bytes(&w->lm_head);
+
+    for (uint32_t l = 0; w->layers != NULL && l < config->num_hidden_layers; l++) {
+        const struct mk_layer_weights *layer = &w->layers[l];
+        uint64_t experts = 0;
+
+        for (uint32_t e = 0; layer->experts != NULL && e < config->n_routed_experts; e++)
+            experts += weights_mlp_bytes(&layer->experts[e]);
+        if (experts > 0)
+            bytes += experts * config->num_experts_per_tok / config->n_routed_experts;
+        bytes += weights_attention_bytes(&layer->self_attn, config->num_attention_heads)
+               + weights_mlp_bytes(&layer->mlp) + weights_mat_bytes(&layer->gate)
+               + weights_mlp_bytes(&layer->shared_experts);
+    }
+    return bytes;
 }
 
 /* ---- What no field takes ------------------------------------------------- */

@@ -97,4 +97,8 @@ int32_t mk_weights_bind(struct mk_weights *out, const struct mk_env *env,
                         const struct mk_load_options *options);
 void mk_weights_free(struct mk_weights *w, const struct mk_env *env);
 
+/* Bytes of the matrices that one token of the absorbed form multiplies by, as they are held;
+ * of the routed experts their share. */
+uint64_t mk_weights_decode_bytes(const struct mk_weights *w, const struct mk_config *config);
+
 #endif

@@ -121,7 +121,6 @@ struct load_job {
     struct mk_mat *mat;      /* of a matrix */
     uint8_t *out;
     const uint8_t *mapped;   /* the tensor in memory, or NULL to read it */
-    enum mk_type type;       /* of a head's matrices */
     const float *scale;
     int32_t failed, status;
     char message[512];
@@ -240,10 +239,41 @@ static int32_t load_matrix(struct load_state *s, const struct mk_weights_item *i
 
 /* ---- kv_b_proj, head by head --------------------------------------------- */
 
-/* Types that are kept; others are decoded to F32. */
-static enum mk_type load_head_type(enum mk_type stored)
+/* The types that a head's matrices are kept in. */
+struct load_head_types {
+    enum mk_type k_b, v_b, k_up;
+};
+
+static int load_is_plain(enum mk_type type)
 {
-    return stored == MK_F16 || stored == MK_BF16 ? stored : MK_F32;
+    return type == MK_F32 || type == MK_F16 || type == MK_BF16;
+}
+
+/* A matrix of n_in columns that the file holds the other way round.  Quantized weights meet
+ * activations of 8 bits anyway, so 8 bits are enough for it. */
+static enum mk_type load_turned_type(enum mk_type stored, size_t n_in)
+{
+    if (load_is_plain(stored))
+        return stored;
+    return stored == MK_F8_E4M3 || n_in % mk_type_info(MK_Q8_0)->block_len != 0 ? MK_F32
+                                                                                : MK_Q8_0;
+}
+
+static struct load_head_types load_head_types(const struct load_state *s,
+                                              const struct mk_weights_item *item)
+{
+    const enum mk_type stored = item->t.type;
+    struct load_head_types types;
+
+    if (item->kind == MK_WEIGHTS_HEADS) {
+        types.k_b = stored;
+        types.v_b = item->values.type;
+        types.k_up = load_turned_type(stored, s->config->kv_lora_rank);
+    } else {
+        types.k_b = load_turned_type(stored, s->config->qk_nope_head_dim);
+        types.v_b = types.k_up = stored == MK_F8_E4M3 ? MK_F32 : stored;
+    }
+    return types;
 }
 
 /* Bytes of one (n_out, n_in) matrix of a head. */
@@ -257,13 +287,14 @@ static size_t load_head_bytes(const struct load_state *s, enum mk_type type, siz
 }
 
 /* Bytes of the three matrices of one head. */
-static size_t load_heads_bytes(const struct load_state *s, enum mk_type type)
+static size_t load_heads_bytes(const struct load_state *s, const struct mk_weights_item *item)
 {
     const size_t N = s->config->qk_nope_head_dim, V = s->config->v_head_dim;
     const size_t L = s->config->kv_lora_rank;
+    const struct load_head_types types = load_head_types(s, item);
 
-    return load_head_bytes(s, type, L, N) + load_head_bytes(s, type, V, L)
-         + load_head_bytes(s, type, N, L);
+    return load_head_bytes(s, types.k_b, L, N) + load_head_bytes(s, types.v_b, V, L)
+         + load_head_bytes(s, types.k_up, N, L);
 }
 
 /* Keep one matrix of a head, rows as they lie in memory, and return where the next goes. */
@@ -295,6 +326,24 @@ static void load_transpose(uint8_t *out, const uint8_t *in, size_t n_out, size_t
             memcpy(out + (c * n_out + r) * size, in + (r * n_in + c) * size, size);
 }
 
+/* (n_out, n_in) of a stored type as its transpose in another: what load_turned_type says.
+ * floats and turned hold n_out * n_in floats each; the result is in one of them. */
+static const uint8_t *load_turn(uint8_t *floats, uint8_t *turned, const uint8_t *rows,
+                                size_t n_out, size_t n_in, enum mk_type stored,
+                                enum mk_type type)
+{
+    if (load_is_plain(stored)) {
+        load_transpose(turned, rows, n_out, n_in, mk_type_info(stored)->block_bytes);
+        return turned;
+    }
+    mk_decode((float *)(void *)floats, rows, n_out * n_in, stored);
+    load_transpose(turned, floats, n_out, n_in, sizeof(float));
+    if (type == MK_F32)
+        return turned;
+    mk_encode(floats, (const float *)(const void *)turned, n_out * n_in, type, NULL);
+    return floats;
+}
+
 /* Rows [row, row + n) of kv_b_proj as floats, scale included. */
 static void load_decode_rows(const struct load_job *job, float *out, const uint8_t *rows,
                              size_t row, size_t n)
@@ -319,29 +368,30 @@ static void load_kv_b_job(void *arg, size_t begin, size_t end, uint32_t worker)
     const struct load_state *s = job->s;
     const size_t N = s->config->qk_nope_head_dim, V = s->config->v_head_dim;
     const size_t L = job->item->n_in, n_rows = N + V;
-    const size_t stored = n_rows * mk_type_row_bytes(job->item->t.type, L);
-    const size_t size = mk_type_row_bytes(job->type, 1);
-    const size_t each = load_heads_bytes(s, job->type);
+    const struct load_head_types types = load_head_types(s, job->item);
+    const size_t stored_bytes = mk_type_row_bytes(job->item->t.type, L);
+    const size_t row_bytes = mk_type_row_bytes(types.k_up, L);
+    const size_t each = load_heads_bytes(s, job->item);
     struct mk_attention_weights *attn = job->item->field;
     uint8_t *scratch = s->scratch + worker * s->scratch_bytes;
-    uint8_t *converted = scratch + mk_round_up(stored, LOAD_ALIGN);
-    uint8_t *transposed = converted + mk_round_up(n_rows * L * sizeof(float), LOAD_ALIGN);
+    uint8_t *floats = scratch + mk_round_up(n_rows * stored_bytes, LOAD_ALIGN);
+    uint8_t *turned = floats + mk_round_up(n_rows * L * sizeof(float), LOAD_ALIGN);
 
     for (size_t h = begin; h < end && !mk_atomic_load(&job->failed); h++) {
-        const uint8_t *rows = load_rows(job, h * n_rows, (h + 1) * n_rows, stored / n_rows, L,
+        const uint8_t *rows = load_rows(job, h * n_rows, (h + 1) * n_rows, stored_bytes, L,
                                         scratch);
         uint8_t *out = job->out + h * each;
 
         if (rows == NULL)
             return;
-        if (job->type != job->item->t.type) {
-            load_decode_rows(job, (float *)(void *)converted, rows, h * n_rows, n_rows);
-            rows = converted;
+        if (types.k_up != job->item->t.type) {
+            load_decode_rows(job, (float *)(void *)floats, rows, h * n_rows, n_rows);
+            rows = floats;
         }
-        load_transpose(transposed, rows, N, L, size);
-        out = load_head_matrix(s, &attn->k_b[h], out, job->type, transposed, L, N);
-        out = load_head_matrix(s, &attn->v_b[h], out, job->type, rows + N * L * size, V, L);
-        load_head_matrix(s, &attn->k_up[h], out, job->type, rows, N, L);
+        out = load_head_matrix(s, &attn->v_b[h], out, types.v_b, rows + N * row_bytes, V, L);
+        out = load_head_matrix(s, &attn->k_up[h], out, types.k_up, rows, N, L);
+        rows = load_turn(floats, turned, rows, N, L, types.k_up, types.k_b);
+        load_head_matrix(s, &attn->k_b[h], out, types.k_b, rows, L, N);
     }
 }
 
@@ -349,7 +399,6 @@ static int32_t load_kv_b(struct load_state *s, const struct mk_weights_item *ite
 {
     struct load_job job = {.s = s, .item = item, .out = out};
 
-    job.type = load_head_type(item->t.type);
     if (item->scale.file != NULL) {
         const int32_t status = load_floats(s, &job.scale, &item->scale);
 
@@ -360,16 +409,6 @@ static int32_t load_kv_b(struct load_state *s, const struct mk_weights_item *ite
 }
 
 /* ---- The same, taken apart by the file ----------------------------------- */
-
-/* Bytes of one head's matrices: k_b and v_b in the file's types, k_up as load_head_type says. */
-static size_t load_split_bytes(const struct load_state *s, const struct mk_weights_item *item)
-{
-    const size_t N = s->config->qk_nope_head_dim, V = s->config->v_head_dim;
-    const size_t L = s->config->kv_lora_rank;
-
-    return load_head_bytes(s, item->t.type, L, N) + load_head_bytes(s, item->values.type, V, L)
-         + load_head_bytes(s, load_head_type(item->t.type), N, L);
-}
 
 /* One head's part, n_out rows, of the tensor t; NULL after a failure. */
 static const uint8_t *load_split_rows(struct load_job *job, const struct mk_stored *t, size_t h,
@@ -395,12 +434,12 @@ static void load_split_job(void *arg, size_t begin, size_t end, uint32_t worker)
     const struct mk_weights_item *item = job->item;
     const size_t N = s->config->qk_nope_head_dim, V = s->config->v_head_dim;
     const size_t L = s->config->kv_lora_rank;
-    const enum mk_type up = load_head_type(item->t.type);
-    const size_t each = load_split_bytes(s, item);
+    const struct load_head_types types = load_head_types(s, item);
+    const size_t each = load_heads_bytes(s, item);
     struct mk_attention_weights *attn = item->field;
     uint8_t *stored = s->scratch + worker * s->scratch_bytes;
-    uint8_t *decoded = stored + mk_round_up((N + V) * L * sizeof(float), LOAD_ALIGN);
-    uint8_t *transposed = decoded + mk_round_up(N * L * sizeof(float), LOAD_ALIGN);
+    uint8_t *floats = stored + mk_round_up((N + V) * L * sizeof(float), LOAD_ALIGN);
+    uint8_t *turned = floats + mk_round_up(N * L * sizeof(float), LOAD_ALIGN);
 
     for (size_t h = begin; h < end && !mk_atomic_load(&job->failed); h++) {
         const uint8_t *rows = load_split_rows(job, &item->t, h, L, N, stored);
@@ -408,17 +447,13 @@ static void load_split_job(void *arg, size_t begin, size_t end, uint32_t worker)
 
         if (rows == NULL)
             return;
-        out = load_head_matrix(s, &attn->k_b[h], out, item->t.type, rows, L, N);
-        if (up != item->t.type) {
-            mk_decode((float *)(void *)decoded, rows, L * N, item->t.type);
-            rows = decoded;
-        }
-        load_transpose(transposed, rows, L, N, mk_type_row_bytes(up, 1));
-        out = load_head_matrix(s, &attn->k_up[h], out, up, transposed, N, L);
+        out = load_head_matrix(s, &attn->k_b[h], out, types.k_b, rows, L, N);
+        rows = load_turn(floats, turned, rows, L, N, item->t.type, types.k_up);
+        out = load_head_matrix(s, &attn->k_up[h], out, types.k_up, rows, N, L);
         rows = load_split_rows(job, &item->values, h, V, L, stored);
         if (rows == NULL)
             return;
-        load_head_matrix(s, &attn->v_b[h], out, item->values.type, rows, V, L);
+        load_head_matrix(s, &attn->v_b[h], out, types.v_b, rows, V, L);
     }
 }
 
@@ -434,14 +469,10 @@ static int32_t load_split(struct load_state *s, const struct mk_weights_item *it
 /* Bytes that an item takes of its group's block. */
 static size_t load_item_bytes(const struct load_state *s, const struct mk_weights_item *item)
 {
-    const enum mk_type type = load_head_type(item->t.type);
-
     if (item->kind == MK_WEIGHTS_VECTOR)
         return 0;
-    if (item->kind == MK_WEIGHTS_KV_B)
-        return s->config->num_attention_heads * load_heads_bytes(s, type);
-    if (item->kind == MK_WEIGHTS_HEADS)
-        return s->config->num_attention_heads * load_split_bytes(s, item);
+    if (item->kind == MK_WEIGHTS_KV_B || item->kind == MK_WEIGHTS_HEADS)
+        return s->config->num_attention_heads * load_heads_bytes(s, item);
     if (load_is_packed(s, item))
         return mk_round_up(mk_mat_packed_bytes(item->t.type, item->n_out, item->n_in),
                            LOAD_ALIGN);

@@ -139,6 +139,9 @@ TEST(a_model_opens_and_tells_about_itself)
               info(ctx, MINKE_INFO_BYTES_EMBED) + info(ctx, MINKE_INFO_BYTES_ATTENTION)
               + info(ctx, MINKE_INFO_BYTES_EXPERTS) + info(ctx, MINKE_INFO_BYTES_OTHER));
     CHECK(info(ctx, MINKE_INFO_N_PARAMS_ACTIVE) < info(ctx, MINKE_INFO_N_PARAMS));
+    CHECK(info(ctx, MINKE_INFO_BYTES_DECODE) > info(ctx, MINKE_INFO_N_PARAMS_ACTIVE));
+    CHECK(info(ctx, MINKE_INFO_BYTES_DECODE)
+          < info(ctx, MINKE_INFO_WEIGHT_BYTES) - info(ctx, MINKE_INFO_BYTES_EMBED) / 2);
     CHECK_STR(text(ctx, MINKE_TEXT_MODEL_TYPE), "deepseek_v32");
     CHECK_STR(text(ctx, MINKE_TEXT_WEIGHT_TYPE), "BF16");
     CHECK_STR(text(ctx, MINKE_TEXT_TOKENIZER_ERROR), "");

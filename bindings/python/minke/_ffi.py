@@ -226,6 +226,7 @@ INFO_KEYS = {
     "bytes_embed": 24, "bytes_attention": 25, "bytes_experts": 26, "bytes_other": 27,
 }
 TEXT_KEYS = {"model_type": 1, "tokenizer": 2, "cpu": 3, "weight_type": 4, "tokenizer_error": 5}
+    "bytes_decode": 28,
 
 # ---- Prototypes ------------------------------------------------------------
 
