@@ -217,6 +217,8 @@ MINKE_API int32_t minke_context_info(const minke_context *ctx, int32_t key,
 #define MINKE_TEXT_CPU         3   /* instruction sets in use, "avx512" for instance */
 #define MINKE_TEXT_WEIGHT_TYPE 4   /* type of most weights, "F8_E4M3" for instance */
 #define MINKE_TEXT_TOKENIZER_ERROR 5 /* why text functions fail, or "" */
+#define MINKE_TEXT_IDENTITY    6  /* 16 digits that tell models apart: of config, tokenizer and
+                                   * a sample of the weights; "" without model */
 
 /* Read one fact as text: *text borrowed, NUL-terminated, valid while the context
  * lives.  MINKE_EVERSION if this build has no such key. */
@@ -463,6 +465,8 @@ typedef struct minke_session_params {
     uint32_t reserved0;          /* must be 0 */
     uint32_t attention;          /* MINKE_ATTENTION_* */
     uint32_t window;             /* with MINKE_ATTENTION_WINDOW: tokens seen, at least 1 */
+    uint32_t cache_type;         /* MINKE_CACHE_*: how latents and rope keys are kept */
+    uint32_t index_type;         /* MINKE_INDEX_*: how the indexer's keys are kept */
 } minke_session_params;
 
 /* Which past tokens attention sees.  What differs from the model's own is for comparison:
@@ -472,6 +476,21 @@ typedef struct minke_session_params {
 #define MINKE_ATTENTION_WINDOW  2  /* the last window tokens, the token itself included */
 #define MINKE_ATTENTION_DSA     3  /* those that the indexer selects; MINKE_EUNSUPPORTED
                                     * where the model has none */
+
+/* Bytes of a token in one layer, with latents of 512 and rope keys of 64 numbers. */
+#define MINKE_CACHE_F32    0   /* 2304; exact */
+#define MINKE_CACHE_BF16   1   /* 1152 */
+#define MINKE_CACHE_FP8    2   /* 656: latents in e4m3, a scale per 128, rope keys in bf16 */
+#define MINKE_CACHE_NATIVE 3   /* what the model was trained for: FP8 where it has an indexer,
+                                * else BF16 */
+
+/* The same of the indexer's keys, with 128 numbers. */
+#define MINKE_INDEX_F32      0   /* 512; exact */
+#define MINKE_INDEX_INT8     1   /* 132: rotated, rounded to 8 bits, one scale per key; of the
+                                  * selected tokens some 1 % differ from the exact ones */
+#define MINKE_INDEX_RESCORED 2   /* 388: bf16 keys beside them, by which the best are scored
+                                  * again: as if the keys were bf16 and the rest exact */
+#define MINKE_INDEX_NATIVE   3   /* what the model was trained for: INT8 */
 
 #define MINKE_SESSION_MTP      (1u << 0)  /* keep the caches of the prediction layer */
 #define MINKE_SESSION_NAIVE    (1u << 1)  /* multi-head attention form everywhere */

@@ -84,7 +84,7 @@ static void dsa_score_keys(void *arg, size_t begin, size_t end, uint32_t worker)
     const struct mk_kernels *k = j->f->ops.k;
     const struct mk_work *work = j->f->work;
     const size_t H = c->index_n_heads, D = c->index_head_dim;
-    const float *keys = mk_kv_indices(j->kv, NULL, begin, end - begin);
+    const float *keys = mk_kv_indices(j->kv, k, NULL, NULL, begin, end - begin);
 
     (void)worker;
     for (size_t s = begin; s < end; s++, keys += D)

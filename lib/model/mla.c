@@ -189,7 +189,7 @@ static void mla_absorbed_row(const struct mla_job *j, size_t i, size_t h0, size_
     }
     for (size_t b = 0; b < n_keys; b += MK_KEY_BLOCK) {
         const size_t n = mk_min(MK_KEY_BLOCK, n_keys - b);
-        const float *keys = mk_kv_latents(j->kv, block, sparse ? list + b : NULL, begin + b, n);
+        const float *keys = mk_kv_latents(j->kv, k, block, sparse ? list + b : NULL, begin + b, n);
 
         for (size_t h = h0; h < h1; h++) {
             const float *q = work->qa + (i * H + h) * dim;
@@ -339,7 +339,7 @@ static void mla_naive_block(struct mla_job *j)
     struct mk_work *work = f->work;
     const size_t H = c->num_attention_heads, N = c->qk_nope_head_dim, V = c->v_head_dim;
     const size_t dim = c->kv_lora_rank + c->qk_rope_head_dim;
-    const float *latents = mk_kv_latents(j->kv, work->block, NULL, j->key, j->n_keys);
+    const float *latents = mk_kv_latents(j->kv, f->ops.k, work->block, NULL, j->key, j->n_keys);
 
     if (latents != work->block)
         memcpy(work->block, latents, j->n_keys * dim * sizeof(float));

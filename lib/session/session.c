@@ -65,6 +65,11 @@ static int32_t session_params(minke_session_params *p, const minke_context *ctx,
         p->prefill_chunk = p->max_tokens;
     if (p->observer == NULL)
         p->observe = 0;
+    if (p->cache_type > MINKE_CACHE_NATIVE || p->index_type > MINKE_INDEX_NATIVE)
+        return mk_fail(MINKE_EVERSION, "cache_type %u, index_type %u: this build knows 0 to %d",
+                       p->cache_type, p->index_type, MINKE_CACHE_NATIVE);
+    if (p->index_type != MINKE_INDEX_F32 && m->config.index_topk > 0)
+        return mk_fail(MINKE_EUNSUPPORTED, "index_type %u: 0 expected", p->index_type);
     return session_params_attention(p, m);
 }
 
@@ -96,7 +101,9 @@ static int32_t session_layout(struct minke_session *s, void *base, size_t *bytes
     s->logits = mk_carve(&carve, c->vocab_size, sizeof(float));
     s->rows = mk_carve(&carve, (size_t)MK_SESSION_ROWS * c->vocab_size, sizeof(float));
     s->hidden = mk_carve(&carve, c->hidden_size, sizeof(float));
-    mk_cache_init(s->kv, &carve, c, s->n_layers, max_tokens, shape.index_topk > 0);
+    mk_kv_format_init(&s->kv_format, c, s->params.cache_type, s->params.index_type,
+                      shape.index_topk > 0);
+    mk_cache_init(s->kv, &carve, &s->kv_format, s->n_layers, max_tokens);
     rc = mk_work_init(&s->work, &carve, c, &shape);
     if (rc == MINKE_OK)
         *bytes = carve.size;

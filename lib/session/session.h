@@ -15,6 +15,7 @@ struct minke_session {
     size_t n_layers;               /* with caches: the prediction layer counts if kept */
     struct mk_block block;         /* everything below points into it */
     struct mk_work work;
+    struct mk_kv_format kv_format; /* how cached rows are stored */
     struct mk_kv *kv;              /* (n_layers,) */
     int32_t *tokens;               /* (max_tokens,) */
     float *logits;                 /* (vocab_size,) of the last token */

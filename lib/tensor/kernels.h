@@ -42,6 +42,10 @@ struct mk_kernels {
     /* y[i] = silu(g[i]) * u[i], i < n; exp as above. */
     void (*swiglu)(float *y, const float *g, const float *u, size_t n);
 
+    /* out[i] = the float of bf16 or e4m3 number i, e4m3 times scale, i < n; exact. */
+    void (*widen_bf16)(float *out, const uint8_t *in, size_t n);
+    void (*widen_e4m3)(float *out, const uint8_t *in, float scale, size_t n);
+
     /* Round n 32-blocks of activations: d = max |x| / 127, q = x / d to nearest even. */
     void (*quantize)(struct mk_act *out, const float *x, size_t n);
 

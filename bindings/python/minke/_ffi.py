@@ -81,6 +81,8 @@ class SessionParams(Structure):
         ("reserved0", c_uint32),
         ("attention", c_uint32),
         ("window", c_uint32),
+        ("cache_type", c_uint32),
+        ("index_type", c_uint32),
     ]
 
 
@@ -224,9 +226,10 @@ INFO_KEYS = {
     "n_shared_experts": 15, "index_topk": 16, "index_n_heads": 17, "index_head_dim": 18,
     "n_params": 19, "n_params_active": 20, "n_surplus": 21, "n_threads": 22, "n_tokens": 23,
     "bytes_embed": 24, "bytes_attention": 25, "bytes_experts": 26, "bytes_other": 27,
-}
-TEXT_KEYS = {"model_type": 1, "tokenizer": 2, "cpu": 3, "weight_type": 4, "tokenizer_error": 5}
     "bytes_decode": 28,
+}
+TEXT_KEYS = {"model_type": 1, "tokenizer": 2, "cpu": 3, "weight_type": 4, "tokenizer_error": 5,
+             "identity": 6}
 
 # ---- Prototypes ------------------------------------------------------------
 

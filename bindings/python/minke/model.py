@@ -160,7 +160,8 @@ class Model(ChatMixin, Handle):
         """Open a session.
 
         max_tokens: its capacity; 0 for the longest context of the model.
-        cache: "f32".
+        cache: how latents and rope keys are kept: "f32", "bf16", "fp8", or "native", what
+            the model was trained for.
         observe(kind, layer, token, values): called for every layer and token evaluated.
             kind "experts": values is a list of (expert, weight), best first;
             kind "selected": a list of (position, index score), positions ascending;
@@ -169,18 +170,20 @@ class Model(ChatMixin, Handle):
         step; mtp, keep the caches of the prediction layer; form, "auto", "naive" or
         "absorbed" attention; attention, which past tokens are seen: "default" (the model's
         own), "dense", "window" (the last window=N tokens) or "dsa" (those that the indexer
-        selects); progress(done, total), in tokens.
+        selects); index, how the indexer's keys are kept: "f32", "int8", "rescored" or
+        "native" (the default with a native cache); progress(done, total), in tokens.
         """
         return Session(self._lib, self._handle, max_tokens=max_tokens, cache=cache,
                        observe=observe, **options)
 
     def session_memory(self, max_tokens: int = 4096, cache: str = "f32", *,
                        prefill_chunk: int = 0, mtp: bool = False, form: str = "auto",
-                       attention: str = "default", window: int = 0) -> int:
+                       attention: str = "default", window: int = 0,
+                       index: Optional[str] = None) -> int:
         """Bytes that such a session would allocate, without allocating them."""
         return session_memory(self._lib, self._handle,
                               session_params(max_tokens, cache, prefill_chunk, mtp, form, attention,
-                                             window))
+                                             window, index))
 
     def sampler(self, temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0,
                 min_p: float = 0.0, seed: int = 0, **options: Any) -> Sampler:

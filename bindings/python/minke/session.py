@@ -20,17 +20,22 @@ _KINDS = {"experts": _ffi.OBSERVE_EXPERTS, "selected": _ffi.OBSERVE_SELECTED,
           "residual": _ffi.OBSERVE_RESIDUAL}
 _KIND_NAMES = {bit: name for name, bit in _KINDS.items()}
 _FORMS = {"auto": 0, "naive": _ffi.SESSION_NAIVE, "absorbed": _ffi.SESSION_ABSORBED}
-_CACHES = ("f32",)
+_CACHES = {"f32": 0, "bf16": 1, "fp8": 2, "native": 3}
+_INDEXES = {"f32": 0, "int8": 1, "rescored": 2, "native": 3}
 _ATTENTION = {"default": _ffi.ATTENTION_DEFAULT, "dense": _ffi.ATTENTION_DENSE,
               "window": _ffi.ATTENTION_WINDOW, "dsa": _ffi.ATTENTION_DSA}
 
 
 def session_params(max_tokens: int, cache: str, prefill_chunk: int, mtp: bool,
                    form: str, attention: str = "default",
-                   window: int = 0) -> _ffi.SessionParams:
+                   window: int = 0, index: Optional[str] = None) -> _ffi.SessionParams:
     """What of a session's parameters decides its memory; struct_size is the caller's."""
     if cache not in _CACHES:
         raise MinkeError(EUNSUPPORTED, f"cache {cache!r}: {' or '.join(_CACHES)} expected")
+    if index is None:
+        index = "native" if cache == "native" else "f32"
+    if index not in _INDEXES:
+        raise MinkeError(EUNSUPPORTED, f"index {index!r}: {' or '.join(_INDEXES)} expected")
     if form not in _FORMS:
         raise ValueError(f"form {form!r}: {', '.join(_FORMS)} expected")
     if attention not in _ATTENTION:
@@ -40,6 +45,8 @@ def session_params(max_tokens: int, cache: str, prefill_chunk: int, mtp: bool,
     params.prefill_chunk = prefill_chunk
     params.attention = _ATTENTION[attention]
     params.window = window
+    params.cache_type = _CACHES[cache]
+    params.index_type = _INDEXES[index]
     params.flags = _FORMS[form] | (_ffi.SESSION_MTP if mtp else 0)
     return params
 
@@ -58,12 +65,12 @@ class Session(Handle):
                  cache: str = "f32", observe: Optional[Observe] = None,
                  observe_kinds: Iterable[str] = tuple(_KINDS), prefill_chunk: int = 0,
                  mtp: bool = False, form: str = "auto", attention: str = "default",
-                 window: int = 0,
+                 window: int = 0, index: Optional[str] = None,
                  progress: Optional[Progress] = None) -> None:
         self._lib = lib
         self._raised = Raised()
         params = session_params(max_tokens, cache, prefill_chunk, mtp, form, attention,
-                                window)
+                                window, index)
         # Always set: Python handles Ctrl-C when this runs.
         self._on_progress = _ffi.PROGRESS_FN(
             lambda _user, done, total: self._raised.run(
