@@ -3,9 +3,11 @@
 
 #include "base/cpu.h"
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/json.h"
 #include "base/params.h"
 #include "format/gguf_names.h"
+#include "model/identity.h"
 #include "model/model.h"
 #include "text/tokenizer.h"
 #include "text/tokenizer_gguf.h"
@@ -24,6 +26,7 @@ struct minke_context {
     struct mk_model model;
     struct mk_tokenizer *tokenizer;      /* NULL: tokenizer_error says why */
     char tokenizer_error[512];
+    char identity[17];                   /* model.identity in hexadecimal; "" without model */
 };
 
 /* ---- What the other rooms ask -------------------------------------------- */
@@ -207,6 +210,27 @@ static int32_t context_load_gguf(struct mk_model *m, struct mk_gguf *gguf,
     return status;
 }
 
+/* The model's identity: of its weights, and of its tokenizer where it has one. */
+static int32_t context_identify(minke_context *ctx)
+{
+    struct mk_model *m = &ctx->model;
+    const size_t n = ctx->tokenizer != NULL ? mk_tokenizer_size(ctx->tokenizer) : 0;
+    uint64_t h = mk_identity(&m->env.alloc, &m->config, &m->weights);
+
+    if (h == 0)
+        return MINKE_ENOMEM;
+    for (size_t i = 0; i < n; i++) {
+        size_t len = 0;
+        const char *bytes = mk_tokenizer_bytes(ctx->tokenizer, (int32_t)i, &len);
+
+        h = mk_hash(h, bytes, len);
+    }
+    m->identity = h;
+    for (size_t i = 0; i < 16; i++)
+        ctx->identity[i] = "0123456789abcdef"[h >> (60 - 4 * i) & 15];
+    return MINKE_OK;
+}
+
 /* gguf: the open file, or NULL for a directory. */
 static int32_t context_open_model(minke_context *ctx, const char *dir, struct mk_gguf *gguf,
                                   const minke_context_params *p)
@@ -234,6 +258,8 @@ static int32_t context_open_model(minke_context *ctx, const char *dir, struct mk
     options.pool = m->pool;
     status = gguf != NULL ? context_load_gguf(m, gguf, &options)
                           : mk_weights_load(&m->weights, &m->env, &m->config, dir, &options);
+    if (status == MINKE_OK)
+        status = context_identify(ctx);
     if (status == MINKE_OK)
         mk_log(&m->env, MINKE_LOG_INFO, "%s: %s, %llu parameters, %llu bytes, %u threads", dir,
                m->config.model_type, (unsigned long long)m->weights.n_params,
@@ -407,6 +433,9 @@ int32_t minke_context_text(const minke_context *ctx, int32_t key, const char **t
         return MINKE_OK;
     case MINKE_TEXT_TOKENIZER_ERROR:
         *text = ctx->tokenizer_error;
+        return MINKE_OK;
+    case MINKE_TEXT_IDENTITY:
+        *text = ctx->identity;
         return MINKE_OK;
     default:
         return mk_fail(MINKE_EVERSION, "text key %d is unknown", key);

@@ -17,6 +17,7 @@ struct mk_model {
     struct mk_config config;
     struct mk_weights weights;   /* empty when opened for its tokenizer alone */
     struct mk_rope rope;         /* frequencies, softmax scale */
+    uint64_t identity;           /* of weights, config and tokenizer; 0 without weights */
     int64_t process_id;
     int32_t refs;                /* atomic: the caller's, and one per session */
 };
