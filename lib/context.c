@@ -386,6 +386,7 @@ static int context_fact(const minke_context *ctx, int32_t key, int64_t *v)
     case MINKE_INFO_BYTES_ATTENTION: *v = (int64_t)w->part_bytes[MK_PART_ATTENTION]; return 0;
     case MINKE_INFO_BYTES_EXPERTS: *v = (int64_t)w->part_bytes[MK_PART_EXPERTS]; return 0;
     case MINKE_INFO_BYTES_OTHER: *v = (int64_t)w->part_bytes[MK_PART_OTHER]; return 0;
+    case MINKE_INFO_BYTES_DECODE: *v = (int64_t)mk_weights_decode_bytes(w, c); return 0;
     default: return -1;
     }
 }
@@ -412,7 +413,6 @@ int32_t minke_context_text(const minke_context *ctx, int32_t key, const char **t
 
     if (status != MINKE_OK)
         return status;
-    case MINKE_INFO_BYTES_DECODE: *v = (int64_t)mk_weights_decode_bytes(w, c); return 0;
     if (text == NULL)
         return mk_fail(MINKE_EINVAL, "text is NULL");
     tok = ctx->tokenizer;
