@@ -77,6 +77,7 @@ MINKE_API uint32_t minke_abi(void);
 #define MINKE_EINTERNAL  (-10)   /* bug in minke; free the handle */
 #define MINKE_EBUSY      (-11)   /* the handle is in use by the calling callback */
 #define MINKE_EFORK      (-12)   /* the handle was opened by a parent process */
+#define MINKE_ESNAPSHOT  (-13)   /* a session's file is damaged, or of another kind */
 
 /* Static string naming a status, "MINKE_EINVAL" for instance; never NULL. */
 MINKE_API const char *minke_status_name(int32_t status);
@@ -558,6 +559,37 @@ MINKE_API int32_t minke_session_logits(const minke_session *s, const float **log
  * goes on from the truncated length.  MINKE_EUNSUPPORTED without such a layer. */
 MINKE_API int32_t minke_session_mtp(minke_session *s, int32_t next, float *logits,
                                     size_t n);
+
+/* Another session that holds the same: tokens, caches, and the last logits if there are any.
+ * From then on the two know nothing of each other.  params NULL: those of s, callbacks
+ * included.  Otherwise attention, window, cache_type, index_type and MINKE_SESSION_MTP must
+ * be those of s (MINKE_EINVAL), and its tokens must fit (MINKE_EFULL).  The caches are
+ * copied: minke_session_memory tells what the new session takes, and what of its capacity
+ * is never used takes address space alone.  MINKE_EBUSY where s is in use.  On success the
+ * caller owns *out. */
+MINKE_API int32_t minke_session_fork(minke_session **out, const minke_session *s,
+                                     const minke_session_params *params);
+
+/* For benchmarks: append n tokens as if they were evaluated, with random numbers of mean 0
+ * and variance 1 in the caches, the same for the same seed; logits become unavailable.  What
+ * the model says afterwards means nothing, but takes the time that a session of this length
+ * takes.  MINKE_EFULL if they do not fit; on error the session is as it was. */
+MINKE_API int32_t minke_session_fill(minke_session *s, size_t n, uint64_t seed);
+
+/* Write the session to a file at path: tokens, caches, and the last logits if it has any.
+ * The file appears, replacing an older one, when it is complete and on disk; on error
+ * (MINKE_EIO) there is nothing new.  A process killed meanwhile leaves the older file as it
+ * was, and beside it one named path.part-*.  Through the operating system even where the
+ * context has a reader. */
+MINKE_API int32_t minke_session_save(const minke_session *s, const char *path);
+
+/* Make the session what it was when the file at path was written, bit for bit.  MINKE_ESNAPSHOT
+ * where the file is cut, altered, written by another version, of another model
+ * (MINKE_TEXT_IDENTITY), or of a session with other caches: attention, window, cache_type,
+ * index_type and MINKE_SESSION_MTP must be the same, all else may differ.  MINKE_EFULL where
+ * its tokens do not fit.  On error the session is as it was; only a file that changes while
+ * it is read may leave it empty. */
+MINKE_API int32_t minke_session_load(minke_session *s, const char *path);
 
 /* Ask a running eval, or the next one, to stop: it returns MINKE_ECANCELED within
  * one layer of one chunk.  The one session call any thread may make. */

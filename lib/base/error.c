@@ -19,7 +19,7 @@ const char *minke_status_name(int32_t status)
     static const char *const names[] = {
         "MINKE_OK", "MINKE_EINVAL", "MINKE_ENOMEM", "MINKE_EIO", "MINKE_EFORMAT",
         "MINKE_EUNSUPPORTED", "MINKE_ENOSPC", "MINKE_EFULL", "MINKE_ECANCELED",
-        "MINKE_EVERSION", "MINKE_EINTERNAL", "MINKE_EBUSY", "MINKE_EFORK"
+        "MINKE_EVERSION", "MINKE_EINTERNAL", "MINKE_EBUSY", "MINKE_EFORK", "MINKE_ESNAPSHOT"
     };
     const int32_t n = (int32_t)(sizeof(names) / sizeof(names[0]));
 

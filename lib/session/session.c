@@ -175,8 +175,7 @@ void minke_session_free(minke_session *s)
 
 /* ---- Entering and leaving ----------------------------------------------- */
 
-/* Whether the session may be used by this call. */
-static int32_t session_check(const struct minke_session *s)
+int32_t mk_session_check(const struct minke_session *s)
 {
     int32_t rc;
 
@@ -390,7 +389,7 @@ static int32_t session_eval(struct minke_session *s, const int32_t *tokens, size
 int32_t minke_session_eval(minke_session *s, const int32_t *tokens, size_t n)
 {
     const struct session_sink sink = {NULL, NULL, NULL};
-    const int32_t rc = session_check(s);
+    const int32_t rc = mk_session_check(s);
 
     return rc < 0 ? rc : session_eval(s, tokens, n, &sink);
 }
@@ -399,7 +398,7 @@ int32_t minke_session_eval_all(minke_session *s, const int32_t *tokens, size_t n
                                float *logits, size_t capacity)
 {
     const struct session_sink sink = {logits, NULL, NULL};
-    const int32_t rc = session_check(s);
+    const int32_t rc = mk_session_check(s);
 
     if (rc < 0)
         return rc;
@@ -415,7 +414,7 @@ int32_t minke_session_eval_rows(minke_session *s, const int32_t *tokens, size_t 
                                 minke_row_fn on_row, void *user)
 {
     const struct session_sink sink = {NULL, on_row, user};
-    const int32_t rc = session_check(s);
+    const int32_t rc = mk_session_check(s);
 
     if (rc < 0)
         return rc;
@@ -429,7 +428,7 @@ int32_t minke_session_sync(minke_session *s, const int32_t *tokens, size_t n,
 {
     const struct session_sink sink = {NULL, NULL, NULL};
     size_t same = 0;
-    int32_t rc = session_check(s);
+    int32_t rc = mk_session_check(s);
 
     if (rc < 0 || (rc = session_check_tokens(s, tokens, n)) < 0
         || (rc = session_check_room(s, 0, n)) < 0)
@@ -451,7 +450,7 @@ int32_t minke_session_sync(minke_session *s, const int32_t *tokens, size_t n,
 
 int32_t minke_session_truncate(minke_session *s, size_t n)
 {
-    const int32_t rc = session_check(s);
+    const int32_t rc = mk_session_check(s);
 
     if (rc < 0 || n >= s->length)
         return rc;
@@ -475,7 +474,7 @@ const int32_t *minke_session_tokens(const minke_session *s)
 
 int32_t minke_session_logits(const minke_session *s, const float **logits, size_t *n)
 {
-    const int32_t rc = session_check(s);
+    const int32_t rc = mk_session_check(s);
 
     if (rc < 0)
         return rc;
@@ -492,7 +491,7 @@ int32_t minke_session_logits(const minke_session *s, const float **logits, size_
 int32_t minke_session_mtp(minke_session *s, int32_t next, float *logits, size_t n)
 {
     struct session_call call;
-    int32_t rc = session_check(s);
+    int32_t rc = mk_session_check(s);
 
     if (rc < 0 || (rc = session_check_tokens(s, &next, 1)) < 0)
         return rc;

@@ -29,4 +29,7 @@ struct minke_session {
     int32_t cancel;                /* atomic */
 };
 
+/* Whether the session may be used by a public call; for its first line. */
+int32_t mk_session_check(const struct minke_session *s);
+
 #endif

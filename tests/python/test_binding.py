@@ -138,6 +138,32 @@ class Evaluation(WithModel):
             self.assertEqual(s.tokens, other)
             self.assert_close(s.logits(), fresh.eval(other)[0])
 
+    def test_a_fork_and_a_loaded_session_go_on_alike(self) -> None:
+        path = pathlib.Path(FOLDER.name) / "snapshot"
+        with self.m.session(64) as s, self.m.session(80, prefill_chunk=3) as loaded:
+            s.eval(self.ids[:5])
+            s.save(path)
+            loaded.load(path)
+            self.assertEqual(loaded.tokens, list(self.ids[:5]))
+            self.assertEqual(loaded.logits(), s.logits())
+            with s.fork(max_tokens=32) as child:
+                row = child.eval(self.ids[5:])
+                self.assertEqual(s.length, 5)
+                self.assertEqual(row, s.eval(self.ids[5:]))
+                self.assertEqual(row, loaded.eval(self.ids[5:]))
+            self.assert_fails(errors.EINVAL, s.fork, attention="window", window=4)
+            self.assert_fails(errors.EFULL, s.fork, max_tokens=2)
+            with self.m.session(64, attention="window", window=4) as other:
+                self.assert_fails(errors.ESNAPSHOT, other.load, str(path))
+            self.assert_fails(errors.EIO, s.load, str(path) + ".none")
+
+    def test_a_filled_session_goes_on(self) -> None:
+        with self.m.session(64) as s:
+            s.fill(50, seed=3)
+            self.assertEqual(s.length, 50)
+            self.assertEqual(len(s.eval(self.ids[:1])[0]), self.m.info["n_vocab"])
+            self.assert_fails(errors.EFULL, s.fill, 14)
+
     def test_errors_leave_the_session_as_it_was(self) -> None:
         with self.m.session(max_tokens=8) as s:
             s.eval([1, 2, 3])

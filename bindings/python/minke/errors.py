@@ -15,6 +15,7 @@ EVERSION = -9
 EINTERNAL = -10
 EBUSY = -11
 EFORK = -12
+ESNAPSHOT = -13
 
 _NAMES = {value: "MINKE_" + name for name, value in list(globals().items())
           if name.isupper() and isinstance(value, int)}

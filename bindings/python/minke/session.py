@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from array import array
 from ctypes import byref, c_float, c_size_t, c_uint64, c_void_p
-from typing import Any, Callable, Iterable, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 from . import _ffi
 from ._calls import Handle, Raised, float_row, int32_array
@@ -66,9 +67,14 @@ class Session(Handle):
                  observe_kinds: Iterable[str] = tuple(_KINDS), prefill_chunk: int = 0,
                  mtp: bool = False, form: str = "auto", attention: str = "default",
                  window: int = 0, index: Optional[str] = None,
-                 progress: Optional[Progress] = None) -> None:
+                 progress: Optional[Progress] = None, parent: Optional[Session] = None) -> None:
         self._lib = lib
+        self._context = context
         self._raised = Raised()
+        self._options: Dict[str, Any] = dict(
+            max_tokens=max_tokens, cache=cache, observe=observe,
+            observe_kinds=tuple(observe_kinds), prefill_chunk=prefill_chunk, mtp=mtp, form=form,
+            attention=attention, window=window, index=index, progress=progress)
         params = session_params(max_tokens, cache, prefill_chunk, mtp, form, attention,
                                 window, index)
         # Always set: Python handles Ctrl-C when this runs.
@@ -79,9 +85,12 @@ class Session(Handle):
         if observe is not None:
             self._on_values = _ffi.OBSERVER_FN(self._observer(observe))
             params.observer = self._on_values
-            params.observe = sum(_KINDS[kind] for kind in set(observe_kinds))
+            params.observe = sum(_KINDS[kind] for kind in set(self._options["observe_kinds"]))
         out = c_void_p()
-        lib.check(lib.minke_session_open(byref(out), context, byref(params)))
+        if parent is None:
+            lib.check(lib.minke_session_open(byref(out), context, byref(params)))
+        else:
+            lib.check(lib.minke_session_fork(byref(out), parent._handle, byref(params)))
         self._ptr = out.value
 
     def _observer(self, observe: Observe) -> Callable[..., int]:
@@ -137,6 +146,26 @@ class Session(Handle):
     def truncate(self, n: int) -> None:
         """Forget all but the first n tokens."""
         self._checked(self._lib.minke_session_truncate(self._handle, n))
+
+    def fork(self, **options: Any) -> Session:
+        """Another session that holds the same tokens, caches and logits; from then on the two
+        know nothing of each other.  Options: those of Model.session that are to differ, for
+        instance max_tokens or observe; attention, cache, index and mtp may not."""
+        return Session(self._lib, self._context, **{**self._options, **options}, parent=self)
+
+    def save(self, path: Union[str, os.PathLike[str]]) -> None:
+        """Write the session to a file, which appears when it is complete and replaces an
+        older one."""
+        self._checked(self._lib.minke_session_save(self._handle, os.fsencode(path)))
+
+    def load(self, path: Union[str, os.PathLike[str]]) -> None:
+        """Become what was saved, bit for bit.  MinkeError ESNAPSHOT, with the session as it
+        was, where the file is damaged, or of another model or kind of session."""
+        self._checked(self._lib.minke_session_load(self._handle, os.fsencode(path)))
+
+    def fill(self, n: int, seed: int = 0) -> None:
+        """For benchmarks: append n tokens with random numbers in their caches, unevaluated."""
+        self._checked(self._lib.minke_session_fill(self._handle, n, seed))
 
     def cancel(self) -> None:
         """Stop the running eval, or the next: it raises MinkeError ECANCELED.  The one
