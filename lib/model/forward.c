@@ -104,16 +104,31 @@ void mk_forward_angles(struct mk_forward *f)
 int32_t mk_forward_run(struct mk_forward *f, const int32_t *tokens)
 {
     const struct mk_weights *w = &f->model->weights;
+    const uint32_t n_layers = f->model->config.num_hidden_layers;
     const size_t D = f->model->config.hidden_size;
     struct mk_work *work = f->work;
+    uint64_t begin = f->deadline != 0 ? mk_time_ns() : 0;
 
-    mk_forward_angles(f);
-    for (size_t i = 0; i < f->n; i++)
-        mk_mat_row(work->x + i * D, &w->embed_tokens, (size_t)tokens[i]);
-    for (uint32_t l = 0; l < f->model->config.num_hidden_layers; l++) {
-        const int32_t rc = mk_forward_layer(f, &w->layers[l], l, &f->kv[l]);
+    if (f->layer == 0) {
+        mk_forward_angles(f);
+        for (size_t i = 0; i < f->n; i++)
+            mk_mat_row(work->x + i * D, &w->embed_tokens, (size_t)tokens[i]);
+    }
+    while (f->layer < n_layers) {
+        const int32_t rc = mk_forward_layer(f, &w->layers[f->layer], f->layer, &f->kv[f->layer]);
+
         if (rc < 0)
             return rc;
+        f->layer++;
+        if (f->deadline != 0) {
+            const uint64_t now = mk_time_ns();
+
+            if (now - begin > f->slowest)
+                f->slowest = now - begin;
+            if (now >= f->deadline && f->layer < n_layers)
+                return MINKE_OK;
+            begin = now;
+        }
     }
     mk_forward_norm(f, work->hidden + D, work->x, w->norm);
     return forward_canceled(f);

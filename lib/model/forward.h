@@ -21,11 +21,17 @@ struct mk_forward {
     minke_observer_fn observer;  /* NULL = none */
     void *observer_user;
     uint32_t observe;            /* MINKE_OBSERVE_*, 0 without observer */
+    uint32_t layer;              /* that comes next */
+    uint64_t deadline;           /* of mk_time_ns, behind which no layer begins; 0 = none */
+    uint64_t slowest;            /* nanoseconds of the slowest layer, with a deadline */
 };
 
 /* Tokens (n,) through all layers; caches are written at their positions.  Leaves the hidden
  * states after the final norm in rows 1 to n of work->hidden.  MINKE_ECANCELED when asked to
- * stop, by the flag or by the observer; nothing but the rows of this chunk is then touched. */
+ * stop, by the flag or by the observer; nothing but the rows of this chunk is then touched.
+ *
+ * Goes from f->layer on, at least one layer and none that begins behind the deadline; done when
+ * f->layer is the number of layers.  Until then the workspace holds the state. */
 int32_t mk_forward_run(struct mk_forward *f, const int32_t *tokens);
 
 /* logits[i] = lm_head hidden[i], i < n: hidden (n, D), logits (n, vocab_size). */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "base/env.h"
 #include "base/params.h"
 
 /* ---- Opening ------------------------------------------------------------ */
@@ -68,8 +69,6 @@ static int32_t session_params(minke_session_params *p, const minke_context *ctx,
     if (p->cache_type > MINKE_CACHE_NATIVE || p->index_type > MINKE_INDEX_NATIVE)
         return mk_fail(MINKE_EVERSION, "cache_type %u, index_type %u: this build knows 0 to %d",
                        p->cache_type, p->index_type, MINKE_CACHE_NATIVE);
-    if (p->index_type != MINKE_INDEX_F32 && m->config.index_topk > 0)
-        return mk_fail(MINKE_EUNSUPPORTED, "index_type %u: 0 expected", p->index_type);
     return session_params_attention(p, m);
 }
 
@@ -85,7 +84,7 @@ static int32_t session_layout(struct minke_session *s, void *base, size_t *bytes
     const struct mk_config *c = &s->model->config;
     const size_t max_tokens = s->params.max_tokens;
     struct mk_carve carve = {.base = base};
-    const struct mk_work_shape shape = {
+    struct mk_work_shape shape = {
         .n_rows = s->params.prefill_chunk,
         .max_tokens = max_tokens,
         .n_threads = mk_pool_threads(s->model->pool),
@@ -103,6 +102,7 @@ static int32_t session_layout(struct minke_session *s, void *base, size_t *bytes
     s->hidden = mk_carve(&carve, c->hidden_size, sizeof(float));
     mk_kv_format_init(&s->kv_format, c, s->params.cache_type, s->params.index_type,
                       shape.index_topk > 0);
+    shape.index_type = s->kv_format.index_type;
     mk_cache_init(s->kv, &carve, &s->kv_format, s->n_layers, max_tokens);
     rc = mk_work_init(&s->work, &carve, c, &shape);
     if (rc == MINKE_OK)
@@ -175,7 +175,8 @@ void minke_session_free(minke_session *s)
 
 /* ---- Entering and leaving ----------------------------------------------- */
 
-int32_t mk_session_check(const struct minke_session *s)
+/* Whether the session is there and no callback of its own is calling. */
+static int32_t session_usable(const struct minke_session *s)
 {
     int32_t rc;
 
@@ -186,6 +187,16 @@ int32_t mk_session_check(const struct minke_session *s)
         return rc;
     return s->busy ? mk_fail(MINKE_EBUSY, "the session is in use by the calling callback")
                    : MINKE_OK;
+}
+
+int32_t mk_session_check(const struct minke_session *s)
+{
+    const int32_t rc = session_usable(s);
+
+    if (rc == MINKE_OK && s->pending.queued > 0)
+        return mk_fail(MINKE_EBUSY, "%zu tokens are suspended at layer %u: go on with them, or "
+                                    "truncate", s->pending.queued, s->pending.layer);
+    return rc;
 }
 
 static int32_t session_check_tokens(const struct minke_session *s, const int32_t *tokens,
@@ -280,28 +291,6 @@ static int32_t session_mtp_rows(struct minke_session *s, struct mk_forward *f)
     return rc;
 }
 
-/* After truncation the prediction layer lacks the hidden state of the last token kept: that
- * token runs once more, unobserved. */
-static int32_t session_recover_hidden(struct minke_session *s, struct mk_forward *f)
-{
-    const size_t D = s->model->config.hidden_size;
-    const uint32_t observe = f->observe;
-    int32_t rc;
-
-    if (!(s->params.flags & MINKE_SESSION_MTP) || s->has_hidden || s->length == 0)
-        return MINKE_OK;
-    f->first = s->length - 1;
-    f->n = 1;
-    f->observe = 0;
-    rc = mk_forward_run(f, s->tokens + f->first);
-    f->observe = observe;
-    if (rc < 0)
-        return rc;
-    memcpy(s->hidden, s->work.hidden + D, D * sizeof(float));
-    s->has_hidden = 1;
-    return MINKE_OK;
-}
-
 /* Logits of the chunk's rows, done of them already delivered in this call. */
 static int32_t session_deliver(struct minke_session *s, struct mk_forward *f,
                                const struct session_sink *sink, size_t done, int last)
@@ -332,23 +321,147 @@ static int32_t session_deliver(struct minke_session *s, struct mk_forward *f,
     return MINKE_OK;
 }
 
-/* One chunk: the next n tokens, already stored behind the session's length. */
-static int32_t session_chunk(struct minke_session *s, struct mk_forward *f, size_t n)
+/* Take n checked tokens that fit, which may be the session's own as minke_session_tokens gives
+ * them, for session_work. */
+static void session_queue(struct minke_session *s, const int32_t *tokens, size_t n)
+{
+    const int mtp = (s->params.flags & MINKE_SESSION_MTP) != 0;
+
+    s->has_logits = 0;
+    memmove(s->tokens + s->length, tokens, n * sizeof(*tokens));
+    s->pending = (struct mk_session_pending){.queued = n, .total = n, .stage = MK_STAGE_LAYERS};
+    if (mtp && !s->has_hidden && s->length > 0)
+        s->pending.stage = MK_STAGE_RECOVER;
+}
+
+/* After truncation the prediction layer lacks the hidden state of the last token kept: that
+ * token runs once more, unobserved. */
+static int32_t session_recover(struct minke_session *s, struct mk_forward *f)
 {
     const size_t D = s->model->config.hidden_size;
+    const uint32_t observe = f->observe;
     int32_t rc;
+
+    f->first = s->length - 1;
+    f->n = 1;
+    f->observe = 0;
+    rc = mk_forward_run(f, s->tokens + f->first);
+    f->observe = observe;
+    s->pending.layer = f->layer;
+    if (rc < 0 || f->layer < s->model->config.num_hidden_layers)
+        return rc;
+    memcpy(s->hidden, s->work.hidden + D, D * sizeof(float));
+    s->has_hidden = 1;
+    s->pending.layer = 0;
+    s->pending.stage = MK_STAGE_LAYERS;
+    return MINKE_OK;
+}
+
+/* Of rows that suit the budget a layer takes between an eighth and a quarter of it. */
+static void session_measure(struct minke_session *s, uint64_t budget)
+{
+    const struct mk_session_pending *p = &s->pending;
+
+    if (p->slowest < budget / 8 && p->n == s->pace && s->pace < s->params.prefill_chunk)
+        s->pace *= 2;
+    else if (p->slowest > budget / 4)
+        s->pace = mk_max(p->n / 2, 1);
+}
+
+/* Layers of a chunk, which begins here. */
+static int32_t session_layers(struct minke_session *s, struct mk_forward *f, uint64_t budget)
+{
+    struct mk_session_pending *p = &s->pending;
+    int32_t rc;
+
+    if (p->n == 0) {
+        p->n = mk_min(s->params.prefill_chunk, p->queued);
+        if (f->deadline != 0)
+            p->n = mk_min(p->n, s->pace = mk_max(s->pace, 1));
+        p->slowest = 0;
+    }
+    f->first = s->length;
+    f->n = p->n;
+    f->slowest = p->slowest;
+    rc = mk_forward_run(f, s->tokens + f->first);
+    p->layer = f->layer;
+    p->slowest = f->slowest;
+    if (rc == MINKE_OK && p->layer == s->model->config.num_hidden_layers) {
+        p->stage = MK_STAGE_MTP;
+        if (f->deadline != 0)
+            session_measure(s, budget);
+    }
+    return rc;
+}
+
+/* The rows of the chunk become the session's. */
+static int32_t session_commit(struct minke_session *s, struct mk_forward *f)
+{
+    const size_t D = s->model->config.hidden_size, n = s->pending.n;
+    int32_t rc = MINKE_OK;
 
     f->first = s->length;
     f->n = n;
-    rc = mk_forward_run(f, s->tokens + f->first);
-    if (rc == MINKE_OK && (s->params.flags & MINKE_SESSION_MTP))
+    if (s->params.flags & MINKE_SESSION_MTP)
         rc = session_mtp_rows(s, f);
     if (rc < 0)
         return rc;
     memcpy(s->hidden, s->work.hidden + n * D, D * sizeof(float));
     s->has_hidden = 1;
     s->length += n;
+    s->pending.stage = MK_STAGE_HEAD;
     return MINKE_OK;
+}
+
+/* What the caller gets of the chunk. */
+static int32_t session_finish(struct minke_session *s, struct mk_forward *f,
+                              const struct session_sink *sink)
+{
+    struct mk_session_pending *p = &s->pending;
+    const size_t done = p->total - p->queued;
+    int32_t rc;
+
+    f->n = p->n;
+    f->first = s->length - p->n;
+    rc = session_deliver(s, f, sink, done, p->queued == p->n);
+    if (rc == MINKE_OK && s->params.progress != NULL
+        && s->params.progress(s->params.progress_user, done + p->n, p->total) != 0)
+        rc = mk_fail(MINKE_ECANCELED, "stopped by the progress callback");
+    p->queued -= p->n;
+    p->n = 0;
+    p->layer = 0;
+    p->stage = MK_STAGE_LAYERS;
+    s->has_logits = rc == MINKE_OK && p->queued == 0;
+    return rc;
+}
+
+/* Go on with what is pending until it is done or the time is over. */
+static int32_t session_work(struct minke_session *s, struct mk_forward *f, uint64_t budget,
+                            const struct session_sink *sink)
+{
+    int32_t rc = MINKE_OK;
+
+    while (rc == MINKE_OK && s->pending.queued > 0) {
+        f->layer = s->pending.layer;
+        switch (s->pending.stage) {
+        case MK_STAGE_RECOVER:
+            rc = session_recover(s, f);
+            break;
+        case MK_STAGE_LAYERS:
+            rc = session_layers(s, f, budget);
+            break;
+        case MK_STAGE_MTP:
+            rc = session_commit(s, f);
+            break;
+        default:
+            rc = session_finish(s, f, sink);
+        }
+        if (f->deadline != 0 && mk_time_ns() >= f->deadline)
+            break;
+    }
+    if (rc < 0)
+        mk_session_drop(s);
+    return rc;
 }
 
 /* Append n checked tokens that fit. */
@@ -356,24 +469,10 @@ static int32_t session_append(struct minke_session *s, const int32_t *tokens, si
                               const struct session_sink *sink)
 {
     struct session_call call;
-    int32_t rc;
 
     session_enter(&call, s);
-    s->has_logits = 0;
-    /* tokens may be the session's own, as minke_session_tokens gives them. */
-    memmove(s->tokens + s->length, tokens, n * sizeof(*tokens));
-    rc = session_recover_hidden(s, &call.f);
-    for (size_t done = 0, now; rc == MINKE_OK && done < n; done += now) {
-        now = mk_min(s->params.prefill_chunk, n - done);
-        rc = session_chunk(s, &call.f, now);
-        if (rc == MINKE_OK)
-            rc = session_deliver(s, &call.f, sink, done, done + now == n);
-        if (rc == MINKE_OK && s->params.progress != NULL
-            && s->params.progress(s->params.progress_user, done + now, n) != 0)
-            rc = mk_fail(MINKE_ECANCELED, "stopped by the progress callback");
-    }
-    s->has_logits = rc == MINKE_OK;
-    return session_leave(&call, s, rc);
+    session_queue(s, tokens, n);
+    return session_leave(&call, s, session_work(s, &call.f, 0, sink));
 }
 
 static int32_t session_eval(struct minke_session *s, const int32_t *tokens, size_t n,
@@ -423,6 +522,23 @@ int32_t minke_session_eval_rows(minke_session *s, const int32_t *tokens, size_t 
     return session_eval(s, tokens, n, &sink);
 }
 
+/* Forget what is not in tokens; of these, *same stay. */
+static int32_t session_common(struct minke_session *s, const int32_t *tokens, size_t n,
+                              size_t *same)
+{
+    int32_t rc = session_check_tokens(s, tokens, n);
+    size_t i = 0;
+
+    if (rc < 0 || (rc = session_check_room(s, 0, n)) < 0)
+        return rc;
+    while (i < n && i < s->length && s->tokens[i] == tokens[i])
+        i++;
+    if (i == n && (s->length > n || !s->has_logits))
+        i--;   /* The last token runs again for its logits. */
+    *same = i;
+    return minke_session_truncate(s, i);
+}
+
 int32_t minke_session_sync(minke_session *s, const int32_t *tokens, size_t n,
                            size_t *n_reused)
 {
@@ -430,19 +546,10 @@ int32_t minke_session_sync(minke_session *s, const int32_t *tokens, size_t n,
     size_t same = 0;
     int32_t rc = mk_session_check(s);
 
-    if (rc < 0 || (rc = session_check_tokens(s, tokens, n)) < 0
-        || (rc = session_check_room(s, 0, n)) < 0)
+    if (rc < 0 || (rc = session_common(s, tokens, n, &same)) < 0)
         return rc;
-    while (same < n && same < s->length && s->tokens[same] == tokens[same])
-        same++;
-    if (same < n || s->length > n || !s->has_logits) {
-        /* The last token runs again for its logits. */
-        if (same == n)
-            same--;
-        rc = minke_session_truncate(s, same);
-        if (rc == MINKE_OK)
-            rc = session_append(s, tokens + same, n - same, &sink);
-    }
+    if (same < n)
+        rc = session_append(s, tokens + same, n - same, &sink);
     if (rc == MINKE_OK && n_reused != NULL)
         *n_reused = same;
     return rc;
@@ -450,14 +557,66 @@ int32_t minke_session_sync(minke_session *s, const int32_t *tokens, size_t n,
 
 int32_t minke_session_truncate(minke_session *s, size_t n)
 {
-    const int32_t rc = mk_session_check(s);
+    const int32_t rc = session_usable(s);
 
-    if (rc < 0 || n >= s->length)
+    if (rc < 0)
         return rc;
+    mk_session_drop(s);
+    if (n >= s->length)
+        return MINKE_OK;
     s->length = n;
     s->has_logits = 0;
     s->has_hidden = 0;
     return MINKE_OK;
+}
+
+/* ---- Steps -------------------------------------------------------------- */
+
+int32_t mk_session_queue(struct minke_session *s, const int32_t *tokens, size_t n,
+                         const void *owner)
+{
+    int32_t rc = mk_session_check(s);
+
+    if (rc < 0 || (rc = session_check_tokens(s, tokens, n)) < 0
+        || (rc = session_check_room(s, s->length, n)) < 0)
+        return rc;
+    session_queue(s, tokens, n);
+    s->pending.owner = owner;
+    return MINKE_OK;
+}
+
+int32_t mk_session_queue_sync(struct minke_session *s, const int32_t *tokens, size_t n,
+                              size_t *n_reused, const void *owner)
+{
+    size_t same = 0;
+    int32_t rc = mk_session_check(s);
+
+    if (rc < 0 || (rc = session_common(s, tokens, n, &same)) < 0)
+        return rc;
+    *n_reused = same;
+    if (same < n) {
+        session_queue(s, tokens + same, n - same);
+        s->pending.owner = owner;
+    }
+    return MINKE_OK;
+}
+
+int32_t mk_session_step(struct minke_session *s, uint64_t deadline, uint64_t budget)
+{
+    const struct session_sink sink = {NULL, NULL, NULL};
+    struct session_call call;
+    const int32_t rc = session_usable(s);
+
+    if (rc < 0)
+        return rc;
+    session_enter(&call, s);
+    call.f.deadline = deadline;
+    return session_leave(&call, s, session_work(s, &call.f, budget, &sink));
+}
+
+void mk_session_drop(struct minke_session *s)
+{
+    s->pending = (struct mk_session_pending){.queued = 0};
 }
 
 /* ---- Reading ------------------------------------------------------------ */

@@ -8,6 +8,25 @@
 #define MK_SESSION_CHUNK 256u      /* tokens per prefill step by default */
 #define MK_SESSION_ROWS 16u        /* rows of logits computed at a time for callbacks */
 
+/* What comes next of a chunk. */
+enum mk_session_stage {
+    MK_STAGE_RECOVER,              /* the last token once more, for its hidden state */
+    MK_STAGE_LAYERS,
+    MK_STAGE_MTP,                  /* rows of the prediction layer */
+    MK_STAGE_HEAD                  /* logits */
+};
+
+/* Tokens that are stored behind the session's length and not evaluated yet. */
+struct mk_session_pending {
+    size_t queued;                 /* 0 = nothing is pending */
+    size_t total;                  /* as they were queued */
+    size_t n;                      /* rows of the chunk under way; 0 = between chunks */
+    enum mk_session_stage stage;
+    uint32_t layer;                /* of the chunk, that comes next */
+    uint64_t slowest;              /* nanoseconds of the chunk's slowest layer */
+    const void *owner;             /* who steps */
+};
+
 struct minke_session {
     minke_context *ctx;            /* referenced */
     struct mk_model *model;
@@ -27,9 +46,23 @@ struct minke_session {
     int has_hidden;                /* hidden belongs to token length - 1 */
     int busy;                      /* a public call is under way */
     int32_t cancel;                /* atomic */
+    struct mk_session_pending pending;
+    size_t pace;                   /* rows of a chunk that suit the budget of steps */
 };
 
 /* Whether the session may be used by a public call; for its first line. */
 int32_t mk_session_check(const struct minke_session *s);
+
+/* Evaluation in steps.  queue: begin to append n tokens; sync: begin to hold exactly these,
+ * *n_reused of them from before.  Nothing is evaluated yet, and other public calls are refused
+ * until all is, or is dropped.  MINKE_EBUSY where another owner's tokens are queued. */
+int32_t mk_session_queue(struct minke_session *s, const int32_t *tokens, size_t n,
+                         const void *owner);
+int32_t mk_session_queue_sync(struct minke_session *s, const int32_t *tokens, size_t n,
+                              size_t *n_reused, const void *owner);
+/* Work until pending.queued is 0 or the deadline of mk_time_ns is over (0 = none); budget in
+ * nanoseconds is what chunks are measured by.  An error drops what is pending. */
+int32_t mk_session_step(struct minke_session *s, uint64_t deadline, uint64_t budget);
+void mk_session_drop(struct minke_session *s);
 
 #endif
