@@ -55,9 +55,10 @@ void mk_mla_run(struct mk_forward *f, const struct mk_attention_weights *w, stru
 
 /* Choose the cached tokens that each row attends to, from index_q and index_w. */
 void mk_dsa_run(struct mk_forward *f, const struct mk_kv *kv);
-/* The k best of scores (n,), ties to the lowest index, ascending; scratch (n,).  Returns how
- * many were kept: min(k, n) unless scores hold NaN. */
-size_t mk_dsa_select(int32_t *kept, const float *scores, size_t n, size_t k, float *scratch);
+/* The n_keep best of scores (n,), ties to the lowest index, ascending; scratch (2, n + 32).
+ * Returns how many were kept: min(n_keep, n) unless scores hold NaN. */
+size_t mk_dsa_select(const struct mk_kernels *k, int32_t *kept, const float *scores, size_t n,
+                     size_t n_keep, int32_t *scratch);
 
 /* y = MoE(h), and y = MLP(h). */
 void mk_moe_run(struct mk_forward *f, const struct mk_layer_weights *w);

@@ -191,15 +191,17 @@ float mk_kv_round_index(int8_t *q, float *x, size_t n)
         kv_rotate(x, n);
     for (size_t i = 0; i < n; i++)
         max = fabsf(x[i]) > max ? fabsf(x[i]) : max;
-    memset(q, 0, mk_round_up(n, 4));
-    if (!(max > 1e-25f && max < INFINITY))
+    if (!(max > 1e-25f && max < INFINITY)) {
+        memset(q, 0, mk_round_up(n, 4));
         return 0.0f;
+    }
     for (size_t i = 0; i < n; i++) {
         /* Adding 1.5 * 2^23 leaves no bits below the unit: round to nearest even. */
         const float r = (x[i] * (127.0f / max) + 12582912.0f) - 12582912.0f;
 
         q[i] = (int8_t)(r >= -127.0f && r <= 127.0f ? r : 0.0f);
     }
+    memset(q + n, 0, mk_round_up(n, 4) - n);
     return max / 127.0f;
 }
 

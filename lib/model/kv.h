@@ -74,8 +74,8 @@ const float *mk_kv_indices(const struct mk_kv *kv, const struct mk_kernels *k, f
                            const int32_t *list, size_t t, size_t n);
 
 /* Round x (n,) as index keys are: rotate it in place where n is a power of two, then
- * q[i] = round(x[i] / s), s = max |x| / 127; q is 0 behind n up to a multiple of 4.  Returns
- * s; 0 (and zeros) when all is (nearly) zero. */
+ * q[i] = round(x[i] / s), s = max |x| / 127; q is 0 behind n up to a multiple of 4 and may
+ * begin where x does.  Returns s; 0 (and zeros) when all is (nearly) zero. */
 float mk_kv_round_index(int8_t *q, float *x, size_t n);
 
 #endif

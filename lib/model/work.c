@@ -37,19 +37,57 @@ static void work_attention(struct mk_work *w, struct mk_carve *c, const struct m
 {
     const size_t T = w->shape.n_rows, H = m->num_attention_heads, L = m->kv_lora_rank;
     const size_t N = m->qk_nope_head_dim, R = m->qk_rope_head_dim, V = m->v_head_dim;
-    const size_t n_threads = w->shape.n_threads;
 
     w->rope = work_floats(c, T, R);
     w->qr = work_floats(c, T, m->q_lora_rank);
     w->q = work_floats(c, T, H * (N + R));
     w->kv = work_floats(c, T, L + R);
     w->o = work_floats(c, T, H * V);
-    w->qa = work_floats(c, T, H * (L + R));
-    w->k_block = work_floats(c, MK_KEY_BLOCK, H * N);
-    w->v_block = work_floats(c, MK_KEY_BLOCK, H * V);
-    w->stats = work_floats(c, T, H * 2);
-    w->block = work_floats(c, n_threads * MK_KEY_BLOCK, L + R);
-    w->acc = work_floats(c, n_threads * H, L + 2);
+    w->qa = work_floats(c, mk_round_up(T, MK_LANE), H * (mk_max(L, N) + R));
+    w->k_block = work_floats(c, MK_EXPAND, H * N);
+    w->v_block = work_floats(c, MK_EXPAND, H * V);
+    w->block = work_floats(c, MK_EXPAND, L + R);
+    w->stats = work_floats(c, mk_round_up(T, MK_LANE), H * 2);
+    w->bias = work_floats(c, mk_round_up(T, MK_LANE * MK_HEAD_VECS), MK_EXPAND);
+    w->bias_kind = mk_carve(c, mk_ceil_div(T, MK_LANE * MK_HEAD_VECS), sizeof(int32_t));
+    w->parts = work_floats(c, (MK_WAVE + 1) * mk_round_up(H, MK_LANE), L + 2);
+    w->attend = mk_carve(c, w->shape.n_threads, sizeof(*w->attend));
+    for (uint32_t i = 0; i < w->shape.n_threads; i++) {
+        struct mk_attend a = {.q = NULL};
+
+        a.q = work_floats(c, MK_HEAD_VECS * MK_LANE, L + R);
+        a.keys = work_floats(c, MK_KEY_BLOCK, L + R);
+        a.s = work_floats(c, MK_KEY_BLOCK, MK_HEAD_VECS * MK_LANE);
+        a.sums = work_floats(c, 2 * MK_HEAD_VECS * MK_LANE, L + 2);
+        if (w->attend != NULL)
+            w->attend[i] = a;
+    }
+}
+
+/* Rounded queries for rounded keys, exact ones for exact keys or to score again. */
+static void work_index_queries(struct mk_work *w, struct mk_carve *c, const struct mk_config *m)
+{
+    const size_t n_vec = mk_ceil_div(m->index_n_heads, MK_LANE), D = m->index_head_dim;
+    const size_t words = mk_ceil_div(D, 4), n_rows = mk_min(w->shape.n_rows, MK_INDEX_ROWS);
+    const int rounded = w->shape.index_type != MK_KV_INDEX_F32;
+    const int exact = w->shape.index_type != MK_KV_INDEX_INT8;
+
+    w->queries = mk_carve(c, n_rows, sizeof(*w->queries));
+    for (size_t r = 0; r < n_rows; r++) {
+        struct mk_index_query q = {.n_vec = n_vec, .words = words};
+
+        if (rounded) {
+            q.q8 = work_carve2(c, n_vec * words, 4 * MK_LANE, 1);
+            q.start = work_carve2(c, n_vec, MK_LANE, sizeof(int32_t));
+            q.w8 = work_floats(c, n_vec, MK_LANE);
+        }
+        if (exact) {
+            q.q = work_floats(c, n_vec * D, MK_LANE);
+            q.w = work_floats(c, n_vec, MK_LANE);
+        }
+        if (w->queries != NULL)
+            w->queries[r] = q;
+    }
 }
 
 static void work_indexer(struct mk_work *w, struct mk_carve *c, const struct mk_config *m)
@@ -63,7 +101,22 @@ static void work_indexer(struct mk_work *w, struct mk_carve *c, const struct mk_
     w->index_w = work_floats(c, T, m->index_n_heads);
     w->index_k = work_floats(c, T, m->index_head_dim);
     w->scores = work_floats(c, mk_min(T, MK_INDEX_ROWS), n);
-    w->select = work_floats(c, w->shape.n_threads, n);
+    work_index_queries(w, c, m);
+    for (uint32_t i = 0; i < w->shape.n_threads; i++) {
+        float *s = work_floats(c, MK_INDEX_BLOCK, mk_round_up(m->index_n_heads, MK_LANE));
+        float *keys = work_floats(c, MK_INDEX_BLOCK, m->index_head_dim);
+        int32_t *select = work_carve2(c, 2, n + 32, sizeof(int32_t));
+
+        if (w->attend != NULL) {
+            w->attend[i].index_s = s;
+            w->attend[i].index_keys = keys;
+            w->attend[i].select = select;
+        }
+    }
+    if (w->shape.index_type == MK_KV_INDEX_RESCORED)
+        w->n_candidates = mk_min(w->selected_stride + mk_ceil_div(w->selected_stride, 8), n);
+    w->candidates = work_carve2(c, mk_min(T, MK_INDEX_ROWS), w->n_candidates, sizeof(int32_t));
+    w->exact = work_floats(c, mk_min(T, MK_INDEX_ROWS), w->n_candidates);
     w->selected = work_carve2(c, T, w->selected_stride, sizeof(int32_t));
     if (w->shape.index_scores)
         w->selected_scores = work_floats(c, T, w->selected_stride);
@@ -101,7 +154,7 @@ static void work_ffn(struct mk_work *w, struct mk_carve *c, const struct mk_conf
 static void work_scratch(struct mk_work *w, struct mk_carve *c, const struct mk_config *m)
 {
     const size_t K = m->n_routed_experts > 0 ? m->num_experts_per_tok : 0;
-    const size_t rows = mk_max(w->shape.n_rows * mk_max(K, 1), MK_KEY_BLOCK);
+    const size_t rows = mk_max(w->shape.n_rows * mk_max(K, 1), MK_EXPAND);
     size_t n_in = mk_max(mk_max(2 * (size_t)m->hidden_size, m->intermediate_size),
                          (size_t)m->num_attention_heads * m->v_head_dim);
 

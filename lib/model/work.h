@@ -2,6 +2,7 @@
 #ifndef MK_WORK_H
 #define MK_WORK_H
 
+#include "model/kv.h"
 #include "model/model.h"
 #include "tensor/matmul.h"
 
@@ -13,8 +14,14 @@ struct mk_carve {
 };
 void *mk_carve(struct mk_carve *c, size_t count, size_t item_size);
 
+#define MK_LANE 16u            /* heads or rows in a vector */
+#define MK_HEAD_VECS 4u        /* vectors of them that a worker takes at a time */
 #define MK_KEY_BLOCK 64u       /* keys that attention works through at a time */
+#define MK_EXPAND 128u         /* naive: keys made per head at a time */
+#define MK_SPLIT 1024u         /* absorbed: keys after which a softmax begins anew */
+#define MK_WAVE 16u            /* absorbed: splits of a row under way at a time */
 #define MK_INDEX_ROWS 16u      /* query rows whose index scores are held at a time */
+#define MK_INDEX_BLOCK 64u     /* keys whose exact index scores are made at a time */
 
 /* T rows of a chunk, D hidden_size, H heads, N qk_nope_head_dim, R qk_rope_head_dim,
  * V v_head_dim, L kv_lora_rank, Q q_lora_rank, E experts, K experts per token, I width. */
@@ -23,8 +30,25 @@ struct mk_work_shape {
     size_t max_tokens;
     uint32_t n_threads;
     uint32_t index_topk;       /* 0 = no room for the indexer */
+    enum mk_kv_index index_type;
     int mtp;                   /* room for the prediction layer's input */
     int index_scores;          /* keep the scores of what was selected */
+};
+
+/* A worker's own memory in attention. */
+struct mk_attend {
+    float *q;                  /* (MK_HEAD_VECS, L + R, MK_LANE) queries, lanes are heads */
+    float *keys;               /* (MK_KEY_BLOCK, L + R) widened latents */
+    float *s;                  /* (MK_KEY_BLOCK, MK_HEAD_VECS, MK_LANE) scores */
+    float *sums;               /* (2, MK_HEAD_VECS * MK_LANE, L + 2) sums, maxima */
+    float *index_s;            /* (MK_INDEX_BLOCK, index heads in vectors) */
+    float *index_keys;         /* (MK_INDEX_BLOCK, index_head_dim) */
+    int32_t *select;           /* (2, max_tokens + 32) */
+};
+
+/* Nanoseconds spent so far. */
+struct mk_times {
+    uint64_t index, select, attention, ffn, total;
 };
 
 struct mk_work {
@@ -39,17 +63,24 @@ struct mk_work {
     float *q;                  /* (T, H, N + R) */
     float *kv;                 /* (T, L + R) */
     float *o;                  /* (T, H, V) */
-    float *qa;                 /* absorbed: (T, H, L + R) queries, then weighted latents */
-    float *k_block, *v_block;  /* naive: (MK_KEY_BLOCK, H, N), (MK_KEY_BLOCK, H, V) */
-    float *stats;              /* (T, H, 2) running maximum and sum */
-    float *block;              /* a worker each: (MK_KEY_BLOCK, L + R) decoded latents */
-    float *acc;                /* a worker each: (H, L + 2) */
+    float *qa;                 /* absorbed: (T, H, L + R) queries, then weighted latents;
+                                * naive: (H, T, N + R) queries, lanes are rows */
+    float *k_block, *v_block;  /* naive: (H, MK_EXPAND, N), (H, MK_EXPAND, V) */
+    float *block;              /* naive: (MK_EXPAND, L + R) widened latents */
+    float *stats;              /* naive: (H, 2, T) running maximum and sum */
+    float *bias;               /* naive: (T, MK_EXPAND) 0 or -inf, by groups of rows */
+    int32_t *bias_kind;        /* naive: of each group of rows */
+    float *parts;              /* absorbed: (MK_WAVE + 1, H, L + 2) */
+    struct mk_attend *attend;  /* a worker each */
 
     float *index_q;            /* (T, index_n_heads, index_head_dim) */
     float *index_w;            /* (T, index_n_heads) */
     float *index_k;            /* (T, index_head_dim) */
+    struct mk_index_query *queries;      /* (MK_INDEX_ROWS,) of the rows at hand */
     float *scores;             /* (MK_INDEX_ROWS, max_tokens) */
-    float *select;             /* a worker each: (max_tokens,) */
+    int32_t *candidates;       /* (MK_INDEX_ROWS, n_candidates) to be scored again */
+    float *exact;              /* (MK_INDEX_ROWS, n_candidates) */
+    size_t n_candidates;       /* 0 = index keys are not scored again */
     int32_t *selected;         /* (T, index_topk) ascending */
     float *selected_scores;    /* (T, index_topk) if shape.index_scores */
     size_t *n_selected;        /* (T,) */
@@ -72,6 +103,7 @@ struct mk_work {
 
     uint8_t *scratch;          /* of products */
     size_t scratch_bytes;
+    struct mk_times times;
 };
 
 /* Lay the workspace out in c.  MINKE_ENOMEM when its size does not fit size_t. */

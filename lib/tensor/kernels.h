@@ -24,6 +24,18 @@ struct mk_panel {
     const float *m;      /* (blocks, 16) for MK_PANEL_MIN */
 };
 
+/* A token's index queries, ready for scores: lanes are heads, n_vec times 16 of them.  Rounded
+ * ones (q8) or exact ones (q). */
+struct mk_index_query {
+    size_t n_vec;
+    size_t words;            /* dwords of a rounded key: ceil(dim / 4) */
+    int8_t *q8;              /* (n_vec, words, 16, 4) */
+    int32_t *start;          /* (n_vec, 16): -128 * sum of q8 */
+    float *w8;               /* (n_vec, 16): head weight times the scale of q8; 0 in padding */
+    float *q;                /* (n_vec, dim, 16) */
+    float *w;                /* (n_vec, 16): head weight; 0 in padding */
+};
+
 /* Every slot has a C twin that defines its result.  All sums run in one fixed order, so that
  * a row gives the same bits alone and among many. */
 struct mk_kernels {
@@ -45,6 +57,34 @@ struct mk_kernels {
     /* out[i] = the float of bf16 or e4m3 number i, e4m3 times scale, i < n; exact. */
     void (*widen_bf16)(float *out, const uint8_t *in, size_t n);
     void (*widen_e4m3)(float *out, const uint8_t *in, float scale, size_t n);
+
+    /* Attention, a block of keys at a time.  Lanes are heads that share keys, or rows of one
+     * head: n_vec vectors of 16, vector v of q (dim, 16) at q + v ldq.
+     *
+     * s[t][16 v + l] (+)= sum of q[v][d][l] keys[t][d] over d, by fma in ascending d; first: s
+     * starts at 0.  Rows of s are lds apart, of keys ldk. */
+    void (*attend_dots)(float *s, size_t lds, const float *q, size_t ldq, size_t n_vec,
+                        const float *keys, size_t ldk, size_t n_keys, size_t dim, int first);
+    /* Per lane, with m the larger of max and scale * s[t] over all t: shrink = exp(max - m),
+     * s[t] = exp(scale * s[t] - m), sum = shrink * sum + s[0] + s[1] + ..., max = m.  A lane
+     * that has only seen -inf gives zeros. */
+    void (*attend_soften)(float *s, size_t lds, size_t n_vec, size_t n_keys, float scale,
+                          float *max, float *sum, float *shrink);
+    /* acc[h][d] = shrink[h] * acc[h][d], then + p[t][h] values[t][d] by fma in ascending t, for
+     * n_heads lanes and d < dim. */
+    void (*attend_values)(float *acc, size_t lda, const float *p, size_t ldp,
+                          const float *shrink, size_t n_heads, const float *values, size_t ldv,
+                          size_t n_keys, size_t dim);
+
+    /* scores[t] = sum of w[h] relu(dot of head h and key t): of dots s (n_keys, n_vec * 16), or
+     * of rounded keys (n_keys, words * 4), stored with 128 added, times scale[t].  Lanes sum
+     * over vectors by fma, then in a fixed tree. */
+    void (*index_sum)(float *scores, const float *s, size_t lds, const float *w, size_t n_vec,
+                      size_t n_keys);
+    void (*index_scores)(float *scores, const struct mk_index_query *q, const uint8_t *keys,
+                         const float *scale, size_t n_keys);
+    /* Indices i < n with x[i] >= pivot, ascending; returns how many.  out: room for n + 16. */
+    size_t (*index_above)(int32_t *out, const float *x, size_t n, float pivot);
 
     /* Round n 32-blocks of activations: d = max |x| / 127, q = x / d to nearest even. */
     void (*quantize)(struct mk_act *out, const float *x, size_t n);
@@ -99,6 +139,9 @@ struct mk_kernels {
 void mk_kernels_init(struct mk_kernels *k, uint32_t features);
 
 /* What each level puts into the table; a file compiled for another machine adds nothing. */
+void mk_attend_init_c(struct mk_kernels *k);
+void mk_attend_init_avx2(struct mk_kernels *k);
+void mk_attend_init_avx512(struct mk_kernels *k);
 void mk_kernels_init_avx2(struct mk_kernels *k);
 void mk_kernels_init_avx512(struct mk_kernels *k);
 void mk_kernels_init_neon(struct mk_kernels *k);

@@ -73,22 +73,6 @@ static void kc_swiglu(float *y, const float *g, const float *u, size_t n)
         y[i] = g[i] / (1.0f + mk_exp(-g[i])) * u[i];
 }
 
-static void kc_widen_bf16(float *out, const uint8_t *in, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        uint16_t h;
-
-        memcpy(&h, in + 2 * i, sizeof(h));
-        out[i] = mk_bf16_to_f32(h);
-    }
-}
-
-static void kc_widen_e4m3(float *out, const uint8_t *in, float scale, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        out[i] = mk_e4m3_to_f32(in[i]) * scale;
-}
-
 static void kc_quantize(struct mk_act *out, const float *x, size_t n)
 {
     for (; n > 0; n--, out++, x += 32) {
@@ -453,8 +437,6 @@ void mk_kernels_init(struct mk_kernels *k, uint32_t features)
         .rms_norm = kc_rms_norm,
         .softmax = kc_softmax,
         .swiglu = kc_swiglu,
-        .widen_bf16 = kc_widen_bf16,
-        .widen_e4m3 = kc_widen_e4m3,
         .quantize = kc_quantize,
         .interleave = kc_interleave,
         .expand = {
@@ -470,7 +452,10 @@ void mk_kernels_init(struct mk_kernels *k, uint32_t features)
         },
         .tile_float = kc_tile_float,
     };
+    mk_attend_init_c(k);
     mk_kernels_init_avx2(k);
+    mk_attend_init_avx2(k);
     mk_kernels_init_avx512(k);
+    mk_attend_init_avx512(k);
     mk_kernels_init_neon(k);
 }

@@ -1,0 +1,196 @@
+/* Latent attention in its naive form: keys and values per head, a block of tokens at a time.
+ * Lanes are rows of the chunk, so that no matrix of all scores is ever held. */
+#include "model/mla.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/checked.h"
+
+struct naive_job {
+    const struct mk_mla *j;
+    size_t key, n_keys;          /* the block at hand */
+};
+
+#define NAIVE_ROWS ((size_t)MK_LANE * MK_HEAD_VECS)    /* rows that share a tile */
+
+/* Whether rows of a group see the block's keys: all, some, or none. */
+enum { NAIVE_ALL, NAIVE_SOME, NAIVE_NONE };
+
+static size_t naive_padded(const struct mk_forward *f)
+{
+    return mk_round_up(f->n, MK_LANE);
+}
+
+/* The queries of (head, vector of rows) pairs, lanes beside each other. */
+static void naive_pack(void *arg, size_t begin, size_t end, uint32_t worker)
+{
+    const struct naive_job *b = arg;
+    const struct mk_forward *f = b->j->f;
+    const struct mk_config *c = &f->model->config;
+    const size_t H = c->num_attention_heads, dim = c->qk_nope_head_dim + c->qk_rope_head_dim;
+    const size_t n_vecs = naive_padded(f) / MK_LANE;
+
+    (void)worker;
+    for (size_t at = begin; at < end; at++) {
+        const size_t h = at / n_vecs, i = at % n_vecs * MK_LANE;
+
+        f->ops.k->interleave((uint32_t *)(void *)(f->work->qa + at * dim * MK_LANE),
+                             (const uint8_t *)(f->work->q + (i * H + h) * dim),
+                             H * dim * sizeof(float), mk_min(MK_LANE, f->n - i), dim);
+    }
+}
+
+/* What row i sees of the block, into column l of bias (n_keys, ldb): 0, or -inf. */
+static void naive_bias_row(const struct naive_job *b, size_t i, float *bias, size_t ldb)
+{
+    const struct mk_mla_span span = mk_mla_span(b->j->f, i);
+    const size_t end = b->key + b->n_keys;
+    size_t lo = 0, hi = span.n;
+
+    if (span.list == NULL) {
+        for (size_t t = 0; t < b->n_keys; t++)
+            bias[t * ldb] = b->key + t >= span.begin && b->key + t < span.begin + span.n
+                          ? 0.0f : -INFINITY;
+        return;
+    }
+    for (size_t t = 0; t < b->n_keys; t++)
+        bias[t * ldb] = -INFINITY;
+    while (lo < hi) {
+        const size_t mid = lo + (hi - lo) / 2;
+
+        if ((size_t)span.list[mid] < b->key)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    for (; lo < span.n && (size_t)span.list[lo] < end; lo++)
+        bias[((size_t)span.list[lo] - b->key) * ldb] = 0.0f;
+}
+
+/* Items are groups of rows. */
+static void naive_bias(void *arg, size_t begin, size_t end, uint32_t worker)
+{
+    const struct naive_job *b = arg;
+    const struct mk_forward *f = b->j->f;
+    const size_t last = b->key + b->n_keys;
+
+    (void)worker;
+    for (size_t g = begin; g < end; g++) {
+        const size_t i0 = g * NAIVE_ROWS, i1 = mk_min(i0 + NAIVE_ROWS, f->n);
+        float *bias = f->work->bias + g * MK_EXPAND * NAIVE_ROWS;
+        int32_t *kind = &f->work->bias_kind[g];
+
+        *kind = f->first + i1 <= b->key || mk_mla_begin(f, i0) >= last ? NAIVE_NONE
+              : f->index_topk == 0 && f->first + i0 + 1 >= last
+                && mk_mla_begin(f, i1 - 1) <= b->key ? NAIVE_ALL : NAIVE_SOME;
+        if (*kind == NAIVE_SOME) {
+            memset(bias, 0, b->n_keys * NAIVE_ROWS * sizeof(*bias));
+            for (size_t i = i0; i < i1; i++)
+                naive_bias_row(b, i, bias + (i - i0), NAIVE_ROWS);
+        }
+    }
+}
+
+/* Head h of a group of rows against the block. */
+static void naive_tile(const struct naive_job *b, size_t h, size_t g, uint32_t worker)
+{
+    const struct mk_forward *f = b->j->f;
+    const struct mk_config *c = &f->model->config;
+    const struct mk_kernels *k = f->ops.k;
+    const struct mk_work *work = f->work;
+    const struct mk_attend *a = &work->attend[worker];
+    const size_t H = c->num_attention_heads, N = c->qk_nope_head_dim, R = c->qk_rope_head_dim;
+    const size_t V = c->v_head_dim, dim = N + R, padded = naive_padded(f);
+    const size_t i = g * NAIVE_ROWS, n_rows = mk_min(NAIVE_ROWS, f->n - i);
+    const size_t n_vec = mk_ceil_div(n_rows, MK_LANE);
+    const float *q = work->qa + (h * padded + i) * dim;
+    const float *pe = work->block + c->kv_lora_rank;
+    const size_t ld_pe = (size_t)c->kv_lora_rank + R;
+    float *max = work->stats + h * 2 * padded + i, *sum = max + padded;
+    float shrink[NAIVE_ROWS];
+
+    for (size_t t = 0; t < b->n_keys; t += MK_KEY_BLOCK) {
+        const size_t n = mk_min(MK_KEY_BLOCK, b->n_keys - t), at = h * MK_EXPAND + t;
+
+        /* s = q_nope . k_nope + q_pe . k_pe */
+        k->attend_dots(a->s, NAIVE_ROWS, q, dim * MK_LANE, n_vec, work->k_block + at * N, N, n,
+                       N, 1);
+        k->attend_dots(a->s, NAIVE_ROWS, q + N * MK_LANE, dim * MK_LANE, n_vec, pe + t * ld_pe,
+                       ld_pe, n, R, 0);
+        if (work->bias_kind[g] == NAIVE_SOME)
+            k->axpy(a->s, 1.0f, work->bias + (g * MK_EXPAND + t) * NAIVE_ROWS, n * NAIVE_ROWS);
+        k->attend_soften(a->s, NAIVE_ROWS, n_vec, n, f->model->rope.softmax_scale, max, sum,
+                         shrink);
+        /* o = shrink o + p v */
+        k->attend_values(work->o + (i * H + h) * V, H * V, a->s, NAIVE_ROWS, shrink, n_rows,
+                         work->v_block + at * V, V, n, V);
+    }
+}
+
+/* Items are (head, group of rows) pairs. */
+static void naive_tiles(void *arg, size_t begin, size_t end, uint32_t worker)
+{
+    const struct naive_job *b = arg;
+    const size_t n_groups = mk_ceil_div(b->j->f->n, NAIVE_ROWS);
+
+    for (size_t at = begin; at < end; at++)
+        if (b->j->f->work->bias_kind[at % n_groups] != NAIVE_NONE)
+            naive_tile(b, at / n_groups, at % n_groups, worker);
+}
+
+static void naive_block(struct naive_job *b)
+{
+    struct mk_forward *f = b->j->f;
+    const struct mk_config *c = &f->model->config;
+    const struct mk_attention_weights *w = b->j->w;
+    struct mk_work *work = f->work;
+    const size_t H = c->num_attention_heads, N = c->qk_nope_head_dim, V = c->v_head_dim;
+    const size_t dim = (size_t)c->kv_lora_rank + c->qk_rope_head_dim;
+    const size_t n_groups = mk_ceil_div(f->n, NAIVE_ROWS);
+    const float *latents = mk_kv_latents(b->j->kv, f->ops.k, work->block, NULL, b->key,
+                                         b->n_keys);
+
+    if (latents != work->block)
+        memcpy(work->block, latents, b->n_keys * dim * sizeof(float));
+    /* k_nope = k_up c, v = v_b c, head by head */
+    for (size_t h = 0; h < H; h++) {
+        work->products[2 * h] = (struct mk_product){work->k_block + h * MK_EXPAND * N, N,
+                                                    &w->k_up[h], work->block, dim, b->n_keys};
+        work->products[2 * h + 1] = (struct mk_product){work->v_block + h * MK_EXPAND * V, V,
+                                                        &w->v_b[h], work->block, dim,
+                                                        b->n_keys};
+    }
+    mk_matmul_many(&f->ops, work->products, 2 * H);
+    mk_team_run(&f->ops.team, naive_bias, b, n_groups, 1);
+    mk_team_run(&f->ops.team, naive_tiles, b, H * n_groups, 1);
+}
+
+void mk_mla_naive(const struct mk_mla *j)
+{
+    const struct mk_forward *f = j->f;
+    const struct mk_work *work = f->work;
+    const size_t H = f->model->config.num_attention_heads, V = f->model->config.v_head_dim;
+    const size_t n_keys = f->first + f->n, padded = naive_padded(f);
+    const uint64_t start = mk_time_ns();
+    struct naive_job b = {.j = j};
+
+    memset(work->o, 0, f->n * H * V * sizeof(float));
+    for (size_t h = 0; h < H; h++)
+        for (size_t i = 0; i < padded; i++) {
+            work->stats[h * 2 * padded + i] = -INFINITY;
+            work->stats[(h * 2 + 1) * padded + i] = 0.0f;
+        }
+    mk_team_run(&f->ops.team, naive_pack, &b, H * padded / MK_LANE, 1);
+    for (b.key = mk_mla_begin(f, 0); b.key < n_keys; b.key += MK_EXPAND) {
+        b.n_keys = mk_min(MK_EXPAND, n_keys - b.key);
+        naive_block(&b);
+    }
+    for (size_t i = 0; i < f->n * H; i++) {
+        const float sum = work->stats[(i % H * 2 + 1) * padded + i / H];
+
+        for (size_t d = 0; d < V; d++)
+            work->o[i * V + d] /= sum;
+    }
+    f->work->times.attention += mk_time_ns() - start;
+}
