@@ -22,6 +22,8 @@ static const struct kind kinds[] = {
     {0, 0, 0, 0, MINKE_SESSION_MTP},
     {MINKE_ATTENTION_DENSE, 0, MINKE_CACHE_BF16, 0, MINKE_SESSION_MTP},
     {MINKE_ATTENTION_WINDOW, 20, MINKE_CACHE_FP8, 0, 0},
+    {0, 0, MINKE_CACHE_NATIVE, MINKE_INDEX_NATIVE, MINKE_SESSION_MTP},
+    {0, 0, MINKE_CACHE_BF16, MINKE_INDEX_RESCORED, 0},
 };
 #define N_KINDS (sizeof kinds / sizeof *kinds)
 
