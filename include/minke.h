@@ -591,6 +591,19 @@ MINKE_API int32_t minke_session_save(const minke_session *s, const char *path);
  * it is read may leave it empty. */
 MINKE_API int32_t minke_session_load(minke_session *s, const char *path);
 
+/* Keys of minke_session_time.  What is in the total and in none of the others: products
+ * before and after attention, norms, the head. */
+#define MINKE_TIME_TOTAL     1   /* in eval, sync and mtp calls */
+#define MINKE_TIME_INDEX     2   /* scores of the indexer */
+#define MINKE_TIME_SELECT    3   /* choice of the best, scoring again included */
+#define MINKE_TIME_ATTENTION 4   /* scores, softmax and weighted sums; in the naive form also
+                                  * keys and values per head */
+#define MINKE_TIME_FFN       5   /* experts, or the dense feed-forward part */
+
+/* For benchmarks: *ns wall-clock nanoseconds since the session was opened.  MINKE_EVERSION if
+ * this build has no such key. */
+MINKE_API int32_t minke_session_time(const minke_session *s, int32_t key, uint64_t *ns);
+
 /* Ask a running eval, or the next one, to stop: it returns MINKE_ECANCELED within
  * one layer of one chunk.  The one session call any thread may make. */
 MINKE_API void minke_session_cancel(minke_session *s);

@@ -69,6 +69,7 @@ int32_t mk_forward_layer(struct mk_forward *f, const struct mk_layer_weights *w,
 {
     struct mk_work *work = f->work;
     const int is_moe = w->experts != NULL;
+    uint64_t start;
     int32_t rc = forward_canceled(f);
 
     if (rc < 0)
@@ -80,10 +81,12 @@ int32_t mk_forward_layer(struct mk_forward *f, const struct mk_layer_weights *w,
 
     /* x += FFN(RMSNorm(x)) */
     mk_forward_norm(f, work->h, work->x, w->post_attention_layernorm);
+    start = mk_time_ns();
     if (is_moe)
         mk_moe_run(f, w);
     else
         mk_mlp_run(f, &w->mlp);
+    work->times.ffn += mk_time_ns() - start;
     forward_add(f);
 
     for (size_t i = 0; f->observe != 0 && i < f->n; i++)

@@ -225,6 +225,7 @@ static int32_t session_check_room(const struct minke_session *s, size_t held, si
 
 /* What lives as long as a public call that computes. */
 struct session_call {
+    uint64_t start;
     struct mk_fpu fpu;
     struct mk_forward f;
 };
@@ -251,6 +252,7 @@ static void session_enter(struct session_call *call, struct minke_session *s)
         .observe = s->params.observe,
     }};
     s->busy = 1;
+    call->start = mk_time_ns();
     mk_fpu_enter(&call->fpu);
     mk_team_begin(&call->f.ops.team, s->model->pool);
 }
@@ -259,6 +261,7 @@ static int32_t session_leave(struct session_call *call, struct minke_session *s,
 {
     mk_team_end(&call->f.ops.team);
     mk_fpu_leave(&call->fpu);
+    s->work.times.total += mk_time_ns() - call->start;
     s->busy = 0;
     return rc;
 }
@@ -672,6 +675,24 @@ int32_t minke_session_mtp(minke_session *s, int32_t next, float *logits, size_t 
     if (rc == MINKE_OK)
         mk_forward_logits(&call.f, logits, s->work.h, 1);
     return session_leave(&call, s, rc);
+}
+
+int32_t minke_session_time(const minke_session *s, int32_t key, uint64_t *ns)
+{
+    const int32_t rc = session_usable(s);
+
+    if (rc < 0)
+        return rc;
+    if (ns == NULL)
+        return mk_fail(MINKE_EINVAL, "ns is NULL");
+    switch (key) {
+    case MINKE_TIME_TOTAL: *ns = s->work.times.total; return MINKE_OK;
+    case MINKE_TIME_INDEX: *ns = s->work.times.index; return MINKE_OK;
+    case MINKE_TIME_SELECT: *ns = s->work.times.select; return MINKE_OK;
+    case MINKE_TIME_ATTENTION: *ns = s->work.times.attention; return MINKE_OK;
+    case MINKE_TIME_FFN: *ns = s->work.times.ffn; return MINKE_OK;
+    default: return mk_fail(MINKE_EVERSION, "session time key %d: unknown", key);
+    }
 }
 
 void minke_session_cancel(minke_session *s)

@@ -295,6 +295,7 @@ PROTOTYPES = {
     "minke_session_fill": (c_int32, [_handle, c_size_t, c_uint64]),
     "minke_session_save": (c_int32, [_handle, c_char_p]),
     "minke_session_load": (c_int32, [_handle, c_char_p]),
+    "minke_session_time": (c_int32, [_handle, c_int32, POINTER(c_uint64)]),
     "minke_sampler_params_init": (None, [POINTER(SamplerParams), c_size_t]),
     "minke_sampler_open": (c_int32, [_handle_out, POINTER(SamplerParams)]),
     "minke_sampler_free": (None, [_handle]),
