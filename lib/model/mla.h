@@ -27,4 +27,7 @@ struct mk_mla_span mk_mla_span(const struct mk_forward *f, size_t i);
 void mk_mla_absorbed(const struct mk_mla *j);
 void mk_mla_naive(const struct mk_mla *j);
 
+/* The middle of the absorbed form: work->qa (n, H, L + R) from queries to weighted latents. */
+void mk_mla_attend_absorbed(const struct mk_mla *j);
+
 #endif

@@ -207,6 +207,20 @@ static void absorbed_one_row(const struct mk_mla *j, size_t i)
     }
 }
 
+void mk_mla_attend_absorbed(const struct mk_mla *j)
+{
+    struct mk_forward *f = j->f;
+    const uint64_t start = mk_time_ns();
+
+    if (f->n >= 4 * (size_t)f->ops.team.n)
+        mk_team_run(&f->ops.team, absorbed_rows, (void *)(uintptr_t)j, f->n * absorbed_vecs(j),
+                    1);
+    else
+        for (size_t i = 0; i < f->n; i++)
+            absorbed_one_row(j, i);
+    f->work->times.attention += mk_time_ns() - start;
+}
+
 void mk_mla_absorbed(const struct mk_mla *j)
 {
     struct mk_forward *f = j->f;
@@ -215,7 +229,6 @@ void mk_mla_absorbed(const struct mk_mla *j)
     struct mk_work *work = f->work;
     const size_t H = c->num_attention_heads, N = c->qk_nope_head_dim, L = c->kv_lora_rank;
     const size_t R = c->qk_rope_head_dim, V = c->v_head_dim, n = f->n;
-    uint64_t start;
 
     /* q' = k_b q_nope, head by head; the rope part goes along as it is */
     for (size_t h = 0; h < H; h++)
@@ -225,13 +238,7 @@ void mk_mla_absorbed(const struct mk_mla *j)
     for (size_t i = 0; i < n * H; i++)
         memcpy(work->qa + i * (L + R) + L, work->q + i * (N + R) + N, R * sizeof(float));
 
-    start = mk_time_ns();
-    if (n >= 4 * (size_t)f->ops.team.n)
-        mk_team_run(&f->ops.team, absorbed_rows, (void *)(uintptr_t)j, n * absorbed_vecs(j), 1);
-    else
-        for (size_t i = 0; i < n; i++)
-            absorbed_one_row(j, i);
-    work->times.attention += mk_time_ns() - start;
+    mk_mla_attend_absorbed(j);
 
     /* o = v_b o' */
     for (size_t h = 0; h < H; h++)

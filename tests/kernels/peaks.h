@@ -51,7 +51,7 @@ static int64_t peak_float(long rounds)
     return (int64_t)_mm512_reduce_add_ps(sum);
 }
 
-__attribute__((target("avx512f")))
+__attribute__((target("avx512f"), unused))
 static int64_t peak_read(const uint8_t *p, size_t size)
 {
     __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
