@@ -189,6 +189,7 @@ static void put_values(struct random_model *m)
 {
     const char *a = config_count(m, "index_n_heads") > 0 ? "deepseek32" : "deepseek2";
     put_string(m, "general", "architecture", a);
+    put_string(m, "tokenizer", "ggml.model", "no_vocab");
     put_count(m, a, "block_count", m->n_layers);
     put_count(m, a, "vocab_size", config_count(m, "vocab_size"));
     put_count(m, a, "context_length", config_count(m, "max_position_embeddings"));
@@ -205,7 +206,8 @@ static void put_values(struct random_model *m)
     put_count(m, a, "expert_group_count", config_count(m, "n_group"));
     put_count(m, a, "expert_group_used_count", config_count(m, "topk_group"));
     put_count(m, a, "expert_gating_func", config_has(m, "\"sigmoid\"") ? 2 : 1);
-    put_count(m, a, "expert_weights_norm", config_number(m, "norm_topk_prob", 0) != 0);
+    put_key(m, a, "expert_weights_norm", 7);
+    put_number(m, config_number(m, "norm_topk_prob", 0) != 0, 1);
     put_float(m, a, "expert_weights_scale", config_number(m, "routed_scaling_factor", 1));
 }
 
@@ -505,6 +507,23 @@ void random_model_free(struct random_model *m)
         free(m->tensors);
     }
     free(m);
+}
+
+int random_model_save(struct random_model *m, const char *path)
+{
+    const size_t step = (size_t)4 << 20;
+    const uint64_t size = m->header_size + m->data_size;
+    uint8_t *buffer = need_memory(NULL, step, 1);
+    FILE *f = fopen(path, "wb");
+    int ok = f != NULL;
+    for (uint64_t at = 0; ok && at < size; at += step) {
+        const size_t n = size - at < step ? (size_t)(size - at) : step;
+        ok = random_read(m, m, at, buffer, n) == 0 && fwrite(buffer, 1, n, f) == n;
+    }
+    if (f != NULL && fclose(f) != 0)
+        ok = 0;
+    free(buffer);
+    return ok ? 0 : -1;
 }
 
 const char *random_model_path(const struct random_model *m)

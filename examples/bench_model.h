@@ -14,6 +14,9 @@ struct random_model *random_model_open(const char *shape, const char *type, uint
                                        const char **why);
 void random_model_free(struct random_model *m);
 
+/* Write it as a real file; 0, or -1 when that fails. */
+int random_model_save(struct random_model *m, const char *path);
+
 /* What to open, and the reader that serves it. */
 const char *random_model_path(const struct random_model *m);
 void random_model_reader(struct random_model *m, minke_context_params *params);

@@ -10,7 +10,7 @@
 #define MAX_DEPTHS 16
 
 struct settings {
-    const char *model, *shape, *type, *depths, *plot;
+    const char *model, *shape, *type, *save, *depths, *plot;
     uint32_t threads, prefill, decode, repeats, layers;
     int json;
 };
@@ -48,6 +48,7 @@ static void read_settings(struct settings *set, int argc, char **argv)
         {"--shape", OPTION_TEXT, &set->shape, "FILE", "random weights in the shape of config.json"},
         {"--type", OPTION_TEXT, &set->type, "TYPE", "of random weights: q8_0, q4_k_m, ... (q8_0)"},
         {"--layers", OPTION_COUNT, &set->layers, "N", "random weights: only the first N layers"},
+        {"--save", OPTION_TEXT, &set->save, "FILE", "write the random model as GGUF and end"},
         {"--threads", OPTION_COUNT, &set->threads, "N", "what affinity allows by default"},
         {"--prefill", OPTION_COUNT, &set->prefill, "N", "tokens of a prompt (512); 0: none"},
         {"--decode", OPTION_COUNT, &set->decode, "N", "tokens decoded (64); 0: none"},
@@ -239,6 +240,11 @@ static void open_model(struct bench *b)
         b->random = random_model_open(b->set.shape, b->set.type, b->set.layers, &why);
         if (b->random == NULL)
             fail_text(&program, why, b->set.shape);
+        if (b->set.save != NULL) {
+            if (random_model_save(b->random, b->set.save) != 0)
+                fail_text(&program, "cannot write", b->set.save);
+            exit(0);
+        }
         random_model_reader(b->random, &params);
         path = random_model_path(b->random);
     }

@@ -19,9 +19,18 @@ K5_INLINE __m512i k5_load(const void *p)
     return _mm512_loadu_si512(p);
 }
 
-K5_INLINE void k5_prefetch(const void *p, size_t ahead)
+K5_INLINE void k5_prefetch(const void *p)
 {
-    _mm_prefetch((const char *)p + ahead, _MM_HINT_T1);
+    _mm_prefetch((const char *)p, _MM_HINT_T1);
+}
+
+/* p + ahead, of unknown origin to the compiler: it would keep a pointer for every line that is
+ * prefetched. */
+K5_INLINE const uint8_t *k5_far(const uint8_t *p, size_t ahead)
+{
+    p += ahead;
+    __asm__("" : "+r"(p));
+    return p;
 }
 
 /* Four activations in every lane. */
@@ -270,6 +279,7 @@ static K5_TARGET void k5_interleave(uint32_t *out, const uint8_t *rows, size_t s
  * A decoder gives block j of a unit as eight registers of four weights per row; the same
  * code feeds panels and streams. */
 
+#define K5_UNROLL4 _Pragma("GCC unroll 4")
 #define K5_UNROLL8 _Pragma("GCC unroll 8")
 #define K5_NIBBLES _mm512_set1_epi8(15)
 
@@ -434,16 +444,27 @@ K5_INLINE __m512 k5_iq4_scale(const struct k5_scales *c, int j)
     return _mm512_mul_ps(c->d, _mm512_cvtepi32_ps(s));
 }
 
+/* All four lines of scales at once: reading them one by one later would step back in the
+ * stream, and hardware prefetchers lose it there. */
+K5_INLINE void k5_q6_open(struct k5_scales *c, const uint8_t *unit, const uint8_t *head)
+{
+    c->d = k5_f16(head);
+    c->s[0] = k5_load(unit);
+    c->s[1] = k5_load(unit + 64);
+    c->m[0] = k5_load(unit + 128);
+    c->m[1] = k5_load(unit + 192);
+}
+
 /* Signed scale of the 16 weights of half h of block j. */
-K5_INLINE __m512 k5_q6_scale(__m512 d, const uint8_t *unit, int j, int h)
+K5_INLINE __m512 k5_q6_scale(const struct k5_scales *c, int j, int h)
 {
     /* Block 4 n + c of a unit uses scales 8 n + 2 c and the next. */
     const int at = j / 4 * 8 + (j & 3) * 2 + h;
-    const __m512i x = k5_load(unit + at / 4 * 64);
+    const __m512i x = at < 8 ? c->s[at / 4] : c->m[at / 4 - 2];
     const __m512i s = _mm512_srai_epi32(
         _mm512_slli_epi32(x, (unsigned)(24 - at % 4 * 8) & 31), 24);
 
-    return _mm512_mul_ps(d, _mm512_cvtepi32_ps(s));
+    return _mm512_mul_ps(c->d, _mm512_cvtepi32_ps(s));
 }
 
 /* y = fma(i s, d, y): one block into the running sums. */
@@ -475,31 +496,23 @@ K5_INLINE __m512 k5_min(__m512 y, const __m512i *w, __m512 s, __m512 m, const st
     return _mm512_fnmadd_ps(m, _mm512_set1_ps(a->ds), y);
 }
 
-K5_INLINE __m512 k5_halves(__m512 y, const __m512i *w, __m512 s0, __m512 s1,
-                           const struct mk_act *a)
-{
-    const __m512i c0 = k5_sums(w, a->q, 0, 4, _mm512_set1_epi32(a->zh[0]));
-    const __m512i c1 = k5_sums(w, a->q, 4, 8, _mm512_set1_epi32(a->zh[1]));
-    const __m512 t = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c1), s1,
-                                     _mm512_mul_ps(_mm512_cvtepi32_ps(c0), s0));
+/* Blocks are read one after the other: reads that a compiler moves about end the runs that
+ * hardware prefetchers follow. */
+#define K5_IN_ORDER() __asm__ volatile("" ::: "memory")
 
-    return _mm512_fmadd_ps(t, _mm512_set1_ps(a->d), y);
-}
-
-K5_INLINE void k5_prefetch_lines(const uint8_t *p, int n_lines, size_t ahead)
+K5_INLINE void k5_prefetch_lines(const uint8_t *far, int begin, int end)
 {
-    for (int i = 0; i < n_lines; i++)
-        k5_prefetch(p + 64 * i, ahead);
+    for (int i = begin; i < end; i++)
+        k5_prefetch(far + 64 * i);
 }
 
 /* One 32-block of a stream: its f16 scales and its lines. */
 #define K5_SMALL_STEP(name, LINES)                                                              \
 K5_INLINE __m512 k5_step_##name(__m512 sum, const uint8_t *head, const uint8_t *unit,           \
-                                const struct mk_act *a, size_t ahead)                           \
+                                const struct mk_act *a)                                         \
 {                                                                                               \
     __m512i w[8];                                                                               \
                                                                                                 \
-    k5_prefetch_lines(unit, LINES, ahead);                                                      \
     k5_##name##_weights(w, unit, 0);                                                            \
     return k5_signed(sum, w, k5_f16(head), a);                                                  \
 }
@@ -517,12 +530,12 @@ static K5_TARGET void k5_gemv_##name(float *y, const uint8_t *groups, size_t gro
         size_t u = 0;                                                                           \
                                                                                                 \
         for (; u + 2 <= n_units; u += 2, p += 64 + 2 * 64 * LINES) {                            \
-            k5_prefetch(p, ahead);                                                              \
-            sum = k5_step_##name(sum, p, p + 64, a + u, ahead);                                 \
-            sum = k5_step_##name(sum, p + 32, p + 64 + 64 * LINES, a + u + 1, ahead);           \
+            k5_prefetch_lines(k5_far(p, ahead), 0, 1 + 2 * LINES);                              \
+            sum = k5_step_##name(sum, p, p + 64, a + u);                                        \
+            sum = k5_step_##name(sum, p + 32, p + 64 + 64 * LINES, a + u + 1);                  \
         }                                                                                       \
         if (u < n_units)                                                                        \
-            sum = k5_step_##name(sum, p, p + 64, a + u, ahead);                                 \
+            sum = k5_step_##name(sum, p, p + 64, a + u);                                        \
         _mm512_mask_storeu_ps(y + 16 * g, k5_mask(n_rows - 16 * g), sum);                       \
     }                                                                                           \
 }                                                                                               \
@@ -552,42 +565,38 @@ K5_SMALL_TYPE(q8_0, MK_Q8_0, 8)
 K5_SMALL_TYPE(q4_0, MK_Q4_0, 4)
 K5_SMALL_TYPE(q5_0, MK_Q5_0, 5)
 
-/* Types of 256-blocks.  OPEN reads what the scales need, ADD is one block of a stream,
- * SCALE stores the scales of block j of a panel. */
-#define K5_LARGE_TYPE(name, TYPE, LINES, HEAD, MIN_AT, OPEN, ADD, SCALE)                        \
+/* Types of 256-blocks.  OPEN reads what the scales need, ADD is one block of a stream. */
+#define K5_LARGE_GEMV(name, LINES, OPEN, ADD)                                                   \
 static K5_TARGET void k5_gemv_##name(float *y, const uint8_t *groups, size_t group_bytes,       \
                                      size_t n_groups, size_t n_rows, size_t n_units,            \
                                      const struct mk_act *a, size_t ahead)                      \
 {                                                                                               \
     for (size_t g = 0; g < n_groups; g++) {                                                     \
-        const uint8_t *unit = groups + g * group_bytes, *head = unit;                           \
+        const uint8_t *unit = groups + g * group_bytes;                                         \
         const struct mk_act *act = a;                                                           \
         __m512 sum = _mm512_setzero_ps();                                                       \
                                                                                                 \
-        for (size_t u = 0; u < n_units; u++, head += 32, unit += 64 * LINES, act += 8) {        \
+        for (size_t u = 0; u < n_units; u++, unit += 64 * LINES, act += 8) {                    \
+            const uint8_t *far = k5_far(unit, ahead);                                           \
             struct k5_scales c;                                                                 \
                                                                                                 \
-            if (HEAD && u % 2 == 0) {                                                           \
-                k5_prefetch(unit, ahead);                                                       \
-                head = unit;                                                                    \
-                unit += 64;                                                                     \
-            }                                                                                   \
             OPEN;                                                                               \
             K5_UNROLL8                                                                          \
             for (int j = 0; j < 8; j++) {                                                       \
                 __m512i w[8];                                                                   \
                                                                                                 \
-                k5_prefetch_lines(unit + j * LINES / 8 * 64,                                    \
-                                  (j + 1) * LINES / 8 - j * LINES / 8, ahead);                  \
+                K5_IN_ORDER();                                                                  \
+                k5_prefetch_lines(far, j * LINES / 8, (j + 1) * LINES / 8);                     \
                 k5_##name##_weights(w, unit, j);                                                \
                 ADD;                                                                            \
             }                                                                                   \
         }                                                                                       \
-        (void)head;                                                                             \
         _mm512_mask_storeu_ps(y + 16 * g, k5_mask(n_rows - 16 * g), sum);                       \
     }                                                                                           \
-}                                                                                               \
-                                                                                                \
+}
+
+/* SCALE stores the scales of block j of a panel. */
+#define K5_LARGE_EXPAND(name, TYPE, MIN_AT, OPEN, SCALE)                                        \
 static K5_TARGET void k5_expand_##name(struct mk_panel *p, const uint8_t *group, size_t b,      \
                                        size_t n, uint8_t *q, float *s, float *m)                \
 {                                                                                               \
@@ -622,21 +631,113 @@ static K5_TARGET void k5_expand_##name(struct mk_panel *p, const uint8_t *group,
     s += 16;                                                                                    \
     m += 16
 #define K5_Q6_SCALE                                                                             \
-    _mm512_storeu_ps(s, k5_q6_scale(c.d, unit, j, 0));                                          \
-    _mm512_storeu_ps(s + 16, k5_q6_scale(c.d, unit, j, 1));                                     \
+    _mm512_storeu_ps(s, k5_q6_scale(&c, j, 0));                                          \
+    _mm512_storeu_ps(s + 16, k5_q6_scale(&c, j, 1));                                     \
     s += 32
 #define K5_IQ4_SCALE                                                                            \
     _mm512_storeu_ps(s, k5_iq4_scale(&c, j));                                                   \
     s += 16
 
-K5_LARGE_TYPE(q4_k, MK_Q4_K, 36, 0, m, k5_k_open(&c, unit), K5_K_ADD, K5_K_SCALE)
-K5_LARGE_TYPE(q5_k, MK_Q5_K, 44, 0, m, k5_k_open(&c, unit), K5_K_ADD, K5_K_SCALE)
-K5_LARGE_TYPE(q6_k, MK_Q6_K, 52, 1, NULL, c.d = k5_f16(head),
-              sum = k5_halves(sum, w, k5_q6_scale(c.d, unit, j, 0),
-                              k5_q6_scale(c.d, unit, j, 1), act + j),
-              K5_Q6_SCALE)
-K5_LARGE_TYPE(iq4_xs, MK_IQ4_XS, 34, 0, NULL, k5_iq4_open(&c, unit),
-              sum = k5_signed(sum, w, k5_iq4_scale(&c, j), act + j), K5_IQ4_SCALE)
+K5_LARGE_GEMV(q4_k, 36, k5_k_open(&c, unit), K5_K_ADD)
+K5_LARGE_GEMV(q5_k, 44, k5_k_open(&c, unit), K5_K_ADD)
+K5_LARGE_GEMV(iq4_xs, 34, k5_iq4_open(&c, unit),
+              sum = k5_signed(sum, w, k5_iq4_scale(&c, j), act + j))
+K5_LARGE_EXPAND(q4_k, MK_Q4_K, m, k5_k_open(&c, unit), K5_K_SCALE)
+K5_LARGE_EXPAND(q5_k, MK_Q5_K, m, k5_k_open(&c, unit), K5_K_SCALE)
+K5_LARGE_EXPAND(q6_k, MK_Q6_K, NULL, k5_q6_open(&c, unit, head), K5_Q6_SCALE)
+K5_LARGE_EXPAND(iq4_xs, MK_IQ4_XS, NULL, k5_iq4_open(&c, unit), K5_IQ4_SCALE)
+
+/* Sums of blocks first, first + 1 of a half unit of Q6_K: bits of the low and the high nibbles
+ * of eight lines.  sum[0], sum[1]: halves of the one block, sum[2], sum[3]: of the other. */
+K5_INLINE void k5_q6_sums(__m512i *sum, const __m512i *x, const __m512i *h, int odd,
+                          const struct mk_act *low, const struct mk_act *high)
+{
+    const __m512i two = _mm512_set1_epi8(0x30);
+
+    for (int i = 0; i < 2; i++) {
+        /* w = q - 32: -32 times the sum of activations */
+        sum[i] = _mm512_set1_epi32(low->zh[i] / 4);
+        sum[i + 2] = _mm512_set1_epi32(high->zh[i] / 4);
+    }
+    K5_UNROLL8
+    for (int i = 0; i < 8; i++) {
+        const __m512i h0 = _mm512_slli_epi16(h[i], odd ? 2 : 4);
+        const __m512i h1 = odd ? _mm512_srli_epi16(h[i], 2) : h[i];
+        const __m512i w0 = _mm512_ternarylogic_epi32(_mm512_and_si512(x[i], K5_NIBBLES), h0, two,
+                                                     0xF8);
+        const __m512i w1 = _mm512_ternarylogic_epi32(k5_high(x[i]), h1, two, 0xF8);
+
+        sum[i / 4] = _mm512_dpbusd_epi32(sum[i / 4], w0, k5_four(low->q + 4 * i));
+        sum[2 + i / 4] = _mm512_dpbusd_epi32(sum[2 + i / 4], w1, k5_four(high->q + 4 * i));
+    }
+}
+
+/* Half h of a unit, four blocks, every line read once and in order. */
+K5_INLINE __m512 k5_q6_half(__m512 y, const struct k5_scales *c, const uint8_t *half, int h,
+                            const struct mk_act *a)
+{
+    __m512i sum[4][2], x[8], high[8], s[4];
+
+    K5_UNROLL8
+    for (int i = 0; i < 8; i++) {
+        x[i] = k5_load(half + 128 * i);
+        high[i] = k5_load(half + 128 * i + 64);
+    }
+    K5_IN_ORDER();
+    k5_q6_sums(s, x, high, 0, a, a + 2);
+    for (int i = 0; i < 2; i++) {
+        sum[0][i] = s[i];
+        sum[2][i] = s[i + 2];
+    }
+    K5_UNROLL8
+    for (int i = 0; i < 8; i++)
+        x[i] = k5_load(half + 1024 + 64 * i);
+    k5_q6_sums(s, x, high, 1, a + 1, a + 3);
+    for (int i = 0; i < 2; i++) {
+        sum[1][i] = s[i];
+        sum[3][i] = s[i + 2];
+    }
+    K5_UNROLL4
+    for (int j = 0; j < 4; j++) {
+        const __m512 t = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[j][1]),
+                                         k5_q6_scale(c, 4 * h + j, 1),
+                                         _mm512_mul_ps(_mm512_cvtepi32_ps(sum[j][0]),
+                                                       k5_q6_scale(c, 4 * h + j, 0)));
+
+        y = _mm512_fmadd_ps(t, _mm512_set1_ps(a[j].d), y);
+    }
+    return y;
+}
+
+static K5_TARGET void k5_gemv_q6_k(float *y, const uint8_t *groups, size_t group_bytes,
+                                   size_t n_groups, size_t n_rows, size_t n_units,
+                                   const struct mk_act *a, size_t ahead)
+{
+    for (size_t g = 0; g < n_groups; g++) {
+        const uint8_t *unit = groups + g * group_bytes, *head = unit;
+        __m512 sum = _mm512_setzero_ps();
+
+        for (size_t u = 0; u < n_units; u++, head += 32, unit += 64 * 52) {
+            struct k5_scales c;
+
+            if (u % 2 == 0) {
+                k5_prefetch(unit + ahead);
+                head = unit;
+                unit += 64;
+            }
+            const uint8_t *far = k5_far(unit, ahead);
+
+            k5_q6_open(&c, unit, head);
+            K5_IN_ORDER();
+            k5_prefetch_lines(far, 0, 26);
+            sum = k5_q6_half(sum, &c, unit + 256, 0, a + 8 * u);
+            K5_IN_ORDER();
+            k5_prefetch_lines(far, 26, 52);
+            sum = k5_q6_half(sum, &c, unit + 256 + 1536, 1, a + 8 * u + 4);
+        }
+        _mm512_mask_storeu_ps(y + 16 * g, k5_mask(n_rows - 16 * g), sum);
+    }
+}
 
 /* ---- Tiles -------------------------------------------------------------- */
 
@@ -782,8 +883,6 @@ K5_INLINE void k5_e4m3_weights(__m512 *w, const uint8_t *unit)
     k5_f16_pair(w + 2, k5_unzip(k5_e4m3_halves(_mm512_unpackhi_epi8(zero, x))));
 }
 
-#define K5_UNROLL4 _Pragma("GCC unroll 4")
-
 /* Whole and partial units of G groups at once, so that their chains of sums overlap. */
 #define K5_FLOAT_GROUPS(name, UNIT, TARGET)                                                     \
 static inline TARGET __attribute__((always_inline))                                             \
@@ -811,7 +910,7 @@ void k5_stream_##name(float *y, const uint8_t *groups, size_t group_bytes, size_
                 const uint8_t *unit = groups + (size_t)g * group_bytes + k / UNIT * 64;         \
                 __m512 w[UNIT];                                                                 \
                                                                                                 \
-                k5_prefetch(unit, ahead);                                                       \
+                k5_prefetch(unit + ahead);                                                      \
                 k5_##name##_weights(w, unit);                                                   \
                 K5_UNROLL4                                                                      \
                 for (size_t i = 0; i < UNIT; i++)                                               \

@@ -15,6 +15,7 @@
 
 #define MM_MAX_ITEMS 256u        /* products in one job */
 #define MM_PARALLEL_ROUNDING 65536u   /* activations from which rounding is shared out */
+#define MM_SHORT_RUN ((size_t)32 << 10)   /* bytes */
 #define MM_CHUNK 132u            /* activation rows that stay in cache: 22 tiles of 6 */
 
 /* Scratch of one worker: two expanded panels, then one group packed on the fly. */
@@ -142,8 +143,14 @@ static void mm_integer_pair(const struct mk_kernels *k, const struct mm_item *it
                           item->lda, nt, n, n_rows, b == 0);
         }
     }
-    for (size_t t = 0; t < n_tokens; t++)
-        memcpy(p->y + (t0 + t) * p->ldy + row, area->sums + t * ldy, n_rows * sizeof(float));
+    for (size_t t = 0; t < n_tokens; t++) {
+        float *y = p->y + (t0 + t) * p->ldy + row;
+
+        if (n_rows == ldy)   /* a size that the compiler knows is copied inline */
+            memcpy(y, area->sums + t * ldy, 2 * MK_LANES * sizeof(float));
+        else
+            memcpy(y, area->sums + t * ldy, n_rows * sizeof(float));
+    }
 }
 
 static void mm_integer_tiles(const struct mk_kernels *k, const struct mm_item *item,
@@ -192,32 +199,54 @@ static void mm_float_tiles(const struct mk_kernels *k, const struct mk_product *
     }
 }
 
-/* One activation row: streamed, where the level has a kernel for it. */
+/* Groups [i, i + n) by activation row t. */
+static void mm_stream_integer(const struct mk_kernels *k, const struct mm_item *item,
+                              const struct mm_groups *g, size_t i, size_t n, size_t t)
+{
+    const struct mk_mat *w = item->p.w;
+    const size_t row = (g->first + i) * MK_LANES;
+    /* A short run ends before hardware has caught up with it: while the last row has its turn,
+     * what comes next is asked for. */
+    const int asks = item->p.n_rows > 1 && t + 1 == item->p.n_rows && n * g->bytes <= MM_SHORT_RUN;
+
+    k->gemv[g->type](item->p.y + t * item->p.ldy + row, g->data + i * g->bytes, g->bytes, n,
+                     mk_min(n * MK_LANES, w->n_out - row),
+                     w->n_in / mk_pack_info(g->type)->unit, item->acts + t * item->lda,
+                     asks ? n * g->bytes : k->ahead);
+}
+
+static void mm_stream_float(const struct mk_kernels *k, const struct mm_item *item,
+                            const struct mm_groups *g, size_t i, size_t n, size_t t)
+{
+    const struct mk_mat *w = item->p.w;
+    const size_t row = (g->first + i) * MK_LANES;
+
+    k->gemv_float[g->type](item->p.y + t * item->p.ldy + row, g->data + i * g->bytes, g->bytes,
+                           n, mk_min(n * MK_LANES, w->n_out - row), w->n_in,
+                           item->p.x + t * item->p.ldx, mm_scale(w, g->first + i), k->ahead);
+}
+
+/* One activation row is streamed, where the level has a kernel for it; of two and three each
+ * takes its turn while the weights are in cache. */
 static int mm_stream(const struct mk_kernels *k, const struct mm_item *item,
                      const struct mm_groups *g)
 {
     const struct mk_mat *w = item->p.w;
+    const size_t n_rows = item->p.n_rows;
+    const int integer = item->acts != NULL;
+    size_t step = n_rows == 1 ? g->n : integer ? 1 : 4;
 
-    if (item->p.n_rows != 1)
-        return 0;
-    if (item->acts != NULL) {
-        if (k->gemv[g->type] == NULL)
-            return 0;
-        const size_t row = g->first * MK_LANES;
-        k->gemv[g->type](item->p.y + row, g->data, g->bytes, g->n,
-                         mk_min(g->n * MK_LANES, w->n_out - row),
-                         w->n_in / mk_pack_info(g->type)->unit, item->acts, k->ahead);
-        return 1;
-    }
-    if (k->gemv_float[g->type] == NULL)
+    if (n_rows > 3 || (integer ? k->gemv[g->type] == NULL : k->gemv_float[g->type] == NULL))
         return 0;
     for (size_t i = 0, n; i < g->n; i += n) {
-        const size_t row = (g->first + i) * MK_LANES;
-
-        n = w->scale == NULL ? g->n : mk_min(g->n - i, 8 - (g->first + i) % 8);
-        k->gemv_float[g->type](item->p.y + row, g->data + i * g->bytes, g->bytes, n,
-                               mk_min(n * MK_LANES, w->n_out - row), w->n_in, item->p.x,
-                               mm_scale(w, g->first + i), k->ahead);
+        n = mk_min(step, g->n - i);
+        if (w->scale != NULL)    /* a scale covers 8 groups */
+            n = mk_min(n, 8 - (g->first + i) % 8);
+        for (size_t t = 0; t < n_rows; t++)
+            if (integer)
+                mm_stream_integer(k, item, g, i, n, t);
+            else
+                mm_stream_float(k, item, g, i, n, t);
     }
     return 1;
 }
