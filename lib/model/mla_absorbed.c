@@ -81,8 +81,8 @@ static void absorbed_split(const struct mk_mla *j, size_t i, struct mk_mla_span 
         const float *keys = mk_kv_latents(j->kv, k, a->keys, list ? list + b : NULL,
                                           span.begin + b, n);
 
-        if (list != NULL)
-            mk_kv_prefetch(j->kv, list + next, 0, mk_min(MK_KEY_BLOCK, end - next));
+        mk_kv_prefetch(j->kv, list ? list + next : NULL, span.begin + next,
+                       mk_min(MK_KEY_BLOCK, end - next));
         /* s = q' . c + q_pe . k_pe */
         k->attend_dots(a->s, lds, a->q, dim * MK_LANE, n_vec, keys, dim, n, dim, 1);
         k->attend_soften(a->s, lds, n_vec, n, j->f->model->rope.softmax_scale, out.max, out.sum,

@@ -105,7 +105,7 @@ static AT5_TARGET void at5_dots_##NV##_##NK(float *s, size_t lds, const float *q
 }
 AT5_DOTS(4, 6) AT5_DOTS(4, 4) AT5_DOTS(4, 1)
 AT5_DOTS(2, 12) AT5_DOTS(2, 4) AT5_DOTS(2, 1)
-AT5_DOTS(1, 16) AT5_DOTS(1, 4) AT5_DOTS(1, 1)
+AT5_DOTS(1, 8) AT5_DOTS(1, 4) AT5_DOTS(1, 1)
 
 typedef void (*at5_dots_fn)(float *, size_t, const float *, size_t, const float *, size_t,
                             size_t, int);
@@ -118,7 +118,7 @@ static const struct at5_dots_tile {
 } at5_dots_tiles[3] = {
     {4, {6, 4, 1}, {at5_dots_4_6, at5_dots_4_4, at5_dots_4_1}},
     {2, {12, 4, 1}, {at5_dots_2_12, at5_dots_2_4, at5_dots_2_1}},
-    {1, {16, 4, 1}, {at5_dots_1_16, at5_dots_1_4, at5_dots_1_1}},
+    {1, {8, 4, 1}, {at5_dots_1_8, at5_dots_1_4, at5_dots_1_1}},
 };
 
 static AT5_TARGET void at5_dots(float *s, size_t lds, const float *q, size_t ldq, size_t n_vec,

@@ -1,22 +1,8 @@
 /* Times attention and the indexer on one layer's real shape against the floating-point and the
  * integer peak measured right before.  The rows are random; best of several rounds.
  * Usage: bench_attend [threads] [tokens] */
-#include "kernel_data.h"
-
-#include "base/checked.h"
-#include "base/cpu.h"
-#include "base/env.h"
-#include "model/mla.h"
-#include "minke.h"
+#include "layer.h"
 #include "peaks.h"
-
-struct bench {
-    struct mk_model model;
-    struct mk_work work;
-    struct mk_kv kv;
-    struct mk_forward f;
-    void *memory;
-};
 
 static double bench_seconds(uint64_t start)
 {
@@ -54,42 +40,13 @@ static double bench_peak(const struct mk_team *team, int integer)
     return best;
 }
 
-/* A layer of V3.2's shape, or of V2-Lite's, that holds n random tokens. */
-static void bench_open(struct bench *b, uint32_t n_threads, size_t n, uint32_t heads,
+/* A layer that holds n random tokens. */
+static void bench_open(struct layer *b, uint32_t n_threads, size_t n, uint32_t heads,
                        uint32_t cache_type, uint32_t index_type, size_t n_rows)
 {
-    const struct mk_allocator a = {NULL, NULL, NULL};
-    struct mk_config *c = &b->model.config;
-    struct mk_carve carve = {.base = NULL};
-    struct mk_work_shape shape = {.n_rows = n_rows, .max_tokens = n, .n_threads = n_threads};
     float row[576];
 
-    memset(b, 0, sizeof(*b));
-    *c = (struct mk_config){.hidden_size = 64, .num_attention_heads = heads,
-        .kv_lora_rank = 512, .qk_nope_head_dim = 128, .qk_rope_head_dim = 64, .v_head_dim = 128,
-        .index_n_heads = 64, .index_head_dim = 128, .index_topk = 2048, .vocab_size = 16,
-        .intermediate_size = 64};
-    mk_kernels_init(&b->model.kernels, mk_cpu_features());
-    b->model.rope.softmax_scale = 0.1352338f;
-    mk_pool_open(&b->model.pool, &a, n_threads, NULL, NULL);
-    mk_kv_format_init(&b->kv.format, c, cache_type, index_type, 1);
-    shape.index_topk = c->index_topk;
-    shape.index_type = b->kv.format.index_type;
-    for (int pass = 0; pass < 2; pass++) {
-        for (int p = 0; p < MK_KV_N_PLANES; p++)
-            b->kv.plane[p] = mk_carve(&carve, n, b->kv.format.row_bytes[p]);
-        mk_work_init(&b->work, &carve, c, &shape);
-        if (pass == 0) {
-            const size_t size = carve.size + (2 << 20);
-            b->memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                             -1, 0);
-            madvise(b->memory, size, MADV_HUGEPAGE);
-            carve = (struct mk_carve){.base = (uint8_t *)mk_round_up((uintptr_t)b->memory,
-                                                                     2 << 20)};
-        }
-    }
-    b->f = (struct mk_forward){.model = &b->model, .work = &b->work, .kv = &b->kv,
-        .ops = {.k = &b->model.kernels}, .index_topk = c->index_topk};
+    layer_open(b, n_threads, n, heads, cache_type, index_type, n_rows);
     for (size_t t = 0; t < n; t++) {
         for (size_t i = 0; i < 576; i++)
             row[i] = kd_float();
@@ -100,17 +57,10 @@ static void bench_open(struct bench *b, uint32_t n_threads, size_t n, uint32_t h
         b->work.qa[i] = 0.3f * kd_float();
     for (size_t i = 0; i < n_rows * heads * 192; i++)
         b->work.q[i] = 0.3f * kd_float();
-    mk_team_begin(&b->f.ops.team, b->model.pool);
-}
-
-static void bench_close(struct bench *b)
-{
-    mk_team_end(&b->f.ops.team);
-    mk_pool_free(b->model.pool);
 }
 
 /* New queries, as index keys are spread, and a choice among n tokens. */
-static void bench_queries(struct bench *b)
+static void bench_queries(struct layer *b)
 {
     const size_t n_rows = b->work.shape.n_rows;
 
@@ -123,7 +73,7 @@ static void bench_queries(struct bench *b)
 static void bench_decode(uint32_t n_threads, size_t n, uint32_t cache_type, uint32_t index_type,
                          const char *name)
 {
-    struct bench b;
+    struct layer b;
     struct mk_mla j = {.f = &b.f, .kv = &b.kv};
     double best[3] = {1e9, 1e9, 1e9};
 
@@ -148,14 +98,14 @@ static void bench_decode(uint32_t n_threads, size_t n, uint32_t cache_type, uint
     printf("%-10s index %.3f ms (%.2f of int8 peak), select %.3f, attention %.3f (%.2f of fp32 "
            "peak)\n", name, best[0], 2.0 * 64 * 128 * (double)n / best[0] / int8 * 1e3, best[1],
            best[2], 2.0 * 128 * 1088 * 2048 / best[2] / fp32 * 1e3);
-    bench_close(&b);
+    layer_close(&b);
 }
 
 /* Dense absorbed decode: 16 or 128 heads over all tokens. */
 static void bench_dense(uint32_t n_threads, size_t n, uint32_t heads, uint32_t cache_type,
                         const char *name)
 {
-    struct bench b;
+    struct layer b;
     struct mk_mla j = {.f = &b.f, .kv = &b.kv};
     double best = 1e9;
 
@@ -173,7 +123,7 @@ static void bench_dense(uint32_t n_threads, size_t n, uint32_t heads, uint32_t c
     const double fp32 = bench_peak(&b.f.ops.team, 0);
     printf("dense %zu, %u heads, %s: %.3f ms (%.2f of fp32 peak)\n", n, heads, name, best,
            2.0 * heads * 1088 * (double)n / best / fp32 * 1e3);
-    bench_close(&b);
+    layer_close(&b);
 }
 
 int main(int argc, char **argv)
