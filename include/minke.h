@@ -75,7 +75,7 @@ MINKE_API uint32_t minke_abi(void);
 #define MINKE_ECANCELED   (-8)   /* stopped by a callback or by cancel; handle still valid */
 #define MINKE_EVERSION    (-9)   /* a struct or key asks for something this build lacks */
 #define MINKE_EINTERNAL  (-10)   /* bug in minke; free the handle */
-#define MINKE_EBUSY      (-11)   /* the handle is in use by the calling callback */
+#define MINKE_EBUSY      (-11)   /* the handle is in use by the calling callback, or suspended */
 #define MINKE_EFORK      (-12)   /* the handle was opened by a parent process */
 #define MINKE_ESNAPSHOT  (-13)   /* a session's file is damaged, or of another kind */
 
@@ -535,8 +535,8 @@ MINKE_API int32_t minke_session_eval_rows(minke_session *s, const int32_t *token
 MINKE_API int32_t minke_session_sync(minke_session *s, const int32_t *tokens, size_t n,
                                      size_t *n_reused);
 
-/* Forget all but the first n tokens; n at or above the length changes nothing.
- * Otherwise logits become unavailable. */
+/* Forget all but the first n tokens, and what a step of a generator left half evaluated; n
+ * at or above the length changes nothing else.  Otherwise logits become unavailable. */
 MINKE_API int32_t minke_session_truncate(minke_session *s, size_t n);
 
 /* Tokens held. */
@@ -656,6 +656,101 @@ MINKE_API int32_t minke_sampler_logprob(const minke_sampler *sampler, float *cho
  * the lowest id: tokens (n,), logprobs (n,).  n <= n_vocab.  Needs no sampler. */
 MINKE_API int32_t minke_logprobs_best(const float *logits, size_t n_vocab, size_t n,
                                       int32_t *tokens, float *logprobs);
+
+/* ---- Generating --------------------------------------------------------- */
+
+/* A reply from its prompt to its end, at once or in steps.  One thread at a time, the
+ * session's; session and sampler must outlive the generator and not be used for anything else
+ * while it works.  Between steps the session may be read.  While it holds tokens that a step
+ * left half evaluated, its other calls give MINKE_EBUSY, but for truncate, which drops them;
+ * the generator then ends with MINKE_EINVAL. */
+typedef struct minke_generator minke_generator;
+
+#define MINKE_FINISH_STOP            1  /* the model ended, or a stop text or token came */
+#define MINKE_FINISH_LENGTH          2  /* max_tokens, in the answer */
+#define MINKE_FINISH_THINKING_LENGTH 3  /* max_tokens, while still thinking: no answer */
+#define MINKE_FINISH_TOOL_CALLS      4  /* the model ended and calls tools */
+#define MINKE_FINISH_CANCELLED       5  /* by a callback or minke_session_cancel */
+#define MINKE_FINISH_FULL            6  /* the session holds no more tokens */
+
+/* No chat: all text is content, up to the token that ends texts. */
+#define MINKE_GENERATE_PLAIN (1u << 0)
+
+typedef struct minke_generate_params {
+    uint32_t struct_size;
+    uint32_t flags;              /* MINKE_GENERATE_* */
+    uint32_t thinking;           /* MINKE_THINKING_*, as in the prompt */
+    uint32_t max_tokens;         /* of the reply, reasoning included; 0 = while there is room */
+    uint32_t max_thinking;       /* tokens of reasoning, behind which closing and </think> are
+                                  * forced and the answer follows; 0 = no cap */
+    uint32_t min_thinking;       /* tokens of reasoning before which neither </think> nor the
+                                  * end is drawn; at most max_thinking; 0 = none */
+    const char *encoding;        /* name; NULL = the model's */
+    const char *closing;         /* text in front of a forced </think>, or NULL */
+    size_t closing_len;
+    const char *const *stops;    /* n_stops texts, UTF-8, not empty; the answer ends before the */
+    const size_t *stop_lens;     /*   first that is complete; NULL = NUL-terminated */
+    size_t n_stops;
+    const int32_t *stop_tokens;  /* the reply ends before them, anywhere */
+    size_t n_stop_tokens;
+    minke_reply_fn on_event;     /* NULL = none; the last event is MINKE_REPLY_FINISHED with
+                                  * "stop", "length", "thinking_length", "tool_calls",
+                                  * "cancelled" or "full" */
+    void *user;
+} minke_generate_params;
+
+MINKE_API void minke_generate_params_init(minke_generate_params *params, size_t size);
+
+/* Make the session hold the prompt (n_prompt tokens, as minke_session_sync), draw tokens
+ * until the reply ends, and pass its events on.  With n_prompt 0 the reply goes on from the
+ * session's logits.  The session then holds the prompt and the reply, but for the last token.
+ * *reason: MINKE_FINISH_*, may be NULL.  A reply that was cancelled is a reply: MINKE_OK.
+ * params may be NULL; what it points to is copied.  On error the session holds a prefix of
+ * prompt and reply. */
+MINKE_API int32_t minke_generate(minke_session *s, minke_sampler *sampler,
+                                 const int32_t *prompt, size_t n_prompt,
+                                 const minke_generate_params *params, int32_t *reason);
+
+/* The same, for hosts with a frame to draw: nothing is evaluated yet, but of the session only
+ * what it shares with the prompt is left.  On success the caller owns *out. */
+MINKE_API int32_t minke_generate_open(minke_generator **out, minke_session *s,
+                                      minke_sampler *sampler, const int32_t *prompt,
+                                      size_t n_prompt, const minke_generate_params *params);
+
+/* Also between steps: what was begun is dropped, and the session usable. */
+MINKE_API void minke_generate_free(minke_generator *g);
+
+/* Work for so many microseconds, UINT64_MAX for until it ends, and at least one layer.  A
+ * step may end between two layers; nothing that it calls for is lost.  Chunks of the prompt
+ * shrink and grow until one layer of a chunk takes a small part of the time.  *over:
+ * microseconds beyond those given, at most one layer of a chunk, one row of logits or one
+ * draw; may be NULL.  *reason: MINKE_FINISH_*, or 0: step again.  Bits are those of
+ * minke_session_eval with the same chunks.  On error step no further. */
+MINKE_API int32_t minke_generate_step(minke_generator *g, uint64_t microseconds,
+                                      int32_t *reason, uint64_t *over);
+
+/* Keys of minke_generate_info. */
+#define MINKE_GENERATE_REASON     1   /* MINKE_FINISH_*, or 0 while it goes on */
+#define MINKE_GENERATE_FORCED     2   /* 1 when max_thinking ended the reasoning */
+#define MINKE_GENERATE_STOP       3   /* index of the stop text that ended the reply, or -1 */
+#define MINKE_GENERATE_N_PROMPT   4   /* tokens of the prompt */
+#define MINKE_GENERATE_N_REUSED   5   /* of these, held by the session before */
+#define MINKE_GENERATE_N_HELD     6   /* of these, held by now */
+#define MINKE_GENERATE_N_TOKENS   7   /* of the reply so far */
+#define MINKE_GENERATE_N_THINKING 8   /* of these, reasoning */
+
+/* Read one fact about the reply.  MINKE_EVERSION if this build has no such key. */
+MINKE_API int32_t minke_generate_info(const minke_generator *g, int32_t key, int64_t *value);
+
+/* Tokens of the reply so far: *n of them, borrowed, valid until the next step; NULL when g or
+ * n is. */
+MINKE_API const int32_t *minke_generate_tokens(const minke_generator *g, size_t *n);
+
+/* The message so far as JSON, to be appended to the conversation: as minke_reply_message,
+ * without members that hold nothing, and with token_ids, unless a stop text ended it.  *n_out:
+ * bytes, also on MINKE_ENOSPC. */
+MINKE_API int32_t minke_generate_message(const minke_generator *g, char *text,
+                                         size_t capacity, size_t *n_out);
 
 /* ---- Quantizing --------------------------------------------------------- */
 

@@ -68,13 +68,21 @@ struct minke_reply {
     int call_open, call_bad, string;
     uint32_t n_calls, n_params;
     struct mk_text strict_message;
+    struct mk_reply_stops stops;     /* borrowed */
+    struct mk_text tail;             /* content that may be the beginning of one */
+    int32_t stop;                    /* the one that was read, or -1 */
 };
 
 /* ---- Events ---- */
 
+static void reply_flush(struct minke_reply *r);
+
 static void reply_event(struct minke_reply *r, int32_t event, const char *text, size_t n)
 {
-    if (r->on_event == NULL || r->stopped)
+    if (event != MINKE_REPLY_CONTENT)
+        reply_flush(r);
+    if (r->on_event == NULL || r->stopped || (r->stop >= 0 && event != MINKE_REPLY_FINISHED
+                                              && event != MINKE_REPLY_CONTENT))
         return;
     r->busy = 1;
     r->stopped = r->on_event(r->user, event, r->n_calls, text != NULL ? text : "", n) != 0;
@@ -89,6 +97,70 @@ static void reply_malformed(struct minke_reply *r, const char *why)
     reply_event(r, MINKE_REPLY_MALFORMED, why, strlen(why));
 }
 
+static void reply_give(struct minke_reply *r, const char *text, size_t n)
+{
+    if (n == 0)
+        return;
+    mk_text_add(&r->content, text, n);
+    reply_event(r, MINKE_REPLY_CONTENT, text, n);
+}
+
+/* What was held back for a stop text is none. */
+static void reply_flush(struct minke_reply *r)
+{
+    const size_t n = r->tail.len;
+
+    r->tail.len = 0;
+    reply_give(r, r->tail.data, n);
+}
+
+/* The longest stop text that the first end bytes of the tail end in, or -1. */
+static int32_t reply_stop_at(const struct minke_reply *r, size_t end)
+{
+    int32_t best = -1;
+
+    for (size_t k = 0; k < r->stops.n; k++) {
+        const size_t n = r->stops.len[k];
+
+        if (n <= end && memcmp(r->tail.data + end - n, r->stops.text[k], n) == 0
+            && (best < 0 || n > r->stops.len[best]))
+            best = (int32_t)k;
+    }
+    return best;
+}
+
+/* Bytes at the tail's end that may be the beginning of a stop text. */
+static size_t reply_stop_begun(const struct minke_reply *r)
+{
+    size_t most = 0;
+
+    for (size_t k = 0; k < r->stops.n; k++)
+        for (size_t n = most + 1; n < r->stops.len[k] && n <= r->tail.len; n++)
+            if (memcmp(r->tail.data + r->tail.len - n, r->stops.text[k], n) == 0)
+                most = n;
+    return most;
+}
+
+/* Content up to the stop text that is complete first. */
+static void reply_until_stop(struct minke_reply *r, const char *text, size_t n)
+{
+    const size_t before = r->tail.len;
+    size_t len;
+
+    mk_text_add(&r->tail, text, n);
+    if (r->tail.failed)
+        return;
+    for (size_t end = before + 1; end <= r->tail.len && r->stop < 0; end++) {
+        r->stop = reply_stop_at(r, end);
+        if (r->stop >= 0)
+            r->tail.len = end - r->stops.len[r->stop];
+    }
+    len = r->tail.len - (r->stop < 0 ? reply_stop_begun(r) : 0);
+    reply_give(r, r->tail.data, len);
+    memmove(r->tail.data, r->tail.data + len, r->tail.len - len);
+    r->tail.len -= len;
+}
+
 static void reply_content(struct minke_reply *r, const char *text, size_t n)
 {
     /* V2 answers begin with the blank that the prompt leaves out. */
@@ -96,11 +168,13 @@ static void reply_content(struct minke_reply *r, const char *text, size_t n)
         r->begun = 1;
         text++, n--;
     }
-    if (n == 0)
+    if (n == 0 || r->stop >= 0)
         return;
     r->begun = 1;
-    mk_text_add(&r->content, text, n);
-    reply_event(r, MINKE_REPLY_CONTENT, text, n);
+    if (r->stops.n > 0)
+        reply_until_stop(r, text, n);
+    else
+        reply_give(r, text, n);
 }
 
 static void reply_reasoning(struct minke_reply *r, const char *text, size_t n)
@@ -592,7 +666,7 @@ static void reply_run(struct minke_reply *r, int last)
 {
     size_t at = 0;
 
-    while (at < r->pending.len) {
+    while (at < r->pending.len && r->stop < 0) {
         enum reply_marker m;
         const size_t end = reply_find(r, at, last, &m);
 
@@ -603,6 +677,8 @@ static void reply_run(struct minke_reply *r, int last)
         at += strlen(reply_markers[m]);
         reply_marker(r, m);
     }
+    if (r->stop >= 0)
+        at = r->pending.len;   /* nothing counts behind a stop */
     if (at > 0) {
         memmove(r->pending.data, r->pending.data + at, r->pending.len - at);
         memmove(r->origin.data, r->origin.data + at, r->pending.len - at);
@@ -648,7 +724,7 @@ static int32_t reply_status(struct minke_reply *r)
     r->stopped = 0;
     if (r->pending.failed || r->origin.failed || r->raw.failed || r->held.failed
         || r->reasoning.failed || r->content.failed || r->calls.failed || r->malformed.failed
-        || r->name.failed || r->arguments.failed || r->valid.failed)
+        || r->name.failed || r->arguments.failed || r->valid.failed || r->tail.failed)
         return mk_fail_memory(r->pending.len, "a reply");
     return stopped ? mk_fail(MINKE_ECANCELED, "stopped by on_event") : MINKE_OK;
 }
@@ -763,6 +839,37 @@ int32_t minke_reply_ended(const minke_reply *r)
     return r != NULL && r->state == REPLY_DONE;
 }
 
+void mk_reply_write(const struct minke_reply *r, struct mk_text *t, int bare)
+{
+    struct mk_text content;
+
+    mk_text_init(&content, &r->a);
+    mk_text_add(&content, r->content.data, r->content.len);
+    mk_text_add(&content, r->tail.data, r->tail.len);
+    t->failed |= content.failed;
+    mk_text_adds(t, "{\"role\": \"assistant\", \"content\": ");
+    /* V3's template writes calls only where content is null. */
+    if (r->kind == MK_CHAT_V3 && content.len == 0 && r->n_calls > 0)
+        mk_text_adds(t, "null");
+    else
+        mk_text_add_quoted(t, content.data, content.len);
+    mk_text_free(&content);
+    if (!bare || r->reasoning.len > 0 || r->thinking) {
+        mk_text_adds(t, ", \"reasoning_content\": ");
+        mk_text_add_quoted(t, r->reasoning.data, r->reasoning.len);
+    }
+    if (!bare || r->n_calls > 0) {
+        mk_text_adds(t, ", \"tool_calls\": [");
+        mk_text_add(t, r->calls.data, r->calls.len);
+        mk_text_adds(t, "]");
+    }
+    if (r->malformed.len > 0) {
+        mk_text_adds(t, ", \"malformed\": [");
+        mk_text_add(t, r->malformed.data, r->malformed.len);
+        mk_text_adds(t, "]");
+    }
+}
+
 int32_t minke_reply_message(const minke_reply *r, char *text, size_t capacity, size_t *n_out)
 {
     struct mk_text t;
@@ -776,18 +883,7 @@ int32_t minke_reply_message(const minke_reply *r, char *text, size_t capacity, s
     if (r->strict_message.len > 0) {
         mk_text_add(&t, r->strict_message.data, r->strict_message.len);
     } else {
-        mk_text_adds(&t, "{\"role\": \"assistant\", \"content\": ");
-        mk_text_add_quoted(&t, r->content.data, r->content.len);
-        mk_text_adds(&t, ", \"reasoning_content\": ");
-        mk_text_add_quoted(&t, r->reasoning.data, r->reasoning.len);
-        mk_text_adds(&t, ", \"tool_calls\": [");
-        mk_text_add(&t, r->calls.data, r->calls.len);
-        mk_text_adds(&t, "]");
-        if (r->malformed.len > 0) {
-            mk_text_adds(&t, ", \"malformed\": [");
-            mk_text_add(&t, r->malformed.data, r->malformed.len);
-            mk_text_adds(&t, "]");
-        }
+        mk_reply_write(r, &t, 0);
         mk_text_adds(&t, "}");
     }
     if (t.failed) {
@@ -803,6 +899,31 @@ int32_t minke_reply_message(const minke_reply *r, char *text, size_t capacity, s
     return status;
 }
 
+/* ---- For generating ---- */
+
+void mk_reply_plain(struct minke_reply *r)
+{
+    r->kind = MK_CHAT_V2;
+    r->thinking = 0;
+    r->begun = 1;
+    r->state = REPLY_CONTENT;
+}
+
+void mk_reply_set_stops(struct minke_reply *r, const struct mk_reply_stops *stops)
+{
+    r->stops = *stops;
+}
+
+int32_t mk_reply_stop(const struct minke_reply *r)
+{
+    return r->stop;
+}
+
+uint32_t mk_reply_calls(const struct minke_reply *r)
+{
+    return r->n_calls;
+}
+
 /* ---- Opening ---- */
 
 void minke_reply_params_init(minke_reply_params *params, size_t size)
@@ -814,10 +935,11 @@ static void reply_init(struct minke_reply *r, minke_context *ctx, const minke_re
 {
     struct mk_text *const texts[] = {
         &r->raw, &r->pending, &r->origin, &r->held, &r->reasoning, &r->content, &r->calls,
-        &r->malformed, &r->name, &r->arguments, &r->valid, &r->strict_message};
+        &r->malformed, &r->name, &r->arguments, &r->valid, &r->strict_message, &r->tail};
 
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
         mk_text_init(texts[i], &r->a);
+    r->stop = -1;
     r->on_event = p->on_event;
     r->user = p->user;
     r->strict = (p->flags & MINKE_REPLY_STRICT) != 0;
@@ -886,6 +1008,7 @@ void minke_reply_free(minke_reply *r)
     mk_text_free(&r->arguments);
     mk_text_free(&r->valid);
     mk_text_free(&r->strict_message);
+    mk_text_free(&r->tail);
     a = r->a;
     ctx = r->ctx;
     mk_free(&a, r);

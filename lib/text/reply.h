@@ -10,4 +10,21 @@
 int32_t mk_reply_parse_v32(struct mk_text *out, const struct mk_allocator *a, const char *text,
                            size_t len, int thinking);
 
+/* Texts that end the content in front of them: n of them, UTF-8, none empty. */
+struct mk_reply_stops {
+    const char *const *text;
+    const size_t *len;
+    size_t n;
+};
+
+/* Read no encoding: all is content, up to the token that ends texts. */
+void mk_reply_plain(minke_reply *r);
+/* Stop before the first of these; they are borrowed. */
+void mk_reply_set_stops(minke_reply *r, const struct mk_reply_stops *stops);
+/* Index of the stop text that was read, or -1; calls that are complete. */
+int32_t mk_reply_stop(const minke_reply *r);
+uint32_t mk_reply_calls(const minke_reply *r);
+/* The message so far without its closing brace; bare: without parts that hold nothing. */
+void mk_reply_write(const minke_reply *r, struct mk_text *t, int bare);
+
 #endif

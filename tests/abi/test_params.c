@@ -116,6 +116,56 @@ TEST(reserved_fields_that_are_not_zero_are_refused)
     CHECK(context_status(&c) == MINKE_EINVAL || context_status(&c) == MINKE_EVERSION);
 }
 
+/* Structs of chats, as the first release that has them passes them.  Without handles the
+ * params are not reached, so that each is read by the call that needs least. */
+struct newer_generate { minke_generate_params known; uint64_t later; };
+struct newer_chat { minke_chat_params known; uint64_t later; };
+struct newer_reply { minke_reply_params known; uint64_t later; };
+
+static int32_t chat_status(void *params)
+{
+    minke_chat_params *p = params;
+    char text[256];
+    size_t n;
+
+    p->encoding = "deepseek-v3";
+    return minke_chat_render(NULL, "[]", 2, p, text, sizeof text, &n);
+}
+
+static int32_t reply_status(void *params)
+{
+    minke_reply_params *p = params;
+    minke_reply *r = NULL;
+    int32_t status;
+
+    p->encoding = "deepseek-v3";
+    status = minke_reply_open(&r, NULL, p);
+    minke_reply_free(r);
+    return status;
+}
+
+TEST(structs_of_chats_grow_as_the_others)
+{
+    struct newer_chat c;
+    struct newer_reply r;
+    struct newer_generate g;
+
+    minke_chat_params_init(&c.known, sizeof c);
+    CHECK_INT(chat_status(&c), MINKE_OK);
+    c.later = 1;
+    CHECK_INT(chat_status(&c), MINKE_EVERSION);
+    c.known.struct_size = sizeof c.known - 8;
+    CHECK_INT(chat_status(&c), MINKE_EINVAL);
+    minke_reply_params_init(&r.known, sizeof r);
+    CHECK_INT(reply_status(&r), MINKE_OK);
+    r.later = 1;
+    CHECK_INT(reply_status(&r), MINKE_EVERSION);
+    memset(&g, 0xff, sizeof g);
+    minke_generate_params_init(&g.known, sizeof g.known);
+    CHECK_INT(g.known.struct_size, sizeof g.known);
+    CHECK(g.known.user == NULL && g.later == UINT64_MAX);
+}
+
 TEST(version_and_abi_are_the_headers)
 {
     CHECK_INT(minke_abi(), MINKE_ABI);
@@ -129,4 +179,5 @@ TEST_MAIN(RUN(init_sets_the_callers_size_and_zero_elsewhere),
           RUN(a_newer_callers_tail_that_asks_for_something_is_refused),
           RUN(sizes_that_no_version_had_are_refused),
           RUN(reserved_fields_that_are_not_zero_are_refused),
+          RUN(structs_of_chats_grow_as_the_others),
           RUN(version_and_abi_are_the_headers))

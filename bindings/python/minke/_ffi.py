@@ -175,6 +175,29 @@ class ReplyParams(Structure):
     ]
 
 
+class GenerateParams(Structure):
+    """minke_generate_params."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        ("thinking", c_uint32),
+        ("max_tokens", c_uint32),
+        ("max_thinking", c_uint32),
+        ("min_thinking", c_uint32),
+        ("encoding", c_char_p),
+        ("closing", c_char_p),
+        ("closing_len", c_size_t),
+        ("stops", POINTER(c_char_p)),
+        ("stop_lens", POINTER(c_size_t)),
+        ("n_stops", c_size_t),
+        ("stop_tokens", POINTER(c_int32)),
+        ("n_stop_tokens", c_size_t),
+        ("on_event", REPLY_FN),
+        ("user", c_void_p),
+    ]
+
+
 # C struct -> the class that mirrors it.
 STRUCTS = {
     "minke_context_params": ContextParams,
@@ -184,6 +207,7 @@ STRUCTS = {
     "minke_chat_params": ChatParams,
     "minke_trim_params": TrimParams,
     "minke_reply_params": ReplyParams,
+    "minke_generate_params": GenerateParams,
 }
 
 # ---- Constants -------------------------------------------------------------
@@ -217,6 +241,7 @@ CHAT_NO_BOS = 1 << 1
 CHAT_TRUST_TEXT = 1 << 2
 CHAT_NO_DROP = 1 << 3
 REPLY_STRICT = 1 << 0
+GENERATE_PLAIN = 1 << 0
 
 # Keys of Model.info: the names of the header's MINKE_INFO_* and MINKE_TEXT_*.
 INFO_KEYS = {
@@ -303,6 +328,16 @@ PROTOTYPES = {
     "minke_sampler_accept": (c_int32, [_handle, c_int32]),
     "minke_sampler_logprob": (c_int32, [_handle, _floats, _floats]),
     "minke_logprobs_best": (c_int32, [_floats, c_size_t, c_size_t, _tokens, _floats]),
+    "minke_generate_params_init": (None, [POINTER(GenerateParams), c_size_t]),
+    "minke_generate": (c_int32, [_handle, _handle, _tokens, c_size_t, POINTER(GenerateParams),
+                                 _tokens]),
+    "minke_generate_open": (c_int32, [_handle_out, _handle, _handle, _tokens, c_size_t,
+                                      POINTER(GenerateParams)]),
+    "minke_generate_free": (None, [_handle]),
+    "minke_generate_step": (c_int32, [_handle, c_uint64, _tokens, POINTER(c_uint64)]),
+    "minke_generate_info": (c_int32, [_handle, c_int32, POINTER(c_int64)]),
+    "minke_generate_tokens": (_tokens, [_handle, _size_out]),
+    "minke_generate_message": (c_int32, [_handle, c_char_p, c_size_t, _size_out]),
     "minke_quantize_params_init": (None, [POINTER(QuantizeParams), c_size_t]),
     "minke_quantize": (c_int32, [c_char_p, c_char_p, POINTER(QuantizeParams)]),
 }
