@@ -1,12 +1,14 @@
-/* minke-inspect: what is in a checkpoint, what a session of it needs, how it tokenizes. */
+/* minke-inspect: what is in a checkpoint, what a session of it needs, how it tokenizes, and
+ * drawings of what it attends to. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "common.h"
+#include "inspect_maps.h"
 
 struct settings {
-    const char *model, *tokens;
-    uint32_t context;
+    const char *model, *tokens, *attention, *experts, *out;
+    uint32_t context, threads;
     int json;
 };
 
@@ -21,6 +23,13 @@ static void read_settings(struct settings *set, int argc, char **argv)
         {"--context", OPTION_COUNT, &set->context, "N", "memory for a session of N tokens (4096)"},
         {"--tokens", OPTION_TEXT, &set->tokens, "TEXT",
          "token ids of TEXT, and nothing else: only the tokenizer is read"},
+        {"--attention", OPTION_TEXT, &set->attention, "FILE",
+         "read the prompt in FILE and draw which tokens each query selected"},
+        {"--experts", OPTION_TEXT, &set->experts, "FILE",
+         "read the prompt in FILE and draw how often each expert was used"},
+        {"-o", OPTION_TEXT, &set->out, "FILE", "where the drawing goes, as SVG (stdout)"},
+        {"--threads", OPTION_COUNT, &set->threads, "N",
+         "for drawings; 0 is what the machine allows (0)"},
         {"--json", OPTION_FLAG, &set->json, NULL, "one JSON object"},
         {NULL, OPTION_FLAG, NULL, NULL, NULL}};
     const char *words[1] = {NULL};
@@ -30,6 +39,10 @@ static void read_settings(struct settings *set, int argc, char **argv)
     set->model = words[0];
     if (set->model == NULL)
         usage_error(&program, "no model given", NULL);
+    if (set->attention != NULL && set->experts != NULL)
+        usage_error(&program, "one drawing at a time: --attention or --experts", NULL);
+    if (set->out != NULL && set->attention == NULL && set->experts == NULL)
+        usage_error(&program, "-o is for --attention or --experts", NULL);
 }
 
 static minke_context *open_model(const struct settings *set)
@@ -37,7 +50,7 @@ static minke_context *open_model(const struct settings *set)
     minke_context_params params;
     minke_context *ctx = NULL;
     minke_context_params_init(&params, sizeof params);
-    params.n_threads = 1;
+    params.n_threads = set->attention != NULL || set->experts != NULL ? set->threads : 1;
     params.flags = set->tokens != NULL ? MINKE_CONTEXT_TOKENIZER_ONLY : MINKE_CONTEXT_MMAP;
     if (minke_context_open(&ctx, set->model, &params) < 0)
         fail_call(&program, set->model);
@@ -162,7 +175,7 @@ static void print_json(const struct settings *set, const minke_context *ctx)
     static const struct fact texts[] = {
         {"model_type", MINKE_TEXT_MODEL_TYPE}, {"weight_type", MINKE_TEXT_WEIGHT_TYPE},
         {"tokenizer", MINKE_TEXT_TOKENIZER}, {"tokenizer_error", MINKE_TEXT_TOKENIZER_ERROR},
-        {"cpu", MINKE_TEXT_CPU}};
+        {"cpu", MINKE_TEXT_CPU}, {"identity", MINKE_TEXT_IDENTITY}};
     printf("{");
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         const char *value = text(ctx, texts[i].key);
@@ -264,7 +277,13 @@ int main(int argc, char **argv)
     struct settings set = {.context = 4096};
     read_settings(&set, argc, argv);
     minke_context *ctx = open_model(&set);
-    if (set.tokens != NULL)
+    const char *prompt = set.attention != NULL ? set.attention : set.experts;
+    const struct drawing drawing = {&program, ctx, set.model, prompt, set.out};
+    if (set.attention != NULL)
+        draw_attention(&drawing);
+    else if (set.experts != NULL)
+        draw_experts(&drawing);
+    else if (set.tokens != NULL)
         print_tokens(&set, ctx);
     else if (set.json)
         print_json(&set, ctx);

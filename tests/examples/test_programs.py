@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import xml.etree.ElementTree
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAMS = pathlib.Path(os.environ.get("MINKE_PROGRAMS", ROOT / "build" / "examples"))
@@ -119,6 +120,7 @@ class Inspect(unittest.TestCase):
         parts = sum(facts["bytes_" + part] for part in ("embed", "attention", "experts", "other"))
         self.assertEqual(parts, facts["weight_bytes"])
         self.assertEqual(facts["surplus"], [])
+        self.assertRegex(facts["identity"], "^[0-9a-f]{16}$")
         more = json.loads(run("minke-inspect", MODEL, "--json", "--context", "2048").stdout)
         self.assertGreater(more["session_bytes"], facts["session_bytes"])
 
@@ -127,6 +129,52 @@ class Inspect(unittest.TestCase):
         self.assertEqual((done.returncode, done.stderr), (0, b""))
         for word in (b"deepseek_v32", b"routed experts", b"4096 tokens", b"deepseek-v3"):
             self.assertIn(word, done.stdout)
+
+    def draw(self, kind: str, text: str, *options: str) -> xml.etree.ElementTree.Element:
+        prompt = pathlib.Path(FOLDER.name) / "prompt.txt"
+        prompt.write_text(text, encoding="utf-8")
+        done = run("minke-inspect", MODEL, "--" + kind, str(prompt), *options)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        if "-o" not in options:
+            return xml.etree.ElementTree.fromstring(done.stdout)
+        self.assertEqual(done.stdout, b"")
+        return xml.etree.ElementTree.parse(options[-1]).getroot()
+
+    def test_attention_is_drawn_layer_by_layer(self) -> None:
+        out = str(pathlib.Path(FOLDER.name) / "attention.svg")
+        for words, options in ((1, ()), (30, ("-o", out)), (400, ("--threads", "1"))):
+            root = self.draw("attention", "The small whale dives. " * words, *options)
+            texts = [t.text for t in root.iter("{http://www.w3.org/2000/svg}text")]
+            self.assertEqual([t for t in texts if t.startswith("layer ")],
+                             ["layer 0", "layer 1", "layer 2"])
+
+    def test_experts_are_counted(self) -> None:
+        root = self.draw("experts", "The small whale dives <deep> & far.")
+        titles = [t.text for t in root.iter("{http://www.w3.org/2000/svg}title")]
+        layers = {title.split(",")[0] for title in titles}
+        self.assertEqual(len(titles), 8 * len(layers))
+        for layer in layers:
+            used = [int(t.split(": ")[1].split()[0]) for t in titles if t.startswith(layer + ",")]
+            self.assertEqual(sum(used) % len(self.ids("The small whale dives <deep> & far.")), 0)
+
+    def ids(self, text: str) -> list:
+        done = run("minke-inspect", MODEL, "--tokens", text, "--json")
+        return [0] + json.loads(done.stdout)["tokens"]
+
+    def test_drawings_that_cannot_be_are_refused(self) -> None:
+        self.assertEqual(run("minke-inspect", MODEL, "-o", "a.svg").returncode, 2)
+        self.assertEqual(run("minke-inspect", MODEL, "--attention", "a", "--experts",
+                             "a").returncode, 2)
+        done = run("minke-inspect", MODEL, "--attention", "/no/such/file")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"/no/such/file", done.stderr)
+        dense = str(pathlib.Path(FOLDER.name) / "dense")
+        subprocess.run([sys.executable, str(ROOT / "examples" / "make_random.py"), dense,
+                        "--kind", "v2-lite", "--hidden", "64", "--layers", "2"], check=True,
+                       stdout=subprocess.DEVNULL)
+        done = run("minke-inspect", dense, "--attention", str(ROOT / "README.md"))
+        self.assertEqual((done.returncode, done.stdout), (1, b""))
+        self.assertIn(b"no indexer", done.stderr)
 
     def test_tokens_need_only_the_tokenizer(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
