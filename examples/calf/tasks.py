@@ -238,7 +238,8 @@ def count(rng, test=False, level=1.0):
                        lambda: f"In this list, how many times do you see {w}? {t}", lambda: ask(rng, f"tell me how often {w} is in this list: {t}"),
                        lambda: f"How many {w}? {t}"])()
     a = f"{w}: {times(k)}."
-    return [turn(user, f"count {w}", a, check=("exact", a))]
+    seen = [f"{y} {sum(z == w for z in x[:i + 1])}" if y == w else y for i, y in enumerate(x)]
+    return [turn(user, ", ".join(seen), a, check=("exact", a))]
 
 
 # ---------------------------------------------------------------------------------------------- tools
@@ -320,20 +321,21 @@ def fetch_two(rng, store):
     v, w = number(rng, 1, 4), number(rng, 1, 4)
     store[j], store[k] = str(v), str(w)
     what = rng.choice(["price", "value"])
-    two = step(f"look up {j} and {k}", [("lookup", {"key": j}), ("lookup", {"key": k})], [str(v), str(w)])
+    look = f"look up {j} and {k}"
+    two = step(look, [("lookup", {"key": j}), ("lookup", {"key": k})], [str(v), str(w)])
     if rng.random() < .35:
         user = rng.choice([f"What are the {what}s of {j} and {k}?", f"Look up {j} and {k}.", f"Please look up the {what}s of {j} and {k}.",
                            f"I need the {what}s of {j} and {k}."])
         a = f"{j}: {v}, {k}: {w}"
         return turn(user, f"the results are {v} and {w}", a, steps=[two], check=("exact", a))
-    op = rng.choice("+*")
+    op, do = rng.choice([("+", "add"), ("*", "multiply")])
     e, r = f"{v} {op} {w}", v + w if op == "+" else v * w
+    two["think"] = f"{look}, then {do}"
     user = rng.choice([f"What is the {what} of {j} {'plus' if op == '+' else 'times'} the {what} of {k}?",
-                       f"{'Add' if op == '+' else 'Multiply'} the {what}s of {j} and {k}.",
-                       f"Look up {j} and {k} and {'add' if op == '+' else 'multiply'} them.",
-                       f"Please {'add' if op == '+' else 'multiply'} the {what}s of {j} and {k}."])
+                       f"{do.capitalize()} the {what}s of {j} and {k}.", f"Look up {j} and {k} and {do} them.",
+                       f"Please {do} the {what}s of {j} and {k}."])
     return turn(user, f"the result is {r}", f"{e} = {r}.", check=("number", r),
-                steps=[two, step("use the calculator", [("calculator", {"expression": e})], [str(r)])])
+                steps=[two, step(f"{do} with the calculator", [("calculator", {"expression": e})], [str(r)])])
 
 
 def clock(rng):
@@ -346,7 +348,7 @@ def clock(rng):
 
 def tools(rng, test=False, level=1.0):
     store, out = {}, []
-    kind = rng.choices(["calculator", "lookup", "two", "clock"], [5, 4, 3, 0 if test else 1])[0]
+    kind = rng.choices(["calculator", "lookup", "two", "clock"], [5, 4, 3 if test else 5, 0 if test else 1])[0]
     for _ in range(1 if test else rng.randint(2, 6)):
         out.append({"calculator": lambda: calculate(rng), "lookup": lambda: fetch(rng, store), "two": lambda: fetch_two(rng, store),
                     "clock": lambda: clock(rng)}[kind]())
@@ -434,28 +436,39 @@ def damage(rng, lines, digits, score):
     return lines, bad
 
 
+NUMBER = r"(?<==)-?\d+|\d+"
+
+
 def slip(rng, line):
     """One number of a worked line is off: a digit added, the sum, the digit written or the carry."""
-    m = rng.choice(list(re.finditer(r"-?\d+", line)) + list(re.finditer(r"(?<=write )\d+|(?<=\d=)-?\d+", line)) * 2)
+    m = rng.choice(list(re.finditer(NUMBER, line)) + list(re.finditer(r"(?<=write )\d+|(?<==)-?\d+", line)) * 2)
     v = m.group()
     while True:
         w = str(int(v) + rng.choice([-2, -1, 1, 2])) if len(v) > 1 or rng.random() < .5 else str(rng.randrange(10))
-        if w != v and not (w.startswith("-") and not v.startswith("-")):
+        if w != v and (v.startswith("-") or not w.startswith("-")):
             return line[:m.start()] + w + line[m.end():]
+
+
+def marked(good, line):
+    """The right line, and beside each number the other one that the shown line has."""
+    if line is None:
+        return good + ": missing"
+    there = iter(re.findall(NUMBER, line))
+
+    def beside(m):
+        other = next(there)
+        return m.group() + (f" not {other}" if other != m.group() else "")
+    return re.sub(NUMBER, beside, good) + (": right" if line == good else ": wrong")
 
 
 def evaluation(lines, digits, shown, result, one_step):
     """-> (the text that judges a solution, its score)"""
-    out = []
-    if one_step:
-        out += lines
-    else:
-        out.append(lines[0])
-        for good, line in zip(lines[1:], shown[1:]):
-            out.append(good + (": missing" if line is None else ": right" if line == good else ": wrong"))
+    out = list(lines) if one_step else lines[:1] + [marked(*x) for x in zip(lines[1:], shown[1:])]
     right = int(result) == int(digits)
+    n = max(len(digits), len(str(int(result))))
+    pairs = list(zip(digits.zfill(n), str(int(result)).zfill(n)))
     out.append(f"digits {digits}")
-    out.append(f"answer {int(result)}: {'right' if right else 'wrong'}")
+    out.append("answer " + ", ".join(f"{g} {r}" if g == r else f"{g} not {r}" for g, r in pairs) + f": {'right' if right else 'wrong'}")
     score = 0 if not right else 1 if one_step or list(lines) == list(shown) else .5
     return f"{HERE}\n" + "\n".join(out) + f"\n\n{BASED}\n\n\\boxed{{{score}}}", score
 
@@ -570,7 +583,7 @@ def courtesy(rng, test=False, level=1.0):
 
 MAKERS = {"arithmetic": arithmetic, "recall": recall, "copy": copy, "reverse": reverse, "sort": sort, "count": count, "tools": tools,
           "grading": grading, "solution": solve, "courtesy": courtesy}
-MIX = {"arithmetic": 26, "recall": 11, "copy": 8, "reverse": 11, "sort": 13, "count": 11, "tools": 7, "grading": 7, "solution": 5, "courtesy": 6}
+MIX = {"arithmetic": 23, "recall": 10, "copy": 6, "reverse": 9, "sort": 12, "count": 10, "tools": 11, "grading": 13, "solution": 8, "courtesy": 5}
 
 
 def messages(turns, system=None, thinking=False):

@@ -277,21 +277,21 @@ def run(rank, a):
 
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument("--out", required=True), p.add_argument("--steps", type=int, default=6000)
-    p.add_argument("--dense", type=int, help="steps of dense attention"), p.add_argument("--warm", type=int, default=100, help="of the indexer alone")
+    p.add_argument("--out", required=True), p.add_argument("--steps", type=int, default=7000)
+    p.add_argument("--dense", type=int, help="steps of dense attention; two thirds"), p.add_argument("--warm", type=int, default=100, help="of the indexer alone")
     p.add_argument("--plateau", type=int, help="steps before the learning rate falls")
-    p.add_argument("--size", type=int, default=3072, help="tokens a step and process"), p.add_argument("--seed", type=int, default=32)
+    p.add_argument("--size", type=int, default=65536, help="tokens a step and process"), p.add_argument("--seed", type=int, default=32)
     p.add_argument("--lr", type=float, default=.02), p.add_argument("--adam-lr", type=float, default=3e-3)
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu"), p.add_argument("--seconds", type=float, default=1e9)
     p.add_argument("--procs", type=int, default=2, help="processes that share the work (CPU)"), p.add_argument("--threads", type=int, default=1)
-    p.add_argument("--workers", type=int, default=0, help="processes that make data; 0: in the trainer itself")
+    p.add_argument("--workers", type=int, default=4, help="processes that make data; 0: in the trainer itself")
     p.add_argument("--smoke", action="store_true"), p.add_argument("--no-bf16", dest="bf16", action="store_false")
-    p.add_argument("--eval-every", type=int, default=1000), p.add_argument("--eval-items", type=int, default=20)
-    p.add_argument("--log-every", type=int, default=50)
+    p.add_argument("--eval-every", type=int, default=1000), p.add_argument("--eval-items", type=int, default=50)
+    p.add_argument("--log-every", type=int, default=100)
     a = p.parse_args()
-    a.dense, a.plateau = a.dense or int(.6 * a.steps), a.plateau or int(.35 * a.steps)
+    a.dense, a.plateau = a.dense or int(.67 * a.steps), a.plateau or int(.35 * a.steps)
     if a.smoke:
-        a.device, a.size, a.seconds, a.log_every, a.procs = "cpu", 1024, min(a.seconds, 120), 10, 1
+        a.device, a.size, a.seconds, a.log_every, a.procs, a.workers = "cpu", 1024, min(a.seconds, 120), 10, 1, 0
     if a.device != "cpu":
         a.procs = 1
     os.makedirs(a.out, exist_ok=True)
