@@ -1,6 +1,7 @@
 #define _GNU_SOURCE /* madvise */
 #include "bench_machine.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -154,7 +155,7 @@ static double machine_run(const struct machine *m, int read)
     return seconds() - start;
 }
 
-void machine_open(struct machine *m, uint32_t n_threads)
+void machine_open(struct machine *m, uint32_t n_threads, size_t size)
 {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     const size_t available = (size_t)sysconf(_SC_AVPHYS_PAGES) * page;
@@ -162,7 +163,7 @@ void machine_open(struct machine *m, uint32_t n_threads)
 
     memset(m, 0, sizeof *m);
     m->n_threads = n_threads > 0 ? n_threads : 1;
-    m->size = (size_t)4 << 30;
+    m->size = size / huge * huge;
     if (m->size > available / 3)
         m->size = available / 3 / huge * huge;
     m->data = mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -203,6 +204,64 @@ double machine_int8(struct machine *m)
         return 0.0;
     const double rate = ops * m->n_threads / machine_run(m, 0) * 1e-9;
     m->int8_gop_s = rate > m->int8_gop_s ? rate : m->int8_gop_s;
+    return rate;
+}
+
+struct file_job {
+    pthread_t thread;
+    int file;
+    uint8_t *to;
+    size_t begin, end;
+};
+
+static void *file_work(void *arg)
+{
+    struct file_job *job = arg;
+
+    for (size_t at = job->begin; at < job->end;) {
+        const size_t left = job->end - at, step = left < 4u << 20 ? left : 4u << 20;
+        const ssize_t n = pread(job->file, job->to + at, step, (off_t)at);
+
+        if (n <= 0)
+            break;
+        at += (size_t)n;
+    }
+    return NULL;
+}
+
+double machine_file(const char *path, uint32_t n_threads)
+{
+    static struct file_job jobs[MAX_THREADS];
+    const uint32_t n = n_threads < 1 ? 1 : n_threads < MAX_THREADS ? n_threads : MAX_THREADS;
+    const int file = open(path, O_RDONLY);
+    const off_t end = file < 0 ? -1 : lseek(file, 0, SEEK_END);
+    const size_t size = end < 0 ? 0 : end < (off_t)4 << 30 ? (size_t)end : (size_t)4 << 30;
+    uint8_t *to = size == 0 ? MAP_FAILED
+                : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    double rate = 0.0;
+
+    if (to != MAP_FAILED) {
+        const double start = seconds();
+
+#ifdef MADV_HUGEPAGE
+        madvise(to, size, MADV_HUGEPAGE);
+#endif
+        for (uint32_t i = 0; i < n; i++) {
+            jobs[i].file = file;
+            jobs[i].to = to;
+            jobs[i].begin = size / n * i;
+            jobs[i].end = i + 1 < n ? size / n * (i + 1) : size;
+            if (i > 0 && pthread_create(&jobs[i].thread, NULL, file_work, &jobs[i]) != 0)
+                exit(1);
+        }
+        file_work(&jobs[0]);
+        for (uint32_t i = 1; i < n; i++)
+            pthread_join(jobs[i].thread, NULL);
+        rate = (double)size / (seconds() - start) * 1e-9;
+        munmap(to, size);
+    }
+    if (file >= 0)
+        close(file);
     return rate;
 }
 

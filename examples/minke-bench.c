@@ -4,22 +4,15 @@
 
 #include "bench_machine.h"
 #include "bench_model.h"
+#include "bench_report.h"
 #include "common.h"
 
-#define MAX_RESULTS 64
 #define MAX_DEPTHS 16
 
 struct settings {
-    const char *model, *shape, *type, *save, *depths, *plot;
-    uint32_t threads, prefill, decode, repeats, layers;
+    const char *model, *shape, *type, *save, *depths, *plot, *cache, *index;
+    uint32_t threads, prefill, decode, repeats, layers, read_mb;
     int json;
-};
-
-struct result {
-    const char *name;
-    uint64_t depth, tokens;
-    double tok_s, spread;        /* median; (best - worst) / median */
-    double limit_tok_s, ms;      /* 0: none known; ms of a token */
 };
 
 struct bench {
@@ -28,13 +21,9 @@ struct bench {
     struct random_model *random;
     minke_context *ctx;
     minke_session *session;
-    uint32_t n_threads;
-    uint64_t peak_bytes;
-    uint64_t decode_bytes;       /* of weights multiplied per decoded token */
-    double prefill_ops;          /* of the linear layers per token */
+    minke_session_params params;
     uint32_t token_state;
-    struct result results[MAX_RESULTS];
-    int n_results;
+    struct report report;
 };
 
 static struct program program = {
@@ -53,12 +42,16 @@ static void read_settings(struct settings *set, int argc, char **argv)
         {"--prefill", OPTION_COUNT, &set->prefill, "N", "tokens of a prompt (512); 0: none"},
         {"--decode", OPTION_COUNT, &set->decode, "N", "tokens decoded (64); 0: none"},
         {"--depths", OPTION_TEXT, &set->depths, "A,B,..", "tokens held before decoding (0)"},
+        {"--cache", OPTION_TEXT, &set->cache, "TYPE", "f32, bf16, fp8 or native (f32)"},
+        {"--index", OPTION_TEXT, &set->index, "TYPE", "f32, int8, rescored or native (f32)"},
         {"--repeats", OPTION_COUNT, &set->repeats, "N", "of each measurement (3)"},
+        {"--read-mb", OPTION_COUNT, &set->read_mb, "N", "memory to measure reading with (4096)"},
         {"--json", OPTION_FLAG, &set->json, NULL, "one JSON object"},
         {"--plot", OPTION_TEXT, &set->plot, "FILE", "write a chart as SVG"},
         {NULL, OPTION_FLAG, NULL, NULL, NULL}};
     const char *words[1] = {NULL};
-    *set = (struct settings){.type = "q8_0", .prefill = 512, .decode = 64, .repeats = 3};
+    *set = (struct settings){.type = "q8_0", .prefill = 512, .decode = 64, .repeats = 3,
+                            .read_mb = 4096};
     program.options = options;
     read_options(&program, argc, argv, words, 1);
     set->model = words[0];
@@ -93,13 +86,43 @@ static int order_doubles(const void *a, const void *b)
 
 static struct result *add_result(struct bench *b, const char *name, double *rates, size_t n)
 {
-    struct result *r = &b->results[b->n_results < MAX_RESULTS ? b->n_results++ : MAX_RESULTS - 1];
+    struct report *report = &b->report;
+    struct result *r = &report->results[report->n_results];
+    if (report->n_results + 1 < MAX_RESULTS)
+        report->n_results++;
     qsort(rates, n, sizeof *rates, order_doubles);
     const double median = n % 2 ? rates[n / 2] : (rates[n / 2 - 1] + rates[n / 2]) / 2;
-    *r = (struct result){.name = name, .tok_s = median,
+    *r = (struct result){.name = name, .rate = median,
                          .spread = median > 0 ? (rates[n - 1] - rates[0]) / median : 0};
-    r->ms = median > 0 ? 1e3 / median : 0;
+    for (int i = 0; i < N_PARTS; i++)
+        r->ms[i] = -1;
     return r;
+}
+
+/* Where the session's time went so far, in ms. */
+struct clocks { double part[N_PARTS]; };
+
+static struct clocks read_clocks(const struct bench *b)
+{
+    static const int32_t keys[N_PARTS] = {MINKE_TIME_INDEX, MINKE_TIME_SELECT,
+                                          MINKE_TIME_ATTENTION, MINKE_TIME_FFN, MINKE_TIME_TOTAL};
+    struct clocks c = {0};
+    for (int i = 0; i < N_PARTS; i++) {
+        uint64_t ns = 0;
+        minke_session_time(b->session, keys[i], &ns);
+        c.part[i] = (double)ns * 1e-6;
+    }
+    for (int i = 0; i < PART_REST; i++)
+        c.part[PART_REST] -= c.part[i];
+    return c;
+}
+
+/* Parts of a token's time since the clocks were read. */
+static void set_parts(struct bench *b, struct result *r, const struct clocks *since, size_t n)
+{
+    const struct clocks now = read_clocks(b);
+    for (int i = 0; i < N_PARTS; i++)
+        r->ms[i] = (now.part[i] - since->part[i]) / (double)n;
 }
 
 static int32_t random_token(struct bench *b)
@@ -123,14 +146,20 @@ static double eval_random(struct bench *b, size_t n)
     return taken;
 }
 
-/* What a decoded token reads and what a prefilled one multiplies, from the model's facts.  The
- * head is multiplied for the last token of a prompt alone. */
+/* The head is multiplied for the last token of a prompt alone. */
 static void count_work(struct bench *b)
 {
+    struct report *r = &b->report;
     const double table = (double)info(b, MINKE_INFO_N_VOCAB)
                        * (double)info(b, MINKE_INFO_HIDDEN_SIZE);
-    b->decode_bytes = (uint64_t)info(b, MINKE_INFO_BYTES_DECODE);
-    b->prefill_ops = 2 * ((double)info(b, MINKE_INFO_N_PARAMS_ACTIVE) - table);
+    r->kernels = text(b, MINKE_TEXT_CPU);
+    r->model_type = text(b, MINKE_TEXT_MODEL_TYPE);
+    r->weights = text(b, MINKE_TEXT_WEIGHT_TYPE);
+    r->n_params = info(b, MINKE_INFO_N_PARAMS);
+    r->n_params_active = info(b, MINKE_INFO_N_PARAMS_ACTIVE);
+    r->weight_bytes = info(b, MINKE_INFO_WEIGHT_BYTES);
+    r->decode_bytes = info(b, MINKE_INFO_BYTES_DECODE);
+    r->prefill_ops = 2 * ((double)r->n_params_active - table);
 }
 
 static void run_prefill(struct bench *b)
@@ -139,6 +168,7 @@ static void run_prefill(struct bench *b)
     const size_t n = b->set.prefill;
     if (n == 0)
         return;
+    const struct clocks since = read_clocks(b);
     for (uint32_t i = 0; i < b->set.repeats; i++) {
         if (minke_session_truncate(b->session, 0) < 0)
             fail_call(&program, "truncate");
@@ -148,7 +178,26 @@ static void run_prefill(struct bench *b)
     }
     struct result *r = add_result(b, "prefill", rates, b->set.repeats);
     r->tokens = n;
-    r->limit_tok_s = b->prefill_ops > 0 ? b->machine.int8_gop_s * 1e9 / b->prefill_ops : 0;
+    r->limit = b->report.prefill_ops > 0 ? b->machine.int8_gop_s * 1e9 / b->report.prefill_ops : 0;
+    set_parts(b, r, &since, n * b->set.repeats);
+}
+
+/* Bytes of the caches that a token reads at a depth: latents and rope keys of what it attends
+ * to, index keys of all. */
+static double cache_bytes(const struct bench *b, double depth)
+{
+    const double L = (double)info(b, MINKE_INFO_KV_LORA_RANK);
+    const double R = (double)info(b, MINKE_INFO_ROPE_HEAD_DIM);
+    const double D = (double)info(b, MINKE_INFO_INDEX_HEAD_DIM);
+    const double top = (double)info(b, MINKE_INFO_INDEX_TOPK);
+    const uint32_t native = top > 0 ? MINKE_CACHE_FP8 : MINKE_CACHE_BF16;
+    const uint32_t cache = b->params.cache_type == MINKE_CACHE_NATIVE ? native
+                                                                      : b->params.cache_type;
+    const double row = cache == MINKE_CACHE_F32 ? 4 * (L + R)
+                     : cache == MINKE_CACHE_BF16 ? 2 * (L + R) : L + L / 32 + 2 * R;
+    const double attended = top > 0 && top < depth ? top : depth;
+    const double index = top <= 0 ? 0 : b->params.index_type == MINKE_INDEX_F32 ? 4 * D : D + 4;
+    return (attended * row + depth * index) * (double)info(b, MINKE_INFO_N_LAYERS);
 }
 
 /* Blocks of 16 tokens, each after a pass over the memory. */
@@ -159,12 +208,13 @@ static void run_decode(struct bench *b, size_t depth)
     double rates[64];
     if (n == 0)
         return;
-    if (minke_session_truncate(b->session, 0) < 0)
-        fail_call(&program, "truncate");
-    if (depth > 0)
-        eval_random(b, depth);
+    if (minke_session_truncate(b->session, 0) < 0
+        || (depth > 0 && minke_session_fill(b->session, depth, 1) < 0))
+        fail_call(&program, "fill");
     eval_random(b, 1);
-    for (size_t i = 0; i < n_blocks && i < 64; i++) {
+    const struct clocks since = read_clocks(b);
+    size_t i = 0;
+    for (; i < n_blocks && i < 64; i++) {
         machine_read(&b->machine);
         double taken = 0;
         for (size_t j = 0; j < n; j++)
@@ -172,14 +222,13 @@ static void run_decode(struct bench *b, size_t depth)
         rates[i] = (double)n / taken;
     }
     machine_read(&b->machine);
-    struct result *r = add_result(b, "decode", rates, n_blocks < 64 ? n_blocks : 64);
-    /* The cache: latent and rope keys of every layer, as floats. */
-    const double cache = 4.0 * (double)depth * (double)info(b, MINKE_INFO_N_LAYERS)
-                       * (double)(info(b, MINKE_INFO_KV_LORA_RANK)
-                                  + info(b, MINKE_INFO_ROPE_HEAD_DIM));
+    struct result *r = add_result(b, "decode", rates, i);
     r->depth = depth;
-    r->tokens = n * n_blocks;
-    r->limit_tok_s = b->machine.read_gb_s * 1e9 / ((double)b->decode_bytes + cache);
+    r->tokens = n * i;
+    r->limit = b->machine.read_gb_s * 1e9
+             / ((double)b->report.decode_bytes
+                + cache_bytes(b, (double)depth + (double)(n * i) / 2));
+    set_parts(b, r, &since, n * i);
 }
 
 /* A megabyte of plain sentences on one thread. */
@@ -252,119 +301,48 @@ static void open_model(struct bench *b)
     if (minke_context_open(&b->ctx, path, &params) < 0)
         fail_call(&program, path);
     progress_end(&bar);
-    b->n_threads = (uint32_t)info(b, MINKE_INFO_N_THREADS);
-    double rate = (double)info(b, MINKE_INFO_WEIGHT_BYTES) / (seconds() - start);
+    const double taken = seconds() - start;
+    b->report.n_threads = (uint32_t)info(b, MINKE_INFO_N_THREADS);
+    double rate = (double)info(b, MINKE_INFO_WEIGHT_BYTES) / taken;
     struct result *r = add_result(b, "load", &rate, 1);
     r->tokens = (uint64_t)info(b, MINKE_INFO_WEIGHT_BYTES);
-    r->ms = 1e3 * (seconds() - start);
+    r->ms[PART_REST] = 1e3 * taken;
     count_work(b);
+}
+
+/* Place of the word in a list that ends with NULL; the first for no word. */
+static uint32_t find_word(const char *option, const char *word, const char *const *list)
+{
+    for (uint32_t i = 0; list[i] != NULL; i++)
+        if (word == NULL || strcmp(word, list[i]) == 0)
+            return i;
+    usage_error(&program, option, word);
+    return 0;
 }
 
 static void open_session(struct bench *b, const size_t *depths, size_t n_depths)
 {
-    minke_session_params params;
+    static const char *const caches[] = {"f32", "bf16", "fp8", "native", NULL};
+    static const char *const indexes[] = {"f32", "int8", "rescored", "native", NULL};
     size_t most = b->set.prefill;
     for (size_t i = 0; i < n_depths; i++)
         most = depths[i] + b->set.decode + 18 > most ? depths[i] + b->set.decode + 18 : most;
-    minke_session_params_init(&params, sizeof params);
-    params.max_tokens = (uint32_t)most;
-    if (minke_session_open(&b->session, b->ctx, &params) < 0)
+    minke_session_params_init(&b->params, sizeof b->params);
+    b->params.max_tokens = (uint32_t)most;
+    b->params.cache_type = find_word("--cache", b->set.cache, caches);
+    b->params.index_type = find_word("--index", b->set.index, indexes);
+    if (minke_session_open(&b->session, b->ctx, &b->params) < 0)
         fail_call(&program, "session");
     eval_random(b, b->set.prefill > 0 ? b->set.prefill : 1);   /* warm up */
-    b->peak_bytes = machine_peak_bytes();
+    b->report.peak_bytes = (int64_t)machine_peak_bytes();
 }
 
-/* ---- Printing ------------------------------------------------------------ */
-
-static void print_json(const struct bench *b)
-{
-    char cpu[128];
-    machine_cpu(cpu, sizeof cpu);
-    printf("{\"machine\": {\"read_gb_s\": %.2f, \"int8_gop_s\": %.1f, \"threads\": %u, \"cpu\": ",
-           b->machine.read_gb_s, b->machine.int8_gop_s, (unsigned)b->n_threads);
-    json_string(stdout, cpu, strlen(cpu));
-    printf(", \"kernels\": \"%s\"}, \"model\": {\"type\": \"%s\", \"weights\": \"%s\", ",
-           text(b, MINKE_TEXT_CPU), text(b, MINKE_TEXT_MODEL_TYPE),
-           text(b, MINKE_TEXT_WEIGHT_TYPE));
-    printf("\"n_params\": %lld, \"n_params_active\": %lld, \"weight_bytes\": %lld, "
-           "\"decode_bytes\": %llu}, \"results\": [",
-           (long long)info(b, MINKE_INFO_N_PARAMS), (long long)info(b, MINKE_INFO_N_PARAMS_ACTIVE),
-           (long long)info(b, MINKE_INFO_WEIGHT_BYTES), (unsigned long long)b->decode_bytes);
-    for (int i = 0; i < b->n_results; i++) {
-        const struct result *r = &b->results[i];
-        const int load = strcmp(r->name, "load") == 0;
-        printf("%s{\"name\": \"%s\", \"depth\": %llu, \"tokens\": %llu, \"batch\": 1, "
-               "\"threads\": %u, ", i > 0 ? ", " : "", r->name, (unsigned long long)r->depth,
-               (unsigned long long)(load ? 0 : r->tokens), (unsigned)b->n_threads);
-        if (load)
-            printf("\"bytes\": %llu, \"gb_s\": %.3f, \"tok_s\": null, ",
-                   (unsigned long long)r->tokens, r->tok_s * 1e-9);
-        else
-            printf("\"tok_s\": %.3f, ", r->tok_s);
-        printf("\"spread\": %.3f, ", r->spread);
-        if (r->limit_tok_s > 0)
-            printf("\"limit_tok_s\": %.3f, \"fraction\": %.3f, ", r->limit_tok_s,
-                   r->tok_s / r->limit_tok_s);
-        else
-            printf("\"limit_tok_s\": null, \"fraction\": null, ");
-        printf("\"peak_bytes\": %llu, \"ms\": {\"index\": null, \"select\": null, "
-               "\"attention\": null, \"moe\": null, \"rest\": %.3f}}",
-               (unsigned long long)b->peak_bytes, r->ms);
-    }
-    printf("]}\n");
-}
-
-static void print_table(const struct bench *b)
-{
-    char cpu[128], weights[32], peak[32];
-    machine_cpu(cpu, sizeof cpu);
-    bytes_text(weights, (uint64_t)info(b, MINKE_INFO_WEIGHT_BYTES));
-    bytes_text(peak, b->peak_bytes);
-    printf("%s, %u threads, %s: reads %.1f GB/s, int8 %.0f GOP/s\n", cpu, (unsigned)b->n_threads,
-           text(b, MINKE_TEXT_CPU), b->machine.read_gb_s, b->machine.int8_gop_s);
-    printf("%s, %s: weights %s, peak %s, %.3f GB and %.2f GMAC per token\n\n",
-           text(b, MINKE_TEXT_MODEL_TYPE), text(b, MINKE_TEXT_WEIGHT_TYPE), weights, peak,
-           (double)b->decode_bytes * 1e-9, b->prefill_ops * 0.5e-9);
-    printf("%-10s %8s %8s %10s %7s %10s %9s\n", "", "depth", "tokens", "tok/s", "spread", "limit",
-           "fraction");
-    for (int i = 0; i < b->n_results; i++) {
-        const struct result *r = &b->results[i];
-        if (strcmp(r->name, "load") == 0) {
-            printf("%-10s %.2f s, %.2f GB/s\n", r->name, r->ms * 1e-3, r->tok_s * 1e-9);
-            continue;
-        }
-        printf("%-10s %8llu %8llu %10.2f %6.1f%%", r->name, (unsigned long long)r->depth,
-               (unsigned long long)r->tokens, r->tok_s, 100 * r->spread);
-        if (r->limit_tok_s > 0)
-            printf(" %10.2f %9.3f", r->limit_tok_s, r->tok_s / r->limit_tok_s);
-        putchar('\n');
-    }
-}
-
-/* One bar a result: the limit in grey, what was reached over it. */
 static void write_plot(const struct bench *b)
 {
     FILE *f = fopen(b->set.plot, "w");
-    int y = 40;
     if (f == NULL)
         fail_text(&program, "cannot write", b->set.plot);
-    fprintf(f, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"640\" height=\"%d\" "
-            "font-family=\"sans-serif\" font-size=\"13\">\n<text x=\"10\" y=\"22\">%s %s, "
-            "tokens per second beside the limit</text>\n", 60 + 34 * b->n_results,
-            text(b, MINKE_TEXT_MODEL_TYPE), text(b, MINKE_TEXT_WEIGHT_TYPE));
-    for (int i = 0; i < b->n_results; i++) {
-        const struct result *r = &b->results[i];
-        const double part = r->limit_tok_s > 0 ? r->tok_s / r->limit_tok_s : 0;
-        if (r->limit_tok_s <= 0)
-            continue;
-        fprintf(f, "<text x=\"10\" y=\"%d\">%s at %llu</text>\n<rect x=\"130\" y=\"%d\" "
-                "width=\"360\" height=\"20\" fill=\"#ddd\"/>\n<rect x=\"130\" y=\"%d\" "
-                "width=\"%.1f\" height=\"20\" fill=\"#2a6f97\"/>\n<text x=\"500\" y=\"%d\">"
-                "%.1f of %.1f</text>\n", y + 15, r->name, (unsigned long long)r->depth, y, y,
-                360 * (part < 1 ? part : 1), y + 15, r->tok_s, r->limit_tok_s);
-        y += 34;
-    }
-    fprintf(f, "</svg>\n");
+    report_plot(&b->report, f);
     if (fclose(f) != 0)
         fail_text(&program, "cannot write", b->set.plot);
 }
@@ -378,16 +356,20 @@ int main(int argc, char **argv)
     const size_t n_depths = read_depths(&b.set, depths);
     open_model(&b);
     open_session(&b, depths, n_depths);
-    machine_open(&b.machine, b.n_threads);
+    if (b.set.model != NULL)
+        b.report.results[0].limit = 1e9 * machine_file(b.set.model, b.report.n_threads);
+    machine_open(&b.machine, b.report.n_threads, (size_t)b.set.read_mb << 20);
     machine_read(&b.machine);
     run_prefill(&b);
     for (size_t i = 0; i < n_depths; i++)
         run_decode(&b, depths[i]);
     run_tokenize(&b);
+    b.report.read_gb_s = b.machine.read_gb_s;
+    b.report.int8_gop_s = b.machine.int8_gop_s;
     if (b.set.json)
-        print_json(&b);
+        report_json(&b.report, stdout);
     else
-        print_table(&b);
+        report_table(&b.report, stdout);
     if (b.set.plot != NULL)
         write_plot(&b);
     machine_free(&b.machine);
