@@ -273,7 +273,8 @@ MINKE_API int32_t minke_token_find(const minke_context *ctx, const char *text,
  * "developer" (V3.2), "user", "assistant", "tool".  content: text or null.  Assistants
  * also: reasoning_content, tool_calls, prefix, and token_ids, the ids that the model
  * sampled for this message, which are then used as they are (less the reasoning, where
- * the retention rule takes it).  V3.2 also reads tools and response_format of system and
+ * the retention rule takes it), behind the prompt that they answered.  An empty list of
+ * tool_calls is none.  V3.2 also reads tools and response_format of system and
  * developer messages.
  *
  * Encodings: "deepseek-v2", "deepseek-v3", "deepseek-v3-0324", "deepseek-r1.hf",

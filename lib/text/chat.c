@@ -277,7 +277,24 @@ void mk_chat_own_ids(struct mk_chat_out *out, const struct mk_chat_message *m, s
     out->status = mk_grow(out->a, (void **)&out->ids, &out->ids_capacity, out->n_ids + 1,
                           sizeof(*out->ids));
     if (out->status == MINKE_OK)
-        out->ids[out->n_ids++] = (struct mk_chat_ids){begin, out->text.len, m->ids, cut};
+        out->ids[out->n_ids++] = (struct mk_chat_ids){
+            begin, out->text.len, m->ids, cut,
+            m->reasoning != NULL && m->reasoning->text_len > 0 && m->calls == NULL
+                && (m->content == NULL || m->content->text_len == 0)};
+}
+
+int mk_chat_reasoned(const struct mk_chat *c, const struct mk_chat_message *m)
+{
+    int64_t id;
+
+    if (m->reasoning != NULL && m->reasoning->text_len > 0)
+        return 1;
+    if (m->ids == NULL || c->think_end < 0)
+        return m->reasoning != NULL && c->thinking;
+    for (const struct mk_json *v = m->ids->first; v != NULL; v = v->next)
+        if (mk_json_int(v, &id) == 0 && id == c->think_end)
+            return 1;
+    return 0;
 }
 
 const struct mk_json *mk_chat_call_text(const struct mk_chat_message *m,
@@ -346,7 +363,11 @@ static int32_t chat_message(struct mk_chat_message *m, const struct mk_json *jso
         return status;
     if (m->role != MK_ROLE_ASSISTANT)
         m->ids = NULL;
-    m->has_calls = mk_json_get(json, "tool_calls") != NULL;
+    /* A list of no calls calls nothing, though some templates would write its borders. */
+    if (m->calls != NULL && m->calls->n_items == 0)
+        m->calls = NULL;
+    else
+        m->has_calls = mk_json_get(json, "tool_calls") != NULL;
     m->prefix = prefix != NULL && prefix->type == MK_JSON_TRUE;
     if (format != NULL && format->type != MK_JSON_NULL)
         m->format = format;
@@ -456,8 +477,9 @@ static int32_t chat_write(struct mk_chat *c, struct mk_chat_out *out)
 }
 
 /* Read the arguments and write the prompt; job is to be ended in any case. */
-static int32_t chat_begin(struct chat_job *job, const minke_context *ctx, const char *messages,
-                          size_t len, const minke_chat_params *given)
+static int32_t chat_begin(struct chat_job *job, const minke_context *ctx,
+                          const struct mk_tokenizer *tok, const char *messages, size_t len,
+                          const minke_chat_params *given)
 {
     const struct mk_json *json, *context;
     struct mk_chat *c = &job->chat;
@@ -480,6 +502,8 @@ static int32_t chat_begin(struct chat_job *job, const minke_context *ctx, const 
         || (status = mk_chat_choose(&kind, ctx, p.encoding)) < 0)
         return status;
     c->kind = (enum mk_chat_kind)kind;
+    c->think_end = tok == NULL ? -1
+                 : mk_tokenizer_find(tok, MK_CHAT_THINK_END, strlen(MK_CHAT_THINK_END));
     c->thinking = mk_chat_thinks(kind, p.thinking);
     c->generation = (p.flags & MINKE_CHAT_NO_GENERATION) == 0;
     c->bos = (p.flags & MINKE_CHAT_NO_BOS) == 0;
@@ -555,6 +579,7 @@ static int32_t chat_encode_ids(struct chat_job *job, const struct mk_tokenizer *
     const struct mk_json *first = own->ids->first;
     size_t n = own->ids->n_items, i = 0;
     int64_t id = -1;
+    int cut = 0;
     int32_t status;
 
     for (const struct mk_json *v = first; v != NULL; v = v->next, i++) {
@@ -563,7 +588,13 @@ static int32_t chat_encode_ids(struct chat_job *job, const struct mk_tokenizer *
         if (own->cut != 0 && id == think_end && (own->cut == 2 || first == own->ids->first)) {
             first = v->next;
             n = own->ids->n_items - i - 1;
+            cut = 1;
         }
+    }
+    if (own->cut != 0 && !cut && own->unfinished) {
+        first = NULL;
+        n = 0;
+        id = -1;
     }
     status = mk_grow(&job->a, (void **)&tokens->ids, &tokens->capacity, tokens->n + n + 1,
                      sizeof(int32_t));
@@ -614,7 +645,7 @@ int32_t minke_chat_render(const minke_context *ctx, const char *messages, size_t
 
     if (n_out == NULL || (text == NULL && capacity > 0))
         return mk_fail(MINKE_EINVAL, "text or n_out is NULL");
-    status = chat_begin(&job, ctx, messages, messages_len, params);
+    status = chat_begin(&job, ctx, NULL, messages, messages_len, params);
     if (status == MINKE_OK) {
         *n_out = job.out.text.len;
         if (job.out.text.len > capacity)
@@ -642,7 +673,7 @@ int32_t minke_chat_encode(const minke_context *ctx, const char *messages, size_t
     tok = mk_context_tokenizer(ctx);
     if (tok == NULL)
         return MINKE_EUNSUPPORTED;
-    status = chat_begin(&job, ctx, messages, messages_len, params);
+    status = chat_begin(&job, ctx, tok, messages, messages_len, params);
     if (status == MINKE_OK)
         status = chat_encode(&job, tok, &list);
     if (status == MINKE_OK) {

@@ -48,6 +48,7 @@ struct mk_chat_ids {
     size_t begin, end;
     const struct mk_json *ids;
     int cut;             /* 1 = after the first </think>, 2 = after the last, 0 = all */
+    int unfinished;      /* reasoning without an answer: a cut leaves nothing */
 };
 
 /* What an encoding writes: text, which of its bytes are not to be trusted, and which have
@@ -71,6 +72,7 @@ struct mk_chat {
     uint32_t retention;               /* MINKE_RETAIN_*, never 0 */
     struct mk_chat_message *messages; /* (n,) context first */
     size_t n, n_context;
+    int32_t think_end;                /* token of </think>, or -1 when not known */
     const struct mk_json *tools, *format;   /* given beside the messages */
 };
 
@@ -92,6 +94,9 @@ void mk_chat_add_trusted(struct mk_chat_out *out, const char *text, size_t n);
 void mk_chat_add_plain(struct mk_chat_out *out, const char *text, size_t n);
 void mk_chat_add_model(struct mk_chat_out *out, const char *text, size_t n);
 void mk_chat_add_json(struct mk_chat_out *out, const struct mk_json *v);
+/* Whether the model was thinking when it wrote this message.  Of a message without reasoning
+ * its ids tell, else whether it says that it has none, in a conversation that thinks. */
+int mk_chat_reasoned(const struct mk_chat *c, const struct mk_chat_message *m);
 /* From begin to here stands the message's own ids, when it carries them. */
 void mk_chat_own_ids(struct mk_chat_out *out, const struct mk_chat_message *m, size_t begin,
                      int cut);

@@ -100,6 +100,44 @@ static int v3_keeps(const struct mk_chat *c, const struct v3_state *s, size_t i)
            || (c->retention == MINKE_RETAIN_TURN && i > s->last_user);
 }
 
+static int v3_is_r1(const struct mk_chat *c)
+{
+    return c->kind == MK_CHAT_R1_HF || c->kind == MK_CHAT_R1_DOCS;
+}
+
+/* What a prompt ends in that asks for an answer here.  In front of ids that a message carries
+ * it stands again, also where the template writes an old message otherwise. */
+static void v3_ask(const struct mk_chat *c, const struct v3_state *s, struct mk_chat_out *out)
+{
+    if (s->is_tool)
+        mk_chat_adds(out, MK_CHAT_OUTPUTS_END);
+    else if (!s->is_last_user)
+        mk_chat_adds(out, MK_CHAT_ASSISTANT);
+    if (!s->is_tool && c->kind == MK_CHAT_R1_HF)
+        mk_chat_adds(out, MK_CHAT_THINK "\n");
+}
+
+/* Whether this message shows its reasoning; the R1s think in every answer to a user. */
+static int v3_shows(const struct mk_chat *c, const struct v3_state *s, size_t i)
+{
+    const struct mk_chat_message *m = &c->messages[i];
+
+    if (c->kind < MK_CHAT_R1_HF || !v3_keeps(c, s, i))
+        return 0;
+    return m->reasoning != NULL && (m->reasoning->text_len > 0 || !s->is_tool);
+}
+
+/* The reasoning, with the marks around it that no prompt holds. */
+static void v3_reasoning(const struct mk_chat *c, size_t i, struct mk_chat_out *out)
+{
+    const struct mk_chat_message *m = &c->messages[i];
+
+    if (c->kind != MK_CHAT_R1_HF)
+        mk_chat_adds(out, MK_CHAT_THINK);
+    mk_chat_add_model(out, m->reasoning->text, m->reasoning->text_len);
+    mk_chat_adds(out, MK_CHAT_THINK_END);
+}
+
 static void v3_begin(const struct mk_chat *c, struct v3_state *s)
 {
     memset(s, 0, sizeof(*s));
@@ -141,21 +179,22 @@ static void v3_result(const struct mk_chat_message *m, struct mk_chat_out *out)
 }
 
 /* V3 of December 2024: calls only where content is null, closed from the second call on. */
-static int32_t v3_dec24_calls(const struct mk_chat_message *m, struct v3_state *s,
-                              struct mk_chat_out *out)
+static int32_t v3_dec24_calls(const struct mk_chat *c, const struct mk_chat_message *m,
+                              struct v3_state *s, struct mk_chat_out *out)
 {
-    size_t begin = out->text.len;
+    size_t begin;
 
-    s->is_tool = 0;
     if (m->calls == NULL)
         return mk_fail(MINKE_EINVAL, "message %zu: neither content nor tool_calls", m->place);
+    if (m->ids != NULL)
+        v3_ask(c, s, out);
+    else if (!s->is_first)
+        mk_chat_adds(out, MK_CHAT_ASSISTANT);
+    s->is_tool = 0;
+    begin = out->text.len;
     for (const struct mk_json *call = m->calls->first; call != NULL; call = call->next) {
         const int later = s->is_first;
 
-        if (!later) {
-            mk_chat_adds(out, MK_CHAT_ASSISTANT);
-            begin = out->text.len;
-        }
         mk_chat_adds(out, later ? "\n" : MK_CHAT_CALLS);
         if (v3_call(m, call, out) < 0)
             return MINKE_EINVAL;
@@ -172,26 +211,29 @@ static int32_t v3_calls(const struct mk_chat *c, size_t i, struct v3_state *s,
                         struct mk_chat_out *out)
 {
     const struct mk_chat_message *m = &c->messages[i];
-    const int r1 = c->kind == MK_CHAT_R1_HF || c->kind == MK_CHAT_R1_DOCS;
+    const int r1 = v3_is_r1(c), shows = v3_shows(c, s, i);
     size_t begin, skip = 0;
 
     if (m->calls == NULL)
         return mk_fail(MINKE_EINVAL, "message %zu: tool_calls is null", m->place);
-    if (!r1 && s->is_tool)
+    if (m->ids != NULL || (shows && !s->is_first))
+        v3_ask(c, s, out);
+    else if (!r1 && s->is_tool)
         mk_chat_adds(out, MK_CHAT_OUTPUTS_END);
+    else if (r1 && !s->is_first)
+        mk_chat_adds(out, MK_CHAT_ASSISTANT);
     if (!r1)
         s->is_first = 0, s->is_output_first = 1;
     s->is_tool = 0;
-    if (c->kind == MK_CHAT_R1_0528)
+    if (c->kind == MK_CHAT_R1_0528 && !shows)
         skip = v3_after_think(m->content, 1);
     begin = out->text.len;
+    if (shows)
+        v3_reasoning(c, i, out);
     for (const struct mk_json *call = m->calls->first; call != NULL; call = call->next) {
         if (s->is_first) {
             mk_chat_adds(out, "\n");
         } else {
-            if (r1)
-                mk_chat_adds(out, MK_CHAT_ASSISTANT);
-            begin = out->text.len;
             if (m->content != NULL)
                 mk_chat_add_model(out, m->content->text + skip, m->content->text_len - skip);
             mk_chat_adds(out, MK_CHAT_CALLS);
@@ -210,28 +252,23 @@ static int32_t v3_answer(const struct mk_chat *c, size_t i, struct v3_state *s,
                          struct mk_chat_out *out)
 {
     const struct mk_chat_message *m = &c->messages[i];
-    const int r1 = c->kind == MK_CHAT_R1_HF || c->kind == MK_CHAT_R1_DOCS;
-    const int reasons = r1 || c->kind == MK_CHAT_R1_0528;
-    const int keeps = reasons && v3_keeps(c, s, i);
+    const int r1 = v3_is_r1(c), shows = v3_shows(c, s, i);
+    const int reasons = r1 || c->kind == MK_CHAT_R1_0528, keeps = reasons && v3_keeps(c, s, i);
     size_t begin, skip = 0;
 
     if (v3_content(m) == NULL)
         return MINKE_EINVAL;
-    if (s->is_tool)
+    if (shows || (m->ids != NULL && (keeps || !reasons)))
+        v3_ask(c, s, out);
+    else if (s->is_tool)
         mk_chat_adds(out, MK_CHAT_OUTPUTS_END);
     else if (r1 || c->kind == MK_CHAT_V3)
         mk_chat_adds(out, MK_CHAT_ASSISTANT);
-    if (keeps && !s->is_tool && c->kind == MK_CHAT_R1_HF && m->reasoning != NULL)
-        mk_chat_adds(out, MK_CHAT_THINK "\n");
     begin = out->text.len;
-    if (keeps && m->reasoning != NULL) {
-        if (c->kind != MK_CHAT_R1_HF)
-            mk_chat_adds(out, MK_CHAT_THINK);
-        mk_chat_add_model(out, m->reasoning->text, m->reasoning->text_len);
-        mk_chat_adds(out, MK_CHAT_THINK_END);
-    } else if (reasons && !keeps && !(r1 && s->is_tool)) {
+    if (shows)
+        v3_reasoning(c, i, out);
+    else if (reasons && !keeps && !(r1 && s->is_tool))
         skip = v3_after_think(m->content, 1);
-    }
     mk_chat_add_model(out, m->content->text + skip, m->content->text_len - skip);
     mk_chat_adds(out, MK_CHAT_EOS);
     mk_chat_own_ids(out, m, begin, reasons && !keeps ? 2 : 0);
@@ -259,16 +296,18 @@ static int32_t v3_assistant(const struct mk_chat *c, size_t i, struct v3_state *
                             struct mk_chat_out *out)
 {
     const struct mk_chat_message *m = &c->messages[i];
-    const int r1 = c->kind == MK_CHAT_R1_HF || c->kind == MK_CHAT_R1_DOCS;
+    int32_t status;
 
-    s->is_last_user = 0;
     if (c->kind == MK_CHAT_R1_0528 && v3_content(m) == NULL)
         return MINKE_EINVAL;
     if (c->kind == MK_CHAT_V3)
-        return m->content == NULL ? v3_dec24_calls(m, s, out) : v3_answer(c, i, s, out);
-    if (r1 ? m->has_calls : m->calls != NULL)
-        return v3_calls(c, i, s, out);
-    return v3_answer(c, i, s, out);
+        status = m->content == NULL ? v3_dec24_calls(c, m, s, out) : v3_answer(c, i, s, out);
+    else if (v3_is_r1(c) ? m->has_calls : m->calls != NULL)
+        status = v3_calls(c, i, s, out);
+    else
+        status = v3_answer(c, i, s, out);
+    s->is_last_user = 0;
+    return status;
 }
 
 int32_t mk_chat_write_v3(const struct mk_chat *c, struct mk_chat_out *out)
@@ -300,12 +339,10 @@ int32_t mk_chat_write_v3(const struct mk_chat *c, struct mk_chat_out *out)
     }
     if (status < 0)
         return status;
-    if (s.is_tool)
+    if (c->generation)
+        v3_ask(c, &s, out);
+    else if (s.is_tool)
         mk_chat_adds(out, MK_CHAT_OUTPUTS_END);
-    else if (c->generation && !s.is_last_user)
-        mk_chat_adds(out, MK_CHAT_ASSISTANT);
-    if (c->generation && !s.is_tool && c->kind == MK_CHAT_R1_HF)
-        mk_chat_adds(out, MK_CHAT_THINK "\n");
     return MINKE_OK;
 }
 
@@ -345,22 +382,45 @@ static int32_t v31_tools(const struct mk_json *tools, struct mk_chat_out *out)
     return MINKE_OK;
 }
 
+/* Whether a prompt that ends here asks for an answer. */
+static int v31_asks(const struct mk_chat *c, const struct v3_state *s)
+{
+    if (s->is_tool)
+        return 0;
+    if (c->kind == MK_CHAT_V31_TERMINUS)
+        return s->is_last_user || s->is_only_sys || !s->is_prefix;
+    return s->is_last_user;
+}
+
+/* Whether this message shows its reasoning; behind results no prompt opens one. */
+static int v31_shows(const struct mk_chat *c, const struct v3_state *s, size_t i)
+{
+    const struct mk_chat_message *m = &c->messages[i];
+
+    if (!v3_keeps(c, s, i))
+        return 0;
+    if (s->is_tool && m->ids == NULL)
+        return m->reasoning != NULL && m->reasoning->text_len > 0;
+    return mk_chat_reasoned(c, m);
+}
+
 static int32_t v31_calls(const struct mk_chat *c, size_t i, struct v3_state *s,
                          struct mk_chat_out *out)
 {
     const struct mk_chat_message *m = &c->messages[i];
-    const int keeps = v3_keeps(c, s, i) && m->reasoning != NULL;
-    const int opens = s->is_last_user || (c->kind == MK_CHAT_V31_TERMINUS && s->is_only_sys);
+    const int keeps = v3_keeps(c, s, i), shows = v31_shows(c, s, i);
+    const int opens = m->ids != NULL ? v31_asks(c, s)
+                    : s->is_last_user || (c->kind == MK_CHAT_V31_TERMINUS && s->is_only_sys);
     size_t begin;
 
     if (opens)
-        mk_chat_adds(out, keeps ? MK_CHAT_ASSISTANT MK_CHAT_THINK
+        mk_chat_adds(out, shows ? MK_CHAT_ASSISTANT MK_CHAT_THINK
                                 : MK_CHAT_ASSISTANT MK_CHAT_THINK_END);
     begin = out->text.len;
-    if (keeps) {
+    if (shows && m->reasoning != NULL)
         mk_chat_add_model(out, m->reasoning->text, m->reasoning->text_len);
+    if (shows)
         mk_chat_adds(out, MK_CHAT_THINK_END);
-    }
     s->is_last_user = 0;
     s->is_tool = 0;
     if (m->calls->first != NULL && m->content != NULL)
@@ -388,24 +448,24 @@ static int32_t v31_answer(const struct mk_chat *c, size_t i, struct v3_state *s,
                           struct mk_chat_out *out)
 {
     const struct mk_chat_message *m = &c->messages[i];
-    const int keeps = v3_keeps(c, s, i) && m->reasoning != NULL;
+    const int keeps = v3_keeps(c, s, i), shows = v31_shows(c, s, i);
     size_t begin, skip = 0;
 
     if (v3_content(m) == NULL)
         return MINKE_EINVAL;
-    if (s->is_last_user) {
+    if (m->ids != NULL ? v31_asks(c, s) : s->is_last_user) {
         mk_chat_adds(out, MK_CHAT_ASSISTANT);
-        mk_chat_adds(out, keeps || (m->prefix && c->thinking) ? MK_CHAT_THINK
+        mk_chat_adds(out, shows || (m->prefix && c->thinking) ? MK_CHAT_THINK
                                                               : MK_CHAT_THINK_END);
     }
     s->is_prefix |= m->prefix;
     begin = out->text.len;
-    if (keeps) {
+    if (shows && m->reasoning != NULL)
         mk_chat_add_model(out, m->reasoning->text, m->reasoning->text_len);
+    if (shows)
         mk_chat_adds(out, MK_CHAT_THINK_END);
-    } else if (!s->is_tool) {
+    else if (!s->is_tool)
         skip = v3_after_think(m->content, 0);
-    }
     mk_chat_add_model(out, m->content->text + skip, m->content->text_len - skip);
     mk_chat_adds(out, MK_CHAT_EOS);
     mk_chat_own_ids(out, m, begin, keeps ? 0 : 1);
@@ -444,7 +504,6 @@ int32_t mk_chat_write_v31(const struct mk_chat *c, struct mk_chat_out *out)
 {
     struct v3_state s;
     int32_t status = v3_system(c, out);
-    int asks;
 
     if (status == MINKE_OK && c->tools != NULL && c->tools->first != NULL)
         status = v31_tools(c->tools, out);
@@ -453,10 +512,7 @@ int32_t mk_chat_write_v31(const struct mk_chat *c, struct mk_chat_out *out)
         status = v31_message(c, i, &s, out);
     if (status < 0)
         return status;
-    asks = s.is_last_user;
-    if (c->kind == MK_CHAT_V31_TERMINUS)
-        asks = s.is_last_user || s.is_only_sys || !s.is_prefix;
-    if (c->generation && asks && !s.is_tool) {
+    if (c->generation && v31_asks(c, &s)) {
         mk_chat_adds(out, MK_CHAT_ASSISTANT);
         mk_chat_adds(out, c->thinking ? MK_CHAT_THINK : MK_CHAT_THINK_END);
     }

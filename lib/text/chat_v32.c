@@ -113,22 +113,21 @@ static int v32_shows(const struct mk_chat *c, size_t i, ptrdiff_t last_user)
 {
     const struct mk_chat_message *m = &c->messages[i];
 
-    if (!c->thinking || c->retention == MINKE_RETAIN_NONE)
-        return 0;
-    if ((ptrdiff_t)i > last_user)
-        return 1;
-    return c->retention == MINKE_RETAIN_ALL && v32_truthy(m->reasoning);
+    if (c->retention == MINKE_RETAIN_ALL && (m->ids != NULL || (ptrdiff_t)i < last_user))
+        return mk_chat_reasoned(c, m);
+    return c->thinking && c->retention != MINKE_RETAIN_NONE && (ptrdiff_t)i > last_user;
 }
 
 /* <think> or </think> behind the message at i, which the assistant answers. */
 static void v32_opening(const struct mk_chat *c, size_t i, ptrdiff_t last_user,
                         struct mk_chat_out *out)
 {
+    const int answered = i + 1 < c->n && c->messages[i + 1].role == MK_ROLE_ASSISTANT;
     int thinks = c->thinking && (ptrdiff_t)i >= last_user;
 
     if (c->retention == MINKE_RETAIN_NONE)
         thinks = c->thinking && i + 1 == c->n;
-    else if (!thinks && i + 1 < c->n && c->messages[i + 1].role == MK_ROLE_ASSISTANT)
+    else if (c->retention == MINKE_RETAIN_ALL && answered)
         thinks = v32_shows(c, i + 1, last_user);
     mk_chat_adds(out, thinks ? MK_CHAT_THINK : MK_CHAT_THINK_END);
 }
@@ -257,7 +256,8 @@ static int32_t v32_assistant(const struct mk_chat *c, size_t i, ptrdiff_t last_u
     int32_t status = MINKE_OK;
 
     if (shows) {
-        if (!v32_truthy(reasoning) && !v32_truthy(m->calls) && m->ids == NULL)
+        if (!v32_truthy(reasoning) && !v32_truthy(m->calls) && m->ids == NULL
+            && !(c->retention == MINKE_RETAIN_ALL && reasoning != NULL))
             return mk_fail(MINKE_EINVAL, "message %zu: thinking, but neither reasoning_content "
                                          "nor tool_calls after the last user message", m->place);
         if (reasoning != NULL)
