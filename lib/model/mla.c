@@ -140,19 +140,27 @@ static void mla_project(struct mk_mla *j)
 
 /* ---- Which form --------------------------------------------------------------- */
 
-/* Naive pays (N + V) L products to expand a key for all rows of the chunk, and saves
- * 2 L - N - V per row and attended key. */
-static int mla_prefers_naive(const struct mk_forward *f)
+/* Multiply-adds per head decide.  Naive makes keys and values of every token in sight from its
+ * latent, once for all rows of the chunk, then meets them all, those not selected too: N + R + V
+ * a row and token.  Absorbed pays 2 L + R, for selected tokens alone.  Measured with 128 heads
+ * (tests/kernels/bench_attend.c), in units of a multiply-add of the absorbed form: 0.43 for one of
+ * a product with integer weights, 1.1 with others, 1.5 for one of the naive form, which does
+ * fewer of them between loads. */
+static int mla_prefers_naive(const struct mk_forward *f, const struct mk_attention_weights *w)
 {
     const struct mk_config *c = &f->model->config;
-    const double n = (double)(f->first + f->n - mk_mla_begin(f, 0)), L = c->kv_lora_rank;
-    const double width = (double)c->qk_nope_head_dim + c->v_head_dim;
     const size_t limit = f->index_topk > 0 ? f->index_topk : f->window;
+    const double n = (double)(f->first + f->n - mk_mla_begin(f, 0)), rows = (double)f->n;
+    const double L = c->kv_lora_rank, R = c->qk_rope_head_dim;
+    const double width = (double)c->qk_nope_head_dim + c->v_head_dim;
     const double attended = limit > 0 && (double)limit < n ? (double)limit : n;
+    const int integer = w->k_up[0].type != MK_F32 && w->k_up[0].type != MK_F16
+                     && w->k_up[0].type != MK_BF16 && w->k_up[0].type != MK_F8_E4M3;
 
     if (f->form != MK_FORM_AUTO)
         return f->form == MK_FORM_NAIVE;
-    return n * width * L < (double)f->n * attended * (2.0 * L - width);
+    return n * width * L * (integer ? 0.43 : 1.1) + 1.5 * rows * n * (width + R)
+         < rows * attended * (2.0 * L + R);
 }
 
 void mk_mla_run(struct mk_forward *f, const struct mk_attention_weights *w, struct mk_kv *kv)
@@ -163,7 +171,7 @@ void mk_mla_run(struct mk_forward *f, const struct mk_attention_weights *w, stru
     mla_project(&job);
     if (f->index_topk > 0)
         mk_dsa_run(f, kv);
-    if (mla_prefers_naive(f))
+    if (mla_prefers_naive(f, w))
         mk_mla_naive(&job);
     else
         mk_mla_absorbed(&job);

@@ -100,8 +100,8 @@ static void naive_tile(const struct naive_job *b, size_t h, size_t g, uint32_t w
     const struct mk_kernels *k = f->ops.k;
     const struct mk_work *work = f->work;
     const struct mk_attend *a = &work->attend[worker];
-    const size_t H = c->num_attention_heads, N = c->qk_nope_head_dim, R = c->qk_rope_head_dim;
-    const size_t V = c->v_head_dim, dim = N + R, padded = naive_padded(f);
+    const size_t N = c->qk_nope_head_dim, R = c->qk_rope_head_dim, V = c->v_head_dim;
+    const size_t dim = N + R, padded = naive_padded(f);
     const size_t i = g * NAIVE_ROWS, n_rows = mk_min(NAIVE_ROWS, f->n - i);
     const size_t n_vec = mk_ceil_div(n_rows, MK_LANE);
     const float *q = work->qa + (h * padded + i) * dim;
@@ -123,7 +123,7 @@ static void naive_tile(const struct naive_job *b, size_t h, size_t g, uint32_t w
         k->attend_soften(a->s, NAIVE_ROWS, n_vec, n, f->model->rope.softmax_scale, max, sum,
                          shrink);
         /* o = shrink o + p v */
-        k->attend_values(work->o + (i * H + h) * V, H * V, a->s, NAIVE_ROWS, shrink, n_rows,
+        k->attend_values(work->acc + (h * padded + i) * V, V, a->s, NAIVE_ROWS, shrink, n_rows,
                          work->v_block + at * V, V, n, V);
     }
 }
@@ -166,31 +166,55 @@ static void naive_block(struct naive_job *b)
     mk_team_run(&f->ops.team, naive_tiles, b, H * n_groups, 1);
 }
 
-void mk_mla_naive(const struct mk_mla *j)
+/* Sums of heads begin at nothing. */
+static void naive_begin(void *arg, size_t begin, size_t end, uint32_t worker)
 {
-    const struct mk_forward *f = j->f;
-    const struct mk_work *work = f->work;
-    const size_t H = f->model->config.num_attention_heads, V = f->model->config.v_head_dim;
-    const size_t n_keys = f->first + f->n, padded = naive_padded(f);
-    const uint64_t start = mk_time_ns();
-    struct naive_job b = {.j = j};
+    const struct naive_job *b = arg;
+    const struct mk_work *work = b->j->f->work;
+    const size_t V = b->j->f->model->config.v_head_dim, padded = naive_padded(b->j->f);
 
-    memset(work->o, 0, f->n * H * V * sizeof(float));
-    for (size_t h = 0; h < H; h++)
+    (void)worker;
+    memset(work->acc + begin * padded * V, 0, (end - begin) * padded * V * sizeof(float));
+    for (size_t h = begin; h < end; h++)
         for (size_t i = 0; i < padded; i++) {
             work->stats[h * 2 * padded + i] = -INFINITY;
             work->stats[(h * 2 + 1) * padded + i] = 0.0f;
         }
-    mk_team_run(&f->ops.team, naive_pack, &b, H * padded / MK_LANE, 1);
+}
+
+/* o = acc / sum, rows by rows. */
+static void naive_finish(void *arg, size_t begin, size_t end, uint32_t worker)
+{
+    const struct naive_job *b = arg;
+    const struct mk_forward *f = b->j->f;
+    const struct mk_work *work = f->work;
+    const size_t H = f->model->config.num_attention_heads, V = f->model->config.v_head_dim;
+    const size_t padded = naive_padded(f);
+
+    (void)worker;
+    for (size_t at = begin; at < end; at++) {
+        const size_t i = at / H, h = at % H;
+        const float inverse = 1.0f / work->stats[(h * 2 + 1) * padded + i];
+        float *out = work->o + at * V;
+
+        memset(out, 0, V * sizeof(float));
+        f->ops.k->axpy(out, inverse, work->acc + (h * padded + i) * V, V);
+    }
+}
+
+void mk_mla_naive(const struct mk_mla *j)
+{
+    struct mk_forward *f = j->f;
+    const size_t H = f->model->config.num_attention_heads, n_keys = f->first + f->n;
+    const uint64_t start = mk_time_ns();
+    struct naive_job b = {.j = j};
+
+    mk_team_run(&f->ops.team, naive_begin, &b, H, 1);
+    mk_team_run(&f->ops.team, naive_pack, &b, H * naive_padded(f) / MK_LANE, 1);
     for (b.key = mk_mla_begin(f, 0); b.key < n_keys; b.key += MK_EXPAND) {
         b.n_keys = mk_min(MK_EXPAND, n_keys - b.key);
         naive_block(&b);
     }
-    for (size_t i = 0; i < f->n * H; i++) {
-        const float sum = work->stats[(i % H * 2 + 1) * padded + i / H];
-
-        for (size_t d = 0; d < V; d++)
-            work->o[i * V + d] /= sum;
-    }
+    mk_team_run(&f->ops.team, naive_finish, &b, f->n * H, 1);
     f->work->times.attention += mk_time_ns() - start;
 }

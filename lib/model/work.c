@@ -47,6 +47,7 @@ static void work_attention(struct mk_work *w, struct mk_carve *c, const struct m
     w->k_block = work_floats(c, MK_EXPAND, H * N);
     w->v_block = work_floats(c, MK_EXPAND, H * V);
     w->block = work_floats(c, MK_EXPAND, L + R);
+    w->acc = work_floats(c, mk_round_up(T, MK_LANE), H * V);
     w->stats = work_floats(c, mk_round_up(T, MK_LANE), H * 2);
     w->bias = work_floats(c, mk_round_up(T, MK_LANE * MK_HEAD_VECS), MK_EXPAND);
     w->bias_kind = mk_carve(c, mk_ceil_div(T, MK_LANE * MK_HEAD_VECS), sizeof(int32_t));

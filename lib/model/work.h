@@ -67,6 +67,7 @@ struct mk_work {
                                 * naive: (H, T, N + R) queries, lanes are rows */
     float *k_block, *v_block;  /* naive: (H, MK_EXPAND, N), (H, MK_EXPAND, V) */
     float *block;              /* naive: (MK_EXPAND, L + R) widened latents */
+    float *acc;                /* naive: (H, T, V) weighted values */
     float *stats;              /* naive: (H, 2, T) running maximum and sum */
     float *bias;               /* naive: (T, MK_EXPAND) 0 or -inf, by groups of rows */
     int32_t *bias_kind;        /* naive: of each group of rows */

@@ -1,6 +1,7 @@
 /* Times attention and the indexer on one layer's real shape against the floating-point and the
  * integer peak measured right before.  The rows are random; best of several rounds.
- * Usage: bench_attend [threads] [tokens] */
+ * Usage: bench_attend [threads] [tokens] for decoding, with [rows] for prefill,
+ * rows 0 for where forms cross over. */
 #include "layer.h"
 #include "peaks.h"
 
@@ -126,12 +127,125 @@ static void bench_dense(uint32_t n_threads, size_t n, uint32_t heads, uint32_t c
     layer_close(&b);
 }
 
+struct bench_prefill {
+    struct mk_mat k_up[128], v_b[128];
+    struct mk_attention_weights w;
+    struct layer b;
+    struct mk_mla j;
+};
+
+/* n_rows rows behind `first` tokens; keys and values are made from weights of this type. */
+static void bench_prefill_open(struct bench_prefill *p, uint32_t n_threads, size_t first,
+                               size_t n_rows, enum mk_type type)
+{
+    struct mk_mat rows;
+
+    bench_open(&p->b, n_threads, first + n_rows, 128, MINKE_CACHE_FP8, MINKE_INDEX_INT8, n_rows);
+    kd_matrix(&rows, &p->k_up[0], type, 128, 512, p->b.f.ops.k);
+    kd_matrix(&rows, &p->v_b[0], type, 128, 512, p->b.f.ops.k);
+    for (size_t h = 1; h < 128; h++) {
+        p->k_up[h] = p->k_up[0];
+        p->v_b[h] = p->v_b[0];
+    }
+    p->w.k_up = p->k_up;
+    p->w.v_b = p->v_b;
+    p->j = (struct mk_mla){&p->b.f, &p->w, &p->b.kv};
+    p->b.f.ops.scratch = p->b.work.scratch;
+    p->b.f.ops.scratch_bytes = p->b.work.scratch_bytes;
+    p->b.f.first = first;
+    p->b.f.n = n_rows;
+}
+
+/* Milliseconds of the indexer, of the absorbed form, of the naive form. */
+static void bench_forms(struct bench_prefill *p, uint32_t index_topk, double ms[3])
+{
+    uint64_t start = mk_time_ns();
+
+    p->b.f.index_topk = index_topk;
+    if (index_topk > 0) {
+        bench_queries(&p->b);
+        start = mk_time_ns();
+        mk_dsa_run(&p->b.f, &p->b.kv);
+    }
+    ms[0] = 1e3 * bench_seconds(start);
+    start = mk_time_ns();
+    mk_mla_attend_absorbed(&p->j);
+    ms[1] = 1e3 * bench_seconds(start);
+    start = mk_time_ns();
+    mk_mla_naive(&p->j);
+    ms[2] = 1e3 * bench_seconds(start);
+}
+
+/* Prefill of rows in the middle of n tokens, which stands for the mean of a whole prefill: dense
+ * per head, and by the indexer with gathered latents. */
+static void bench_prefill(uint32_t n_threads, size_t n, size_t n_rows)
+{
+    static struct bench_prefill p;
+    double ms[3], dense;
+    uint64_t start;
+
+    bench_prefill_open(&p, n_threads, n / 2, n_rows, MK_Q8_0);
+    p.b.f.index_topk = 0;
+    start = mk_time_ns();
+    mk_mla_naive(&p.j);
+    dense = 1e3 * bench_seconds(start);
+    p.b.f.index_topk = 2048;
+    bench_queries(&p.b);
+    start = mk_time_ns();
+    mk_dsa_run(&p.b.f, &p.b.kv);
+    ms[0] = 1e3 * bench_seconds(start);
+    start = mk_time_ns();
+    mk_mla_attend_absorbed(&p.j);
+    ms[1] = 1e3 * bench_seconds(start);
+    const double fp32 = bench_peak(&p.b.f.ops.team, 0) * 1e-3;
+    printf("prefill %zu, %zu rows: dense %.0f ms (%.2f of fp32 peak for attention alone), index "
+           "%.0f, gathered %.0f (%.2f of fp32 peak), %.2f times cheaper\n", n, n_rows, dense,
+           2.0 * 128 * 320 * (double)n_rows * (double)(n / 2 + n_rows / 2) / dense / fp32,
+           ms[0], ms[1], 2.0 * 128 * 1088 * 2048 * (double)n_rows / ms[1] / fp32,
+           dense / (ms[0] + ms[1]));
+    layer_close(&p.b);
+}
+
+/* Where one form overtakes the other. */
+static void bench_crossover(uint32_t n_threads)
+{
+    static const size_t dense_rows[] = {16, 32, 64, 96, 128, 192};
+    static const size_t first[] = {2048, 3072, 4096, 6144};
+    static const enum mk_type types[] = {MK_Q8_0, MK_BF16};
+    static struct bench_prefill p;
+    double ms[3];
+
+    for (size_t t = 0; t < 2; t++)
+        for (size_t i = 0; i < 6; i++) {
+            bench_prefill_open(&p, n_threads, 2048, dense_rows[i], types[t]);
+            bench_forms(&p, 0, ms);
+            printf("dense, %s, 2048 tokens, %zu rows: absorbed %.1f ms, naive %.1f\n",
+                   mk_type_info(types[t])->name, dense_rows[i], ms[1], ms[2]);
+            layer_close(&p.b);
+        }
+    for (size_t i = 0; i < 4; i++) {
+        bench_prefill_open(&p, n_threads, first[i], 256, MK_Q8_0);
+        bench_forms(&p, 2048, ms);
+        printf("selected, Q8_0, %zu tokens, 256 rows: gathered %.0f ms, masked %.0f\n",
+               first[i], ms[1], ms[2]);
+        layer_close(&p.b);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const uint32_t n_threads = argc > 1 ? (uint32_t)atoi(argv[1]) : mk_cpu_threads();
     const size_t n = argc > 2 ? (size_t)atoi(argv[2]) : 131072;
 
     printf("%u threads, %zu tokens\n", n_threads, n);
+    if (argc > 3 && atoi(argv[3]) == 0) {
+        bench_crossover(n_threads);
+        return 0;
+    }
+    if (argc > 3) {
+        bench_prefill(n_threads, n, (size_t)atoi(argv[3]));
+        return 0;
+    }
     bench_decode(n_threads, n, MINKE_CACHE_FP8, MINKE_INDEX_INT8, "fp8 int8");
     bench_decode(n_threads, n, MINKE_CACHE_FP8, MINKE_INDEX_RESCORED, "rescored");
     bench_decode(n_threads, n, MINKE_CACHE_BF16, MINKE_INDEX_F32, "bf16 f32");
