@@ -123,6 +123,20 @@ int read_options(const struct program *program, int argc, char **argv, const cha
     return n;
 }
 
+void set_cache(const struct program *program, minke_session_params *params, const char *type)
+{
+    static const char *const names[] = {"f32", "bf16", "fp8", "native"};
+    static const uint32_t types[] = {MINKE_CACHE_F32, MINKE_CACHE_BF16, MINKE_CACHE_FP8,
+                                     MINKE_CACHE_NATIVE};
+    size_t i = 0;
+    while (i < 4 && strcmp(names[i], type != NULL ? type : "native") != 0)
+        i++;
+    if (i == 4)
+        usage_error(program, "--cache: f32, bf16, fp8 or native expected, not", type);
+    params->cache_type = types[i];
+    params->index_type = i == 0 ? MINKE_INDEX_F32 : MINKE_INDEX_NATIVE;
+}
+
 /* ---- Failing ------------------------------------------------------------- */
 
 void fail_call(const struct program *program, const char *what)

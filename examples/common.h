@@ -43,6 +43,13 @@ int read_options(const struct program *program, int argc, char **argv, const cha
 /* Say what is wrong with the command line and exit with 2. */
 void usage_error(const struct program *program, const char *what, const char *value);
 
+/* How a session keeps its caches: "f32" is exact, "bf16" and "fp8" take less memory (index keys
+ * then take 8 bits), NULL or "native" is what the model was trained for.  Exits with 2 for
+ * anything else. */
+void set_cache(const struct program *program, minke_session_params *params, const char *type);
+#define CACHE_OPTION(target) {"--cache", OPTION_TEXT, target, "TYPE", \
+                              "f32, bf16, fp8, or native: as the model was trained (native)"}
+
 /* ---- Failing ------------------------------------------------------------- */
 
 /* Print "minke-generate: WHAT: message of the last error" and exit with 1. */

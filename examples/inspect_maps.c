@@ -94,14 +94,13 @@ static int32_t on_experts(void *user, uint32_t kind, uint32_t layer, uint64_t to
 static void evaluate(const struct drawing *d, struct counts *c, const int32_t *ids,
                      uint32_t kind)
 {
-    minke_session_params p;
+    minke_session_params p = *d->session;
     minke_session *s = NULL;
     c->at = need_memory(NULL, c->n_layers * c->n_columns, sizeof *c->at);
     c->seen = need_memory(NULL, c->n_layers, sizeof *c->seen);
     memset(c->at, 0, c->n_layers * c->n_columns * sizeof *c->at);
     memset(c->seen, 0, c->n_layers * sizeof *c->seen);
     c->progress = (struct progress){.label = "reading", .shown = is_terminal(stderr)};
-    minke_session_params_init(&p, sizeof p);
     p.max_tokens = (uint32_t)c->n;
     p.progress = on_progress;
     p.progress_user = c;

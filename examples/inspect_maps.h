@@ -10,6 +10,7 @@ struct drawing {
     const struct program *program;
     minke_context *ctx;
     const char *model, *prompt, *out;
+    const minke_session_params *session;     /* how caches are kept */
 };
 
 /* A heat map per layer: which past tokens each query selected.  For models with an indexer. */

@@ -13,7 +13,7 @@ static struct program program = {
     "Ctrl-C stops the answer; Ctrl-D ends the program.", NULL};
 
 struct chat {
-    const char *model, *encoding;
+    const char *model, *encoding, *cache;
     uint32_t max_tokens, context, threads, thinking;
     float temperature;
     uint64_t seed;
@@ -112,6 +112,9 @@ static void open_chat(struct chat *c)
     minke_context_params params;
     minke_session_params session;
 
+    minke_session_params_init(&session, sizeof session);
+    session.max_tokens = c->context;
+    set_cache(&program, &session, c->cache);
     minke_context_params_init(&params, sizeof params);
     params.n_threads = c->threads;
     params.progress = on_progress;
@@ -121,8 +124,6 @@ static void open_chat(struct chat *c)
     progress_end(&bar);
     if (c->encoding == NULL && minke_chat_encoding(c->ctx, &c->encoding) < 0)
         fail_call(&program, "chat");
-    minke_session_params_init(&session, sizeof session);
-    session.max_tokens = c->context;
     if (minke_session_open(&c->session, c->ctx, &session) < 0)
         fail_call(&program, "session");
 }
@@ -248,6 +249,7 @@ int main(int argc, char **argv)
         {"--encoding", OPTION_TEXT, &c.encoding, "NAME", "chat encoding (the model's own)"},
         {"--max-tokens", OPTION_COUNT, &c.max_tokens, "N", "of an answer (1024)"},
         {"--context", OPTION_COUNT, &c.context, "N", "tokens of the conversation (4096)"},
+        CACHE_OPTION(&c.cache),
         {"--threads", OPTION_COUNT, &c.threads, "N", "0 is what the machine allows (0)"},
         {"--temperature", OPTION_NUMBER, &c.temperature, "X", "0 is greedy (as advised)"},
         {"--seed", OPTION_SEED, &c.seed, "N", "equal seeds give equal text (0)"},

@@ -6,9 +6,10 @@
 
 /* The command line. */
 struct settings {
-    const char *model, *prompt, *file, *ids;
+    const char *model, *prompt, *file, *ids, *cache;
     uint32_t max_tokens, context, threads, chunk;
     minke_sampler_params sampling;
+    minke_session_params session;   /* caches */
     int json, quiet, no_bos, no_special, ignore_eos, mmap, deterministic;
 };
 
@@ -51,6 +52,7 @@ static void read_settings(struct settings *set, int argc, char **argv)
         {"--ignore-eos", OPTION_FLAG, &set->ignore_eos, NULL, "go on after the end of sentence"},
         {"--context", OPTION_COUNT, &set->context, "N", "session size (prompt + max tokens)"},
         {"--chunk", OPTION_COUNT, &set->chunk, "N", "prompt tokens per step"},
+        CACHE_OPTION(&set->cache),
         {"--threads", OPTION_COUNT, &set->threads, "N", "0 is what the machine allows (0)"},
         {"--mmap", OPTION_FLAG, &set->mmap, NULL, "map the weights instead of reading them"},
         {"--deterministic", OPTION_FLAG, &set->deterministic, NULL, "same bits for any chunking"},
@@ -66,6 +68,8 @@ static void read_settings(struct settings *set, int argc, char **argv)
         usage_error(&program, "no model given", NULL);
     if ((set->prompt != NULL) + (set->file != NULL) + (set->ids != NULL) > 1)
         usage_error(&program, "more than one prompt given", NULL);
+    minke_session_params_init(&set->session, sizeof set->session);
+    set_cache(&program, &set->session, set->cache);
     program.options = NULL;
 }
 
@@ -191,13 +195,12 @@ static void stream(const minke_context *ctx, const struct ids *made, size_t *sho
 static minke_session *prefill(const struct settings *set, minke_context *ctx,
                               struct progress *bar, struct result *out)
 {
-    minke_session_params params;
+    minke_session_params params = set->session;
     minke_session *s = NULL;
     const uint64_t longest = (uint64_t)info(ctx, MINKE_INFO_MAX_TOKENS);
     uint64_t wanted = (uint64_t)out->prompt.n + set->max_tokens;
     if (wanted > longest)
         wanted = longest;
-    minke_session_params_init(&params, sizeof params);
     params.max_tokens = set->context != 0 ? set->context : (uint32_t)wanted;
     params.prefill_chunk = set->chunk;
     params.progress = on_progress;

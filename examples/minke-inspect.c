@@ -7,8 +7,9 @@
 #include "inspect_maps.h"
 
 struct settings {
-    const char *model, *tokens, *attention, *experts, *out;
+    const char *model, *tokens, *attention, *experts, *out, *cache;
     uint32_t context, threads;
+    minke_session_params session;   /* caches */
     int json;
 };
 
@@ -28,6 +29,7 @@ static void read_settings(struct settings *set, int argc, char **argv)
         {"--experts", OPTION_TEXT, &set->experts, "FILE",
          "read the prompt in FILE and draw how often each expert was used"},
         {"-o", OPTION_TEXT, &set->out, "FILE", "where the drawing goes, as SVG (stdout)"},
+        CACHE_OPTION(&set->cache),
         {"--threads", OPTION_COUNT, &set->threads, "N",
          "for drawings; 0 is what the machine allows (0)"},
         {"--json", OPTION_FLAG, &set->json, NULL, "one JSON object"},
@@ -39,6 +41,8 @@ static void read_settings(struct settings *set, int argc, char **argv)
     set->model = words[0];
     if (set->model == NULL)
         usage_error(&program, "no model given", NULL);
+    minke_session_params_init(&set->session, sizeof set->session);
+    set_cache(&program, &set->session, set->cache);
     if (set->attention != NULL && set->experts != NULL)
         usage_error(&program, "one drawing at a time: --attention or --experts", NULL);
     if (set->out != NULL && set->attention == NULL && set->experts == NULL)
@@ -159,12 +163,11 @@ static const struct fact {
     {"n_tokens", MINKE_INFO_N_TOKENS}, {"token_bos", MINKE_INFO_TOKEN_BOS},
     {"token_eos", MINKE_INFO_TOKEN_EOS}};
 
-static uint64_t session_memory(const minke_context *ctx, uint32_t tokens)
+static uint64_t session_memory(const minke_context *ctx, const struct settings *set)
 {
-    minke_session_params params;
+    minke_session_params params = set->session;
     uint64_t bytes = 0;
-    minke_session_params_init(&params, sizeof params);
-    params.max_tokens = tokens;
+    params.max_tokens = set->context;
     if (minke_session_memory(ctx, &params, &bytes) < 0)
         fail_call(&program, "--context");
     return bytes;
@@ -191,7 +194,7 @@ static void print_json(const struct settings *set, const minke_context *ctx)
         json_string(stdout, name, strlen(name));
     }
     printf("], \"context\": %lu, \"session_bytes\": %llu}\n", (unsigned long)set->context,
-           (unsigned long long)session_memory(ctx, set->context));
+           (unsigned long long)session_memory(ctx, set));
 }
 
 static void print_part(const char *name, const minke_context *ctx, int32_t key)
@@ -263,7 +266,7 @@ static void print_model(const struct settings *set, const minke_context *ctx)
     print_part("routed experts", ctx, MINKE_INFO_BYTES_EXPERTS);
     print_part("the rest", ctx, MINKE_INFO_BYTES_OTHER);
     printf("           and %s for a session of %lu tokens\n",
-           bytes_text(size, session_memory(ctx, set->context)), (unsigned long)set->context);
+           bytes_text(size, session_memory(ctx, set)), (unsigned long)set->context);
     if (surplus > 0)
         printf("surplus    %lld tensors that no layer uses\n", (long long)surplus);
     for (int64_t i = 0; i < surplus && i < 10; i++)
@@ -278,7 +281,7 @@ int main(int argc, char **argv)
     read_settings(&set, argc, argv);
     minke_context *ctx = open_model(&set);
     const char *prompt = set.attention != NULL ? set.attention : set.experts;
-    const struct drawing drawing = {&program, ctx, set.model, prompt, set.out};
+    const struct drawing drawing = {&program, ctx, set.model, prompt, set.out, &set.session};
     if (set.attention != NULL)
         draw_attention(&drawing);
     else if (set.experts != NULL)

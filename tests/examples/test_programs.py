@@ -124,6 +124,18 @@ class Inspect(unittest.TestCase):
         more = json.loads(run("minke-inspect", MODEL, "--json", "--context", "2048").stdout)
         self.assertGreater(more["session_bytes"], facts["session_bytes"])
 
+    def test_caches_take_what_they_are_told(self) -> None:
+        size = {}
+        for cache in ("f32", "bf16", "fp8", "native"):
+            done = run("minke-inspect", MODEL, "--json", "--context", "4096", "--cache", cache)
+            size[cache] = json.loads(done.stdout)["session_bytes"]
+        self.assertGreater(size["f32"], size["bf16"])
+        self.assertGreater(size["bf16"], size["fp8"])
+        self.assertEqual(size["fp8"], size["native"])
+        done = run("minke-inspect", MODEL, "--cache", "f64")
+        self.assertEqual((done.returncode, done.stdout), (2, b""))
+        self.assertIn(b"not f64", done.stderr)
+
     def test_text_names_the_parts(self) -> None:
         done = run("minke-inspect", MODEL)
         self.assertEqual((done.returncode, done.stderr), (0, b""))
