@@ -122,7 +122,27 @@ static int32_t generate_thinking(struct minke_generator *g, const struct mk_toke
     return g->p.max_thinking > 0 ? generate_closing(g, tok) : MINKE_OK;
 }
 
-static int32_t generate_tokens_of(struct minke_generator *g)
+/* Whether the prompt ends where no reasoning begins: behind </think>, or behind the results of
+ * tools, which all encodings but V3.2 answer as they stand. */
+static int generate_answers(const struct minke_generator *g, const struct mk_tokenizer *tok,
+                            const int32_t *prompt, size_t n)
+{
+    static const char *const ends[] = {MK_CHAT_THINK_END, MK_CHAT_OUTPUT_END, MK_CHAT_OUTPUTS_END};
+
+    if (n == 0) {
+        prompt = g->s->tokens;
+        n = g->s->length;
+    }
+    for (size_t i = 0; n > 0 && i < sizeof(ends) / sizeof(ends[0]); i++) {
+        const int32_t id = mk_tokenizer_find(tok, ends[i], strlen(ends[i]));
+
+        if (id >= 0 && prompt[n - 1] == id)
+            return 1;
+    }
+    return 0;
+}
+
+static int32_t generate_tokens_of(struct minke_generator *g, const int32_t *prompt, size_t n)
 {
     const struct mk_tokenizer *tok = mk_context_tokenizer(g->s->ctx);
     int64_t eos = -1;
@@ -133,6 +153,8 @@ static int32_t generate_tokens_of(struct minke_generator *g)
     g->eos = (int32_t)eos;
     g->think_end = mk_tokenizer_find(tok, MK_CHAT_THINK_END, strlen(MK_CHAT_THINK_END));
     g->calls = mk_tokenizer_find(tok, MK_CHAT_CALLS, strlen(MK_CHAT_CALLS));
+    if (generate_answers(g, tok, prompt, n))
+        mk_reply_answers(g->reply);
     return generate_thinking(g, tok);
 }
 
@@ -199,7 +221,8 @@ int32_t minke_generate_open(minke_generator **out, minke_session *s, minke_sampl
     g->p = p;
     mk_arena_init(&g->arena, &g->a);
     if ((rc = generate_reply(g)) < 0 || (rc = generate_stops(g)) < 0
-        || (rc = generate_tokens_of(g)) < 0 || (rc = generate_prompt(g, prompt, n_prompt)) < 0)
+        || (rc = generate_tokens_of(g, prompt, n_prompt)) < 0
+        || (rc = generate_prompt(g, prompt, n_prompt)) < 0)
         goto fail;
     *out = g;
     return MINKE_OK;

@@ -290,6 +290,8 @@ static void reply_invoke_name(struct minke_reply *r)
 
             while (m < n && r->held.data[m] != '"' && r->held.data[m] != '\n')
                 m++;
+            /* What follows the name belongs nowhere, and is not lost. */
+            reply_content(r, r->held.data + m, n - m);
             reply_call_begin(r, r->held.data + 7, m - 7);
         } else {
             reply_call_begin(r, r->held.data, n);
@@ -358,7 +360,21 @@ static void reply_value_end(struct minke_reply *r)
     r->state = REPLY_GAP;
 }
 
-/* A parameter whose kind is none of the two: its value is taken as text. */
+/* Length of what begins as  string="word">, 0 where it is something else. */
+static size_t reply_kind_length(const char *text, size_t n)
+{
+    static const char begin[] = "\" string=\"";
+    size_t at = sizeof(begin) - 1;
+
+    if (n < at || memcmp(text, begin, at) != 0)
+        return 0;
+    while (at < n && text[at] >= 'a' && text[at] <= 'z')
+        at++;
+    return at + 1 < n && text[at] == '"' && text[at + 1] == '>' ? at + 2 : 0;
+}
+
+/* A parameter whose kind is none of the two: its value is taken as text, and so is all that
+ * stands where the kind should. */
 static void reply_param_broken(struct minke_reply *r)
 {
     const size_t skip = r->held.len >= 7 && memcmp(r->held.data, " name=\"", 7) == 0 ? 7 : 0;
@@ -368,9 +384,9 @@ static void reply_param_broken(struct minke_reply *r)
     reply_malformed(r, "Parameter format error");
     while (key < r->held.len && text[key] != '"' && text[key] != '>')
         key++;
-    for (value = key; value < r->held.len && text[value] != '>';)
+    value = key + reply_kind_length(text + key, r->held.len - key);
+    if (value == key && value < r->held.len)
         value++;
-    value += value < r->held.len;
     reply_value_begin(r, text + skip, key - skip, 1);
     if (r->held.len > value)
         reply_value_text(r, text + value,
@@ -482,8 +498,10 @@ static void reply_think(struct minke_reply *r, enum reply_marker m)
     if (m == RM_THINK_END && r->state == REPLY_REASONING) {
         r->state = REPLY_CONTENT;
         r->begun = 1;
-    } else if (m == RM_THINK && r->state == REPLY_REASONING && !r->begun
-               && (r->kind == MK_CHAT_R1_DOCS || r->kind == MK_CHAT_R1_0528)) {
+    } else if (m == RM_THINK && !r->begun
+               && (r->kind == MK_CHAT_R1_DOCS || r->kind == MK_CHAT_R1_0528
+                   || (r->kind == MK_CHAT_R1_HF && r->state == REPLY_CONTENT))) {
+        r->state = REPLY_REASONING;
         r->begun = 1;
     } else {
         reply_malformed(r, "Unexpected special token in content");
@@ -906,6 +924,11 @@ void mk_reply_plain(struct minke_reply *r)
     r->kind = MK_CHAT_V2;
     r->thinking = 0;
     r->begun = 1;
+    r->state = REPLY_CONTENT;
+}
+
+void mk_reply_answers(struct minke_reply *r)
+{
     r->state = REPLY_CONTENT;
 }
 

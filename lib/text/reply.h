@@ -19,6 +19,8 @@ struct mk_reply_stops {
 
 /* Read no encoding: all is content, up to the token that ends texts. */
 void mk_reply_plain(minke_reply *r);
+/* Begin with the answer, or with the <think> that an R1 may write itself. */
+void mk_reply_answers(minke_reply *r);
 /* Stop before the first of these; they are borrowed. */
 void mk_reply_set_stops(minke_reply *r, const struct mk_reply_stops *stops);
 /* Index of the stop text that was read, or -1; calls that are complete. */
