@@ -22,16 +22,35 @@ static int32_t fork_check(const struct minke_session *s, const struct minke_sess
     return MINKE_OK;
 }
 
+struct fork_job {
+    struct minke_session *child;
+    const struct minke_session *s;
+};
+
+/* Caches of the layers [begin, end). */
+static void fork_layers(void *arg, size_t begin, size_t end, uint32_t worker)
+{
+    const struct fork_job *j = arg;
+    const struct minke_session *s = j->s;
+
+    (void)worker;
+    for (size_t l = begin; l < end; l++)
+        for (int p = 0; p < MK_KV_N_PLANES; p++)
+            if (s->kv_format.row_bytes[p] > 0)
+                memcpy(j->child->kv[l].plane[p], s->kv[l].plane[p],
+                       s->length * s->kv_format.row_bytes[p]);
+}
+
 static void fork_copy(struct minke_session *child, const struct minke_session *s)
 {
     const struct mk_config *c = &s->model->config;
+    struct fork_job job = {child, s};
+    struct mk_team team;
 
     memcpy(child->tokens, s->tokens, s->length * sizeof(*s->tokens));
-    for (size_t l = 0; l < s->n_layers; l++)
-        for (int p = 0; p < MK_KV_N_PLANES; p++)
-            if (s->kv_format.row_bytes[p] > 0)
-                memcpy(child->kv[l].plane[p], s->kv[l].plane[p],
-                       s->length * s->kv_format.row_bytes[p]);
+    mk_team_begin(&team, s->model->pool);
+    mk_team_run(&team, fork_layers, &job, s->n_layers, 1);
+    mk_team_end(&team);
     if (s->has_logits)
         memcpy(child->logits, s->logits, c->vocab_size * sizeof(float));
     if (s->has_hidden)

@@ -207,16 +207,71 @@ TEST(memory_grows_by_the_same_for_every_token)
     CHECK(c - b <= expected + 512 && expected <= c - b + 512);
 }
 
+struct counter {
+    uint64_t bytes;
+};
+
+static void *count_alloc(void *user, size_t size, size_t align)
+{
+    void *p = NULL;
+
+    ((struct counter *)user)->bytes += size;
+    return posix_memalign(&p, align < 16 ? 16 : align, size) == 0 ? p : NULL;
+}
+
+static void count_free(void *user, void *ptr, size_t size)
+{
+    (void)user, (void)size;
+    free(ptr);
+}
+
+TEST(memory_is_told_for_every_kind_of_session)
+{
+    struct counter c = {0};
+    minke_context_params cp;
+    minke_context *own = NULL;
+
+    minke_context_params_init(&cp, sizeof cp);
+    cp.alloc = count_alloc;
+    cp.free = count_free;
+    cp.alloc_user = &c;
+    CHECK_INT(minke_context_open(&own, small_path("model"), &cp), MINKE_OK);
+    for (uint32_t i = 0; i < 4 * 4 * 3 * 2; i++) {
+        minke_session_params p;
+        minke_session *s = NULL, *child = NULL;
+        uint64_t told = 0;
+
+        minke_session_params_init(&p, sizeof p);
+        p.max_tokens = 777;
+        p.cache_type = i % 4;
+        p.index_type = i / 4 % 4;
+        p.attention = i / 16 % 3;
+        p.window = p.attention == MINKE_ATTENTION_WINDOW ? 50 : 0;
+        p.flags = i / 48 ? MINKE_SESSION_MTP : 0;
+        CHECK_INT(minke_session_memory(own, &p, &told), MINKE_OK);
+        c.bytes = 0;
+        CHECK_INT(minke_session_open(&s, own, &p), MINKE_OK);
+        CHECK(c.bytes >= told && c.bytes <= told + 4096);
+        c.bytes = 0;
+        CHECK_INT(minke_session_fork(&child, s, NULL), MINKE_OK);
+        CHECK(c.bytes >= told && c.bytes <= told + 4096);
+        minke_session_free(s);
+        minke_session_free(child);
+    }
+    minke_context_free(own);
+}
+
 int main(void)
 {
     small_begin();
-    small_write("model", 1, 0, 0);
+    small_write("model", 1, 1, 0);
     ctx = small_open("model", 2, 0);
     RUN(v32_at_163840_tokens_takes_what_the_header_says);
     RUN(rows_of_v32_do_not_meet_in_28_gigabytes);
     RUN(rows_beyond_two_gigabytes_of_one_layer_are_found);
     RUN(a_session_goes_on_at_four_million_tokens);
     RUN(memory_grows_by_the_same_for_every_token);
+    RUN(memory_is_told_for_every_kind_of_session);
     minke_context_free(ctx);
     small_end();
     return test_result();
