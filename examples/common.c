@@ -137,6 +137,24 @@ void set_cache(const struct program *program, minke_session_params *params, cons
     params->index_type = i == 0 ? MINKE_INDEX_F32 : MINKE_INDEX_NATIVE;
 }
 
+void set_attention(const struct program *program, minke_session_params *params, const char *type,
+                   uint32_t window)
+{
+    if (type == NULL)
+        params->attention = window > 0 ? MINKE_ATTENTION_WINDOW : MINKE_ATTENTION_DEFAULT;
+    else if (strcmp(type, "dsa") == 0)
+        params->attention = MINKE_ATTENTION_DSA;
+    else if (strcmp(type, "dense") == 0)
+        params->attention = MINKE_ATTENTION_DENSE;
+    else if (strcmp(type, "window") == 0)
+        params->attention = MINKE_ATTENTION_WINDOW;
+    else
+        usage_error(program, "--attention: dsa, dense or window expected, not", type);
+    if ((params->attention == MINKE_ATTENTION_WINDOW) != (window > 0))
+        usage_error(program, "--attention window and --window N go together", NULL);
+    params->window = window;
+}
+
 /* ---- Failing ------------------------------------------------------------- */
 
 void fail_call(const struct program *program, const char *what)

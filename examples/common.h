@@ -50,6 +50,15 @@ void set_cache(const struct program *program, minke_session_params *params, cons
 #define CACHE_OPTION(target) {"--cache", OPTION_TEXT, target, "TYPE", \
                               "f32, bf16, fp8, or native: as the model was trained (native)"}
 
+/* Which past tokens a session attends to: "dsa" is what the indexer selects, "dense" all of them,
+ * "window" (or NULL, where window is not 0) the last window ones, NULL the model's own way.
+ * Exits with 2 for anything else. */
+void set_attention(const struct program *program, minke_session_params *params, const char *type,
+                   uint32_t window);
+#define ATTENTION_OPTIONS(type, window) \
+    {"--attention", OPTION_TEXT, type, "TYPE", "dsa, dense or window (the model's own)"}, \
+    {"--window", OPTION_COUNT, window, "N", "attend to the last N tokens alone"}
+
 /* ---- Failing ------------------------------------------------------------- */
 
 /* Print "minke-generate: WHAT: message of the last error" and exit with 1. */

@@ -10,8 +10,9 @@
 #define MAX_DEPTHS 16
 
 struct settings {
-    const char *model, *shape, *type, *save, *depths, *plot, *cache, *index;
-    uint32_t threads, prefill, decode, repeats, layers, read_mb;
+    const char *model, *shape, *type, *save, *depths, *plot, *cache, *index,
+               *attention;
+    uint32_t threads, prefill, decode, repeats, layers, read_mb, window;
     int json;
 };
 
@@ -44,6 +45,7 @@ static void read_settings(struct settings *set, int argc, char **argv)
         {"--depths", OPTION_TEXT, &set->depths, "A,B,..", "tokens held before decoding (0)"},
         {"--cache", OPTION_TEXT, &set->cache, "TYPE", "f32, bf16, fp8 or native (f32)"},
         {"--index", OPTION_TEXT, &set->index, "TYPE", "f32, int8, rescored or native (f32)"},
+        ATTENTION_OPTIONS(&set->attention, &set->window),
         {"--repeats", OPTION_COUNT, &set->repeats, "N", "of each measurement (3)"},
         {"--read-mb", OPTION_COUNT, &set->read_mb, "N", "memory to measure reading with (4096)"},
         {"--json", OPTION_FLAG, &set->json, NULL, "one JSON object"},
@@ -195,8 +197,11 @@ static double cache_bytes(const struct bench *b, double depth)
                                                                       : b->params.cache_type;
     const double row = cache == MINKE_CACHE_F32 ? 4 * (L + R)
                      : cache == MINKE_CACHE_BF16 ? 2 * (L + R) : L + L / 32 + 2 * R;
-    const double attended = top > 0 && top < depth ? top : depth;
-    const double index = top <= 0 ? 0 : b->params.index_type == MINKE_INDEX_F32 ? 4 * D : D + 4;
+    const int sparse = top > 0 && (b->params.attention == MINKE_ATTENTION_DEFAULT
+                                   || b->params.attention == MINKE_ATTENTION_DSA);
+    const double limit = sparse ? top : b->params.window;
+    const double attended = limit > 0 && limit < depth ? limit : depth;
+    const double index = !sparse ? 0 : b->params.index_type == MINKE_INDEX_F32 ? 4 * D : D + 4;
     return (attended * row + depth * index) * (double)info(b, MINKE_INFO_N_LAYERS);
 }
 
@@ -331,6 +336,7 @@ static void open_session(struct bench *b, const size_t *depths, size_t n_depths)
     b->params.max_tokens = (uint32_t)most;
     b->params.cache_type = find_word("--cache", b->set.cache, caches);
     b->params.index_type = find_word("--index", b->set.index, indexes);
+    set_attention(&program, &b->params, b->set.attention, b->set.window);
     if (minke_session_open(&b->session, b->ctx, &b->params) < 0)
         fail_call(&program, "session");
     eval_random(b, b->set.prefill > 0 ? b->set.prefill : 1);   /* warm up */

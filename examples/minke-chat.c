@@ -13,8 +13,8 @@ static struct program program = {
     "Ctrl-C stops the answer; Ctrl-D ends the program.", NULL};
 
 struct chat {
-    const char *model, *encoding, *cache;
-    uint32_t max_tokens, context, threads, thinking;
+    const char *model, *encoding, *cache, *attention;
+    uint32_t max_tokens, context, threads, thinking, window;
     float temperature;
     uint64_t seed;
     int color;
@@ -115,6 +115,7 @@ static void open_chat(struct chat *c)
     minke_session_params_init(&session, sizeof session);
     session.max_tokens = c->context;
     set_cache(&program, &session, c->cache);
+    set_attention(&program, &session, c->attention, c->window);
     minke_context_params_init(&params, sizeof params);
     params.n_threads = c->threads;
     params.progress = on_progress;
@@ -250,6 +251,7 @@ int main(int argc, char **argv)
         {"--max-tokens", OPTION_COUNT, &c.max_tokens, "N", "of an answer (1024)"},
         {"--context", OPTION_COUNT, &c.context, "N", "tokens of the conversation (4096)"},
         CACHE_OPTION(&c.cache),
+        ATTENTION_OPTIONS(&c.attention, &c.window),
         {"--threads", OPTION_COUNT, &c.threads, "N", "0 is what the machine allows (0)"},
         {"--temperature", OPTION_NUMBER, &c.temperature, "X", "0 is greedy (as advised)"},
         {"--seed", OPTION_SEED, &c.seed, "N", "equal seeds give equal text (0)"},

@@ -6,8 +6,8 @@
 
 /* The command line. */
 struct settings {
-    const char *model, *prompt, *file, *ids, *cache;
-    uint32_t max_tokens, context, threads, chunk;
+    const char *model, *prompt, *file, *ids, *cache, *attention;
+    uint32_t max_tokens, context, threads, chunk, window;
     minke_sampler_params sampling;
     minke_session_params session;   /* caches */
     int json, quiet, no_bos, no_special, ignore_eos, mmap, deterministic;
@@ -53,6 +53,7 @@ static void read_settings(struct settings *set, int argc, char **argv)
         {"--context", OPTION_COUNT, &set->context, "N", "session size (prompt + max tokens)"},
         {"--chunk", OPTION_COUNT, &set->chunk, "N", "prompt tokens per step"},
         CACHE_OPTION(&set->cache),
+        ATTENTION_OPTIONS(&set->attention, &set->window),
         {"--threads", OPTION_COUNT, &set->threads, "N", "0 is what the machine allows (0)"},
         {"--mmap", OPTION_FLAG, &set->mmap, NULL, "map the weights instead of reading them"},
         {"--deterministic", OPTION_FLAG, &set->deterministic, NULL, "same bits for any chunking"},
@@ -70,6 +71,7 @@ static void read_settings(struct settings *set, int argc, char **argv)
         usage_error(&program, "more than one prompt given", NULL);
     minke_session_params_init(&set->session, sizeof set->session);
     set_cache(&program, &set->session, set->cache);
+    set_attention(&program, &set->session, set->attention, set->window);
     program.options = NULL;
 }
 

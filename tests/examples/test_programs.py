@@ -124,6 +124,24 @@ class Inspect(unittest.TestCase):
         more = json.loads(run("minke-inspect", MODEL, "--json", "--context", "2048").stdout)
         self.assertGreater(more["session_bytes"], facts["session_bytes"])
 
+    def test_attention_is_the_models_own_or_what_was_asked_for(self) -> None:
+        prompt = ("--ids", "0" + ",5,6,7" * 40, "--max-tokens", "4", "--ignore-eos",
+                  "--cache", "f32")
+
+        def ids(*options: str) -> list:
+            done = run("minke-generate", MODEL, "--json", *prompt, *options)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            return json.loads(done.stdout)["ids"]
+
+        self.assertEqual(ids(), ids("--attention", "dsa"))
+        self.assertEqual(ids("--attention", "dense"), ids("--window", "1000"))
+        self.assertEqual(len(ids("--attention", "window", "--window", "3")), 4)
+        for options in (("--attention", "window"), ("--attention", "all"),
+                        ("--attention", "dense", "--window", "3")):
+            done = run("minke-generate", MODEL, *prompt, *options)
+            self.assertEqual((done.returncode, done.stdout), (2, b""))
+            self.assertIn(b"--attention", done.stderr)
+
     def test_caches_take_what_they_are_told(self) -> None:
         size = {}
         for cache in ("f32", "bf16", "fp8", "native"):
