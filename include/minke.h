@@ -548,8 +548,8 @@ MINKE_API size_t minke_session_length(const minke_session *s);
 MINKE_API const int32_t *minke_session_tokens(const minke_session *s);
 
 /* Raw logits of the last token evaluated, n_vocab floats.  Borrowed; valid until
- * the next eval, sync, truncate or free on this session.  MINKE_EINVAL when there are
- * none. */
+ * the next eval, sync, truncate, fill, load or free on this session.  MINKE_EINVAL when
+ * there are none. */
 MINKE_API int32_t minke_session_logits(const minke_session *s, const float **logits,
                                        size_t *n);
 
