@@ -11,6 +11,9 @@
 #include "base/checked.h"
 #include "tensor/kernels_math.h"
 
+/* Keys between which the next block's are fetched: a multiple of what every tile of dots takes. */
+#define ABSORBED_SLICE 24u
+
 /* Some heads' softmax under way: room for `heads` of them. */
 struct absorbed_sum {
     float *acc;              /* (heads, L) weighted latents */
@@ -76,15 +79,19 @@ static void absorbed_split(const struct mk_mla *j, size_t i, struct mk_mla_span 
     absorbed_clear(out, lds, L);
     for (size_t b = split * MK_SPLIT; b < end; b += MK_KEY_BLOCK) {
         const size_t n = mk_min(MK_KEY_BLOCK, end - b);
-        const size_t next = mk_min(b + MK_KEY_BLOCK, end);
         const int32_t *list = span.list;
         const float *keys = mk_kv_latents(j->kv, k, a->keys, list ? list + b : NULL,
                                           span.begin + b, n);
 
-        mk_kv_prefetch(j->kv, list ? list + next : NULL, span.begin + next,
-                       mk_min(MK_KEY_BLOCK, end - next));
-        /* s = q' . c + q_pe . k_pe */
-        k->attend_dots(a->s, lds, a->q, dim * MK_LANE, n_vec, keys, dim, n, dim, 1);
+        for (size_t t = 0; t < n; t += ABSORBED_SLICE) {
+            const size_t next = mk_min(b + MK_KEY_BLOCK + t, end);
+
+            mk_kv_prefetch(j->kv, list ? list + next : NULL, span.begin + next,
+                           mk_min(ABSORBED_SLICE, end - next));
+            /* s = q' . c + q_pe . k_pe */
+            k->attend_dots(a->s + t * lds, lds, a->q, dim * MK_LANE, n_vec, keys + t * dim, dim,
+                           mk_min(ABSORBED_SLICE, n - t), dim, 1);
+        }
         k->attend_soften(a->s, lds, n_vec, n, j->f->model->rope.softmax_scale, out.max, out.sum,
                          shrink);
         /* o' = shrink o' + p c */
