@@ -1,4 +1,5 @@
 /* minke-quantize: a checkpoint or GGUF file in, a GGUF file in smaller types out. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "common.h"
@@ -12,7 +13,7 @@ static struct program program = {
 
 struct settings {
     minke_quantize_params params;
-    const char *in, *out;
+    const char *in, *out, *text;
     uint32_t threads;
     int quiet;
 };
@@ -29,6 +30,10 @@ static void read_settings(struct settings *set, int argc, char **argv)
         {"--shared", OPTION_TEXT, &p->shared, "TYPE", "shared experts"},
         {"--gate-up", OPTION_TEXT, &p->gate_up, "TYPE", "routed experts, gate and up"},
         {"--down", OPTION_TEXT, &p->down, "TYPE", "routed experts, down"},
+        {"--importance", OPTION_TEXT, &p->importance, "FILE",
+         "weigh columns: a file made by --make-importance, or llama.cpp's imatrix"},
+        {"--make-importance", OPTION_TEXT, &set->text, "FILE",
+         "write OUT.gguf as such a file instead, from this text"},
         {"--threads", OPTION_COUNT, &set->threads, "N", "worker threads (all there are)"},
         {"--quiet", OPTION_FLAG, &set->quiet, NULL, "no progress bar"},
         {NULL, OPTION_FLAG, NULL, NULL, NULL}};
@@ -56,6 +61,29 @@ static void on_log(void *user, int32_t level, const char *text)
     fprintf(stderr, "minke-quantize: %s\n", text);
 }
 
+/* Run the model over a text and write what weighs its columns. */
+static int32_t make_importance(const struct settings *set, struct progress *bar)
+{
+    minke_context *ctx = NULL;
+    minke_context_params params;
+    size_t n = 0, n_tokens = 0;
+    char *text = read_file(&program, set->text, &n);
+    int32_t *tokens = need_memory(NULL, n + 1, sizeof *tokens);
+    minke_context_params_init(&params, sizeof params);
+    params.n_threads = set->threads;
+    int32_t status = minke_context_open(&ctx, set->in, &params);
+    if (status == MINKE_OK)
+        status = minke_tokenize(ctx, text, n, 0, tokens, n + 1, &n_tokens);
+    bar->label = "reading";
+    bar->bytes = 0;
+    if (status == MINKE_OK)
+        status = minke_importance(ctx, tokens, n_tokens, 0, set->out, on_progress, bar);
+    minke_context_free(ctx);
+    free(tokens);
+    free(text);
+    return status;
+}
+
 int main(int argc, char **argv)
 {
     struct progress bar = {.label = "writing", .bytes = 1};
@@ -69,7 +97,8 @@ int main(int argc, char **argv)
     set.params.log_user = &bar;
     catch_interrupt();
     const double begin = seconds();
-    const int32_t status = minke_quantize(set.out, set.in, &set.params);
+    const int32_t status = set.text != NULL ? make_importance(&set, &bar)
+                         : minke_quantize(set.out, set.in, &set.params);
     progress_end(&bar);
     if (status < 0)
         fail_call(&program, set.in);

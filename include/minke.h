@@ -777,6 +777,8 @@ typedef struct minke_quantize_params {
     minke_alloc_fn alloc;        /* NULL = C library; set both or neither */
     minke_free_fn free;
     void *alloc_user;
+    const char *importance;      /* path of a file that weighs columns: minke_importance's or
+                                  * llama.cpp's imatrix, GGUF or older; NULL = all alike */
 } minke_quantize_params;
 
 MINKE_API void minke_quantize_params_init(minke_quantize_params *params, size_t size);
@@ -792,6 +794,18 @@ MINKE_API void minke_quantize_params_init(minke_quantize_params *params, size_t 
  * MINKE_ECANCELED: progress said so.  Any thread. */
 MINKE_API int32_t minke_quantize(const char *out_path, const char *in_path,
                                  const minke_quantize_params *params);
+
+/* Evaluate n tokens of a text and write to out_path how large the inputs of each column of
+ * each matrix are on average, for minke_quantize_params.importance (and llama.cpp: a GGUF file
+ * as its imatrix program writes).  The text is evaluated in pieces of chunk tokens (0 = 512, at
+ * least 2), each begun with BOS; some hundred pieces are usual.  Beside a session of chunk
+ * tokens it takes 4 bytes per column of each matrix.  progress may be NULL; in tokens.
+ *
+ * MINKE_EINVAL: n is 0, a pointer is NULL, a token out of range.  MINKE_ECANCELED: progress
+ * said so.  MINKE_EIO.  On error there is no new file.  Any thread. */
+MINKE_API int32_t minke_importance(minke_context *ctx, const int32_t *tokens, size_t n,
+                                   uint32_t chunk, const char *out_path,
+                                   minke_progress_fn progress, void *progress_user);
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,7 @@
 /* minke_quantize: a model in, a GGUF file out, a piece of a tensor in memory at a time. */
 #include "quantize.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #include "base/checked.h"
@@ -15,6 +16,8 @@ struct quant {
     struct mk_env env;
     struct mk_q_source source;
     struct mk_q_plan plan;
+    struct mk_q_importance importance;
+    struct mk_q_columns columns;    /* of the output at hand */
     struct mk_gguf_writer writer;
     struct mk_pool *pool;
     minke_progress_fn progress;
@@ -31,6 +34,8 @@ struct quant_job {
     const struct mk_q_tensor *from; /* NULL: floats are there already */
     const float *scale;             /* of F8_E4M3, or NULL */
     uint64_t row, scale_cols;
+    const struct mk_q_columns *columns;
+    uint64_t first;                 /* row of the output that row 0 of the tensor becomes */
     const uint8_t *stored;
     float *floats;
     uint8_t *encoded;
@@ -54,6 +59,17 @@ static void quant_decode_row(const struct quant_job *j, size_t r)
         x[i] *= scale[i / 128];
 }
 
+/* What weighs the columns of row r of the piece. */
+static const float *quant_columns(const struct quant_job *j, size_t r)
+{
+    const struct mk_q_columns *c = j->columns;
+
+    if (c == NULL || c->values == NULL)
+        return NULL;
+    return c->n_mats == 1 ? c->values
+         : c->values + (size_t)(j->first + j->row + r) / c->rows * j->cols;
+}
+
 static void quant_rows(void *arg, size_t begin, size_t end, uint32_t w)
 {
     struct quant_job *j = arg;
@@ -64,7 +80,7 @@ static void quant_rows(void *arg, size_t begin, size_t end, uint32_t w)
         if (j->from != NULL)
             quant_decode_row(j, r);
         if (j->encoded != NULL && mk_encode(j->encoded + r * bytes, j->floats + r * j->cols,
-                                            j->cols, j->type, NULL) < 0)
+                                            j->cols, j->type, quant_columns(j, r)) < 0)
             mk_atomic_store(&j->failed, (int32_t)r + 1);
     }
 }
@@ -162,13 +178,14 @@ static int32_t quant_write(struct quant *q, const void *data, size_t n)
 
 /* One source tensor after another, a piece of rows at a time.  Equal types are copied. */
 static int32_t quant_rows_of(struct quant *q, const struct mk_q_output *o,
-                             const struct mk_q_tensor *t)
+                             const struct mk_q_tensor *t, uint64_t first)
 {
     const size_t cols = (size_t)t->dims[0], in_bytes = mk_type_row_bytes(t->type, cols);
     const size_t out_bytes = mk_type_row_bytes(o->type, cols);
     const size_t step = mk_max(1, QUANT_PIECE / cols);
     const size_t most = (size_t)(t->rows < step ? t->rows : step);
-    struct quant_job job = {.from = t, .cols = cols, .type = o->type};
+    struct quant_job job = {.from = t, .cols = cols, .type = o->type, .columns = &q->columns,
+                            .first = first};
     const int copies = o->type == t->type;
     float *scale = NULL;
     int32_t status = quant_scales(q, t, &scale, &job.scale_cols);
@@ -223,7 +240,7 @@ static int32_t quant_kv_b(struct quant *q, const struct mk_q_output *o)
     const size_t head = nope + q->source.config.v_head_dim;
     const size_t cols = (size_t)o->dims[0], rows = (size_t)o->dims[1], heads = (size_t)o->dims[2];
     const size_t out_bytes = heads * rows * mk_type_row_bytes(o->type, cols);
-    struct quant_job job = {.cols = cols, .type = o->type};
+    struct quant_job job = {.cols = cols, .type = o->type, .columns = &q->columns};
     int32_t status = quant_load_kv_b(q, t, out_bytes);
 
     if (status < 0)
@@ -246,12 +263,12 @@ static int32_t quant_kv_b(struct quant *q, const struct mk_q_output *o)
 
 static int32_t quant_output(struct quant *q, const struct mk_q_output *o)
 {
-    int32_t status = MINKE_OK;
+    int32_t status = mk_q_importance_find(&q->importance, o, &q->columns);
 
-    if (o->how != MK_Q_ROWS)
+    if (status == MINKE_OK && o->how != MK_Q_ROWS)
         status = quant_kv_b(q, o);
     for (uint32_t i = 0; o->how == MK_Q_ROWS && i < o->n_from && status == MINKE_OK; i++)
-        status = quant_rows_of(q, o, o->from[i]);
+        status = quant_rows_of(q, o, o->from[i], i * o->from[i]->rows);
     return status < 0 ? status : mk_gguf_write_pad(&q->writer);
 }
 
@@ -291,6 +308,8 @@ static int32_t quant_all(struct quant *q, const char *out_path, const char *in_p
 
     if (status == MINKE_OK)
         status = mk_q_source_open(&q->source, &q->env, in_path);
+    if (status == MINKE_OK && p->importance != NULL)
+        status = mk_q_importance_open(&q->importance, &q->env, p->importance);
     if (status == MINKE_OK)
         status = mk_q_plan(&q->plan, &q->source);
     if (status == MINKE_OK)
@@ -317,7 +336,8 @@ int32_t minke_quantize(const char *out_path, const char *in_path,
     minke_quantize_params p;
     struct quant q;
     struct mk_fpu fpu;
-    int32_t status = mk_params_read(&p, sizeof p, params, sizeof p);
+    int32_t status = mk_params_read(&p, sizeof p, params,
+                                    offsetof(minke_quantize_params, importance));
 
     if (status < 0)
         return status;
@@ -338,6 +358,7 @@ int32_t minke_quantize(const char *out_path, const char *in_path,
     mk_gguf_writer_init(&q.writer, &q.env.alloc);
     status = quant_all(&q, out_path, in_path, &p);
     mk_gguf_writer_free(&q.writer);
+    mk_q_importance_close(&q.importance);
     mk_q_source_close(&q.source);
     mk_pool_free(q.pool);
     mk_free(&q.env.alloc, q.stored);

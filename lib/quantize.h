@@ -71,6 +71,33 @@ int32_t mk_q_type(enum mk_type *out, const char *name);
 /* Every tensor of the source as an output; the arrays come from its arena. */
 int32_t mk_q_plan(struct mk_q_plan *plan, struct mk_q_source *s);
 
+/* ---- Importance (quantize_importance.c) -------------------------------------------------- */
+
+/* Mean squared inputs of a tensor's columns, (mats, cols). */
+struct mk_q_importance_item {
+    struct mk_gguf_string name;     /* of the tensor in GGUF files */
+    size_t n;
+    float *values;
+};
+
+struct mk_q_importance {
+    struct mk_arena arena;
+    struct mk_q_importance_item *items;     /* by name */
+    size_t n, capacity;
+};
+
+/* What weighs a tensor's columns: row r by matrix r / rows of n_mats, or by the only one. */
+struct mk_q_columns {
+    const float *values;            /* NULL: all alike */
+    size_t n_mats, rows;
+};
+
+int32_t mk_q_importance_open(struct mk_q_importance *out, const struct mk_env *env,
+                             const char *path);
+void mk_q_importance_close(struct mk_q_importance *m);
+int32_t mk_q_importance_find(const struct mk_q_importance *m, const struct mk_q_output *o,
+                             struct mk_q_columns *out);
+
 /* ---- Metadata (quantize_meta.c) ---------------------------------------------------------- */
 
 int32_t mk_q_metadata(struct mk_gguf_writer *w, const struct mk_q_source *s, const char *path,

@@ -239,7 +239,8 @@ static void session_enter(struct session_call *call, struct minke_session *s)
     *call = (struct session_call){.f = {
         .model = s->model,
         .ops = {.k = &s->model->kernels, .scratch = s->work.scratch,
-                .scratch_bytes = s->work.scratch_bytes},
+                .scratch_bytes = s->work.scratch_bytes,
+                .watch = s->watch, .watch_user = s->watch_user},
         .work = &s->work,
         .kv = s->kv,
         .form = (flags & MINKE_SESSION_NAIVE) ? MK_FORM_NAIVE

@@ -46,6 +46,8 @@ struct minke_session {
     int has_hidden;                /* hidden belongs to token length - 1 */
     int busy;                      /* a public call is under way */
     int32_t cancel;                /* atomic */
+    void (*watch)(void *user, const struct mk_product *p);   /* see mk_ops; NULL = nobody */
+    void *watch_user;
     struct mk_session_pending pending;
     size_t pace;                   /* rows of a chunk that suit the budget of steps */
 };

@@ -426,8 +426,11 @@ void mk_matmul_many(struct mk_ops *ops, const struct mk_product *p, size_t n)
 {
     size_t done = 0, row = 0, n_in = 0;
 
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         n_in = mk_max(n_in, p[i].w->n_in);
+        if (ops->watch != NULL)
+            ops->watch(ops->watch_user, &p[i]);
+    }
 
     uint8_t *at = ops->scratch + (64 - (uintptr_t)ops->scratch % 64) % 64;
     struct mm_job job = {.k = ops->k, .n_parts = ops->team.n};

@@ -6,12 +6,17 @@
 #include "tensor/kernels.h"
 #include "tensor/tensor.h"
 
+struct mk_product;
+
 /* What every product needs: the team, the table, and scratch of the session. */
 struct mk_ops {
     struct mk_team team;
     const struct mk_kernels *k;
     uint8_t *scratch;        /* mk_matmul_scratch bytes for the largest call */
     size_t scratch_bytes;
+    /* Told of every product before it is computed, by the calling thread; NULL = nobody. */
+    void (*watch)(void *user, const struct mk_product *p);
+    void *watch_user;
 };
 
 /* Scratch bytes that products of up to n_rows activations of up to n_in numbers need with

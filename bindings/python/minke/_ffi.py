@@ -127,6 +127,7 @@ class QuantizeParams(Structure):
         ("alloc", ALLOC_FN),
         ("free", FREE_FN),
         ("alloc_user", c_void_p),
+        ("importance", c_char_p),
     ]
 
 
@@ -340,6 +341,8 @@ PROTOTYPES = {
     "minke_generate_message": (c_int32, [_handle, c_char_p, c_size_t, _size_out]),
     "minke_quantize_params_init": (None, [POINTER(QuantizeParams), c_size_t]),
     "minke_quantize": (c_int32, [c_char_p, c_char_p, POINTER(QuantizeParams)]),
+    "minke_importance": (c_int32, [_handle, _tokens, c_size_t, c_uint32, c_char_p, PROGRESS_FN,
+                                   c_void_p]),
 }
 
 # ---- Finding and loading ---------------------------------------------------
