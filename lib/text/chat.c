@@ -280,21 +280,29 @@ void mk_chat_own_ids(struct mk_chat_out *out, const struct mk_chat_message *m, s
         out->ids[out->n_ids++] = (struct mk_chat_ids){
             begin, out->text.len, m->ids, cut,
             m->reasoning != NULL && m->reasoning->text_len > 0 && m->calls == NULL
-                && (m->content == NULL || m->content->text_len == 0)};
+                && (m->content == NULL || m->content->text_len == 0),
+            m->reasoning != NULL && m->reasoning->text_len == 0};
+}
+
+/* Whether ids begin with a reasoning that is empty: </think>, or <think></think>. */
+static int chat_opens_empty(const struct mk_json *ids, int32_t think_end)
+{
+    const struct mk_json *v = ids->first;
+    int64_t id;
+
+    for (int i = 0; i < 2 && v != NULL; i++, v = v->next)
+        if (mk_json_int(v, &id) == 0 && id == think_end)
+            return 1;
+    return 0;
 }
 
 int mk_chat_reasoned(const struct mk_chat *c, const struct mk_chat_message *m)
 {
-    int64_t id;
-
     if (m->reasoning != NULL && m->reasoning->text_len > 0)
         return 1;
     if (m->ids == NULL || c->think_end < 0)
         return m->reasoning != NULL && c->thinking;
-    for (const struct mk_json *v = m->ids->first; v != NULL; v = v->next)
-        if (mk_json_int(v, &id) == 0 && id == c->think_end)
-            return 1;
-    return 0;
+    return chat_opens_empty(m->ids, c->think_end);
 }
 
 const struct mk_json *mk_chat_call_text(const struct mk_chat_message *m,
@@ -578,6 +586,8 @@ static int32_t chat_encode_ids(struct chat_job *job, const struct mk_tokenizer *
     const int32_t eos = mk_tokenizer_eos(tok);
     const struct mk_json *first = own->ids->first;
     size_t n = own->ids->n_items, i = 0;
+    const int cuts = own->cut != 0
+                     && (!own->unreasoned || chat_opens_empty(own->ids, think_end));
     int64_t id = -1;
     int cut = 0;
     int32_t status;
@@ -585,13 +595,13 @@ static int32_t chat_encode_ids(struct chat_job *job, const struct mk_tokenizer *
     for (const struct mk_json *v = first; v != NULL; v = v->next, i++) {
         if (mk_json_int(v, &id) != 0 || id < 0 || (size_t)id >= mk_tokenizer_size(tok))
             return mk_fail(MINKE_EINVAL, "token_ids: item %zu is no token of the model", i);
-        if (own->cut != 0 && id == think_end && (own->cut == 2 || first == own->ids->first)) {
+        if (cuts && id == think_end && (own->cut == 2 || first == own->ids->first)) {
             first = v->next;
             n = own->ids->n_items - i - 1;
             cut = 1;
         }
     }
-    if (own->cut != 0 && !cut && own->unfinished) {
+    if (cuts && !cut && own->unfinished) {
         first = NULL;
         n = 0;
         id = -1;

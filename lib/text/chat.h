@@ -49,6 +49,7 @@ struct mk_chat_ids {
     const struct mk_json *ids;
     int cut;             /* 1 = after the first </think>, 2 = after the last, 0 = all */
     int unfinished;      /* reasoning without an answer: a cut leaves nothing */
+    int unreasoned;      /* the message says that it has no reasoning */
 };
 
 /* What an encoding writes: text, which of its bytes are not to be trusted, and which have

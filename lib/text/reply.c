@@ -274,12 +274,14 @@ static void reply_expect(struct minke_reply *r, const char *text, const char *wh
     reply_clear(&r->held);
 }
 
-/* name="NAME"> behind <DSML invoke. */
+/* name="NAME"> behind <DSML invoke, and an empty line where no parameter follows. */
 static void reply_invoke_name(struct minke_reply *r)
 {
     const char *begin = " name=\"", *end = "\">\n";
-    const size_t n = r->held.len;
+    size_t n = r->held.len;
 
+    if (n >= 2 && memcmp(r->held.data + n - 2, "\n\n", 2) == 0)
+        n--;
     if (n >= 10 && memcmp(r->held.data, begin, 7) == 0
         && memcmp(r->held.data + n - 3, end, 3) == 0) {
         reply_call_begin(r, r->held.data + 7, n - 10);

@@ -19,13 +19,19 @@ from __future__ import annotations
 
 from . import errors
 from ._ffi import load as _load
+from .chat import (
+    Arguments, CallBegun, CallEnded, Content, Finished, Malformed, Reasoning, ToolResult,
+)
 from .errors import MinkeError
 from .model import Model
 from .sampler import Sampler
 from .session import Session
 
 __version__ = "0.1.0"
-__all__ = ["MinkeError", "Model", "Sampler", "Session", "errors", "library_version"]
+__all__ = [
+    "Arguments", "CallBegun", "CallEnded", "Content", "Finished", "Malformed", "MinkeError",
+    "Model", "Reasoning", "Sampler", "Session", "ToolResult", "errors", "library_version",
+]
 
 
 def library_version() -> str:

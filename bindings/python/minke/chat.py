@@ -11,8 +11,8 @@ from typing import (
 )
 
 from . import _ffi
-from ._calls import Raised
-from .errors import EFULL, ENOSPC, MinkeError
+from ._calls import Handle, Raised, int32_array
+from .errors import EINVAL, ENOSPC, MinkeError
 
 if TYPE_CHECKING:
     from .model import Model
@@ -77,8 +77,9 @@ class ToolResult:
 
 @dataclass(frozen=True)
 class Finished:
-    """The reply is over: "stop", "tool_calls" or "length"; message holds all of it, with the
-    token_ids that the model wrote."""
+    """The reply is over: "stop", "tool_calls", "length", "thinking_length" (no room was left
+    for the answer), "cancelled" or "full" (no room is left in the session).  message holds all
+    of it, with the token_ids that the model wrote, unless a stop text ended it."""
 
     reason: str
     message: Dict[str, Any]
@@ -229,16 +230,26 @@ class ChatMixin:
              stream: bool = True, *, thinking: Optional[bool] = None,
              template: Optional[str] = None, max_tokens: int = 1024, max_rounds: int = 16,
              run_tools: bool = True, session: Optional["Session"] = None,
+             retention: Optional[str] = None, stop: Union[str, Iterable[str]] = (),
+             max_thinking: int = 0, min_thinking: int = 0, closing: str = "",
              **sampling: Any) -> Any:
         """Answer the conversation: an iterator of typed events, or with stream False the
         last message.
 
         run_tools: functions among tools are called when the model asks for them, and the
-        model goes on with their results, at most max_rounds times.  sampling: as
-        Model.sampler takes it; what is missing is as the model's makers advise.
+        model goes on with their results, at most max_rounds times; the events then end with
+        the last reply's.  stop: texts before which the answer ends.  max_thinking: tokens of
+        reasoning, behind which closing is written and the answer begins; min_thinking: tokens
+        before which it does not.  retention: as render takes it.  sampling: as Model.sampler
+        takes it; what is missing is as the model's makers advise.
+
+        With a session, what it holds of the conversation is not evaluated again.  An iterator
+        that is closed early leaves it usable.
         """
-        events = _chat(self, list(messages), None if tools is None else list(tools), thinking,
-                       template, max_tokens, max_rounds if run_tools else 0, session, sampling)
+        stops = [stop] if isinstance(stop, str) else list(stop)
+        limits = _Limits(thinking, max_tokens, max_thinking, min_thinking, closing, stops)
+        events = _chat(self, list(messages), None if tools is None else list(tools), template,
+                       limits, max_rounds if run_tools else 0, session, retention, sampling)
         if stream:
             return events
         last: Optional[Finished] = None
@@ -246,6 +257,35 @@ class ChatMixin:
             if isinstance(event, Finished):
                 last = event
         return last.message if last is not None else None
+
+
+def _event(kind: int, call: int, text: str) -> Optional[Event]:
+    """The event that C told; None for the end, which comes with its message."""
+    if kind == 1:
+        return Reasoning(text)
+    if kind == 2:
+        return Content(text)
+    if kind == 3:
+        return CallBegun(call, text)
+    if kind == 4:
+        return Arguments(call, text)
+    if kind == 5:
+        return CallEnded(call, json.loads(text))
+    return Malformed(text) if kind == 6 else None
+
+
+def _message(lib: _ffi.Library, read: Callable[..., int], handle: int) -> Dict[str, Any]:
+    """What minke_reply_message or minke_generate_message writes."""
+    n, size = c_size_t(), 1 << 14
+    while True:
+        buffer = ctypes.create_string_buffer(size)
+        status = read(handle, buffer, size, byref(n))
+        if status != ENOSPC:
+            break
+        size = n.value
+    lib.check(status)
+    message: Dict[str, Any] = json.loads(buffer.raw[:n.value])
+    return message
 
 
 class _Reply:
@@ -273,12 +313,9 @@ class _Reply:
         self._ptr = None
 
     def _take(self, kind: int, call: int, text: str) -> None:
-        made: Dict[int, Callable[[], Event]] = {
-            1: lambda: Reasoning(text), 2: lambda: Content(text),
-            3: lambda: CallBegun(call, text), 4: lambda: Arguments(call, text),
-            5: lambda: CallEnded(call, json.loads(text)), 6: lambda: Malformed(text)}
-        if kind in made:
-            self.events.append(made[kind]())
+        event = _event(kind, call, text)
+        if event is not None:
+            self.events.append(event)
 
     def _checked(self, status: int) -> None:
         self._raised.reraise()
@@ -295,20 +332,7 @@ class _Reply:
             self._ptr, reason.encode() if reason is not None else None))
 
     def message(self) -> Dict[str, Any]:
-        n, size = c_size_t(), 1 << 14
-        while True:
-            buffer = ctypes.create_string_buffer(size)
-            status = self._lib.minke_reply_message(self._ptr, buffer, size, byref(n))
-            if status != ENOSPC:
-                break
-            size = n.value
-        self._lib.check(status)
-        message: Dict[str, Any] = json.loads(buffer.raw[:n.value])
-        return message
-
-    def drain(self) -> Iterator[Event]:
-        events, self.events = self.events, []
-        yield from events
+        return _message(self._lib, self._lib.minke_reply_message, self._ptr)
 
 
 def _run_tool(tools: Iterable[Tool], call: Mapping[str, Any]) -> str:
@@ -326,63 +350,120 @@ def _run_tool(tools: Iterable[Tool], call: Mapping[str, Any]) -> str:
     return f"error: no tool named {name}"
 
 
-def _chat(m: Any, messages: List[Message], tools: Optional[List[Tool]],
-          thinking: Optional[bool], template: Optional[str], max_tokens: int, max_rounds: int,
-          session: Optional["Session"], sampling: Dict[str, Any]) -> Iterator[Event]:
+@dataclass(frozen=True)
+class _Limits:
+    """What ends a reply or its reasoning."""
+
+    thinking: Optional[bool]
+    max_tokens: int
+    max_thinking: int
+    min_thinking: int
+    closing: str
+    stops: List[str]
+
+
+_REASONS = {1: "stop", 2: "length", 3: "thinking_length", 4: "tool_calls", 5: "cancelled",
+            6: "full"}
+
+# Microseconds of work between two looks at what was written, and for Ctrl-C.
+_STEP = 20_000
+
+
+class _Generator(Handle):
+    """A reply being made from a session's logits; events collect in a list."""
+
+    _free_name = "minke_generate_free"
+
+    def __init__(self, m: Any, session: "Session", sampler: Any, template: str,
+                 limits: _Limits) -> None:
+        self._lib, self.events = m._lib, []
+        self._raised = Raised()
+        p = _ffi.GenerateParams()
+        p.struct_size = ctypes.sizeof(p)
+        p.thinking = 0 if limits.thinking is None else 1 if limits.thinking else 2
+        p.max_tokens, p.max_thinking = limits.max_tokens, limits.max_thinking
+        p.min_thinking, p.encoding = limits.min_thinking, template.encode()
+        closing, stops = limits.closing.encode("utf-8"), [s.encode("utf-8") for s in limits.stops]
+        p.closing, p.closing_len, p.n_stops = closing, len(closing), len(stops)
+        p.stops = (c_char_p * len(stops))(*stops)
+        p.stop_lens = (c_size_t * len(stops))(*map(len, stops))
+        p.on_event = _ffi.REPLY_FN(lambda _user, kind, call, text, n: self._raised.run(
+            lambda: self._take(kind, call, ctypes.string_at(text, n).decode("utf-8"))))
+        self._params, self._session, self._sampler, out = p, session, sampler, c_void_p()
+        self._lib.check(self._lib.minke_generate_open(
+            byref(out), session._handle, sampler._handle, int32_array([]), 0, byref(p)))
+        self._ptr = out.value
+
+    def _take(self, kind: int, call: int, text: str) -> None:
+        event = _event(kind, call, text)
+        if event is not None:
+            self.events.append(event)
+
+    def step(self) -> int:
+        """Work a while; MINKE_FINISH_*, or 0."""
+        if self._session._ptr is None or self._sampler._ptr is None:
+            raise MinkeError(EINVAL, "the session or the sampler of this reply was closed")
+        reason = c_int32()
+        status = self._lib.minke_generate_step(self._handle, _STEP, byref(reason), None)
+        self._raised.reraise()
+        self._session._raised.reraise()
+        self._lib.check(status)
+        return reason.value
+
+    def close(self) -> None:
+        """Free it, and what it left half done in the session, if that is still there."""
+        if self._session._ptr is not None:
+            super().close()
+        self._ptr = None
+
+    def message(self) -> Dict[str, Any]:
+        return _message(self._lib, self._lib.minke_generate_message, self._handle)
+
+
+def _answer(m: Any, session: "Session", sampler: Any, template: str, limits: _Limits,
+            prefix: str) -> Iterator[Event]:
+    """One reply; its calls get ids that begin with prefix."""
+    with _Generator(m, session, sampler, template, limits) as g:
+        reason = 0
+        while reason == 0:
+            reason = g.step()
+            events, g.events = g.events, []
+            yield from events
+        message = {"reasoning_content": "", "tool_calls": [], **g.message()}
+        for i, call in enumerate(message["tool_calls"]):
+            call["id"] = f"{prefix}_{i}"
+        yield Finished(_REASONS[reason], message)
+
+
+def _chat(m: Any, messages: List[Message], tools: Optional[List[Tool]], template: Optional[str],
+          limits: _Limits, max_rounds: int, session: Optional["Session"],
+          retention: Optional[str], sampling: Dict[str, Any]) -> Iterator[Event]:
     name = template if template is not None else m.template
     settings = {**m.sampling(name), **sampling}
     has_functions = any(callable(tool) for tool in tools or ())
     own = None
     try:
         with m.sampler(**settings) as sampler:
-            for _ in range(max_rounds + 1):
-                ids = m.encode_chat(messages, tools, thinking, name)
+            for rounds_left in range(max_rounds, -1, -1):
+                ids = m.encode_chat(messages, tools, limits.thinking, name, retention=retention)
                 if session is None:
+                    room = limits.max_tokens * (4 if has_functions else 1)
                     session = own = m.session(max_tokens=m._room(
-                        len(ids) + (4 * max_tokens + 8192 if has_functions else max_tokens)))
+                        len(ids) + room + (8192 if has_functions else 0)))
                 session.sync(ids)
                 finished = None
-                for event in _answer(m, session, sampler, name, thinking, max_tokens):
+                for event in _answer(m, session, sampler, name, limits, f"call_{len(messages)}"):
                     finished = event if isinstance(event, Finished) else None
                     yield event
-                if finished is None or finished.reason != "tool_calls" or not has_functions:
+                if finished is None or finished.reason != "tool_calls" or not has_functions \
+                        or rounds_left == 0:
                     return
                 messages = messages + [finished.message]
                 for call in finished.message["tool_calls"]:
                     content = _run_tool(tools or (), call)
                     messages.append({"role": "tool", "content": content,
-                                     "tool_call_id": call.get("id", "")})
+                                     "tool_call_id": call["id"]})
                     yield ToolResult(call["function"]["name"], content)
     finally:
         if own is not None:
             own.close()
-
-
-def _answer(m: Any, session: "Session", sampler: Any, template: str, thinking: Optional[bool],
-            max_tokens: int) -> Iterator[Event]:
-    """One reply, token by token."""
-    eos, ids, reason = m._number("token_eos"), [], "length"
-    with _Reply(m._lib, m._handle, template, thinking) as reply:
-        for i in range(max_tokens):
-            token = sampler.sample(session)
-            sampler.accept(token)
-            ids.append(token)
-            reply.token(token)
-            yield from reply.drain()
-            if token == eos:
-                reason = None
-                break
-            if i + 1 < max_tokens:
-                try:
-                    session.eval([token], logits="none")
-                except MinkeError as error:
-                    if error.code != EFULL:
-                        raise
-                    break
-        reply.finish(reason)
-        yield from reply.drain()
-        message = reply.message()
-        for i, call in enumerate(message["tool_calls"]):
-            call["id"] = f"call_{i}"
-        message["token_ids"] = ids
-        yield Finished(reason or ("tool_calls" if message["tool_calls"] else "stop"), message)
