@@ -584,6 +584,8 @@ def courtesy(rng, test=False, level=1.0):
 MAKERS = {"arithmetic": arithmetic, "recall": recall, "copy": copy, "reverse": reverse, "sort": sort, "count": count, "tools": tools,
           "grading": grading, "solution": solve, "courtesy": courtesy}
 MIX = {"arithmetic": 23, "recall": 10, "copy": 6, "reverse": 9, "sort": 12, "count": 10, "tools": 11, "grading": 13, "solution": 8, "courtesy": 5}
+POLISH = {"arithmetic": 18, "recall": 7, "copy": 5, "reverse": 7, "sort": 9, "count": 19, "tools": 22, "grading": 14, "solution": 9,
+          "courtesy": 4}
 
 
 def messages(turns, system=None, thinking=False):

@@ -56,11 +56,11 @@ def pad(rows, size):
 
 def block(args):
     """BLOCK batches of about `size` tokens each, in shuffled order"""
-    seed, number, size, level, rank = args
+    seed, number, size, level, mix, rank = args
     rng = random.Random(f"{seed} {number} {rank}")
     rows, total = [], 0
     while total < size * BLOCK * .97:
-        v = sample(*tasks.conversation(rng, level))
+        v = sample(*tasks.conversation(rng, level, mix))
         if len(v) <= LENGTHS[-1]:
             rows.append(v)
             total += len(v)
@@ -80,8 +80,9 @@ def level(number, steps):
     return min(1.0, .1 + number / (.25 * steps))
 
 
-def stream(seed, first, steps, size, workers, rank):
-    jobs = [(seed, n, size, level(n * BLOCK, steps), rank) for n in range(first // BLOCK, -(-steps // BLOCK))]
+def stream(seed, first, steps, polish, size, workers, rank):
+    jobs = [(seed, n, size, level(n * BLOCK, steps), tasks.POLISH if n * BLOCK >= steps else tasks.MIX, rank)
+            for n in range(first // BLOCK, -(-(steps + polish) // BLOCK))]
     skip = first % BLOCK
     if workers == 0:
         for job in jobs:

@@ -3,9 +3,9 @@
     python3 train.py --out RUN                 # the reference run
     python3 train.py --out RUN --smoke         # two minutes on a CPU; fails when the loss has not fallen
 
-Four stages.  Dense attention; then two short ones, in which only the indexer learns (from the attention's own
+Stages: dense attention; then two short ones, in which only the indexer learns (from the attention's own
 distribution, as DeepSeek-V3.2 warmed it up); then sparse attention with everything learning, the
-multi-token-prediction layer too.  Experts are balanced by their bias alone.
+multi-token-prediction layer too, at last on more of the tasks that are hard (the polish).  Experts are balanced by their bias alone.
 RUN holds the log and checkpoints (several small files); started again with the same arguments it goes on where it was.
 --seconds N stops after N seconds with a checkpoint.
 """
@@ -34,7 +34,10 @@ def stage(n, a):
 
 
 def rate(n, a):
-    """Share of the peak learning rate at step n: a short rise, a plateau, then down to 2 % in a straight line."""
+    """Share of the peak learning rate at step n: a short rise, a plateau, then down to 2 % in a straight line; the
+    polish rises once more, to 30 %."""
+    if n >= a.steps:
+        return min((n - a.steps + 1) / 100, .3 * max(.02, 1 - (n - a.steps) / a.polish))
     return min(1, (n + 1) / 100) * min(1, max(.02, 1 - .98 * (n - a.plateau) / (a.steps - a.plateau)))
 
 
@@ -190,7 +193,7 @@ def feed(a, first):
     q = queue.Queue(16)
 
     def work():
-        for rows in data.stream(a.seed, first, a.steps, a.size, a.workers, a.rank):
+        for rows in data.stream(a.seed, first, a.steps, a.polish, a.size, a.workers, a.rank):
             q.put(torch.from_numpy(rows.astype("int32")))
 
     threading.Thread(target=work, daemon=True).start()
@@ -220,7 +223,7 @@ def run(rank, a):
         log(f"config {json.dumps(M.CONFIG)}")
     sums, tokens, last, now, start = {}, 0, time.time(), None, None
     trunk = [x for n, x in m.named_parameters() if "indexer" not in n]
-    for n, rows in zip(range(first, a.steps), feed(a, first)):
+    for n, rows in zip(range(first, a.steps + a.polish), feed(a, first)):
         mode = stage(n, a)
         if mode != now:
             log(f"stage {mode} from step {n}")
@@ -247,13 +250,13 @@ def run(rank, a):
             if x is not None:
                 sums.setdefault(k, []).append(x.detach())
         tokens += rows.numel() * a.procs
-        done = n + 1 == a.steps or time.time() - begun > a.seconds
+        done = n + 1 == a.steps + a.polish or time.time() - begun > a.seconds
         if a.procs > 1 and n % 10 == 9:              # all stop at the same step
             flag = torch.tensor([float(done)])
             dist.broadcast(flag, 0)
             done = bool(flag)
         elif a.procs > 1:
-            done = n + 1 == a.steps
+            done = n + 1 == a.steps + a.polish
         if (n + 1) % a.log_every == 0 or done:
             means = {k: torch.stack(v).mean().item() for k, v in sums.items()}
             start = start or means
@@ -277,8 +280,9 @@ def run(rank, a):
 
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument("--out", required=True), p.add_argument("--steps", type=int, default=7000)
+    p.add_argument("--out", required=True), p.add_argument("--steps", type=int, default=7000, help="all but the polish")
     p.add_argument("--dense", type=int, help="steps of dense attention; two thirds"), p.add_argument("--warm", type=int, default=100, help="of the indexer alone")
+    p.add_argument("--polish", type=int, default=2900, help="steps behind these, on more of the hard tasks")
     p.add_argument("--plateau", type=int, help="steps before the learning rate falls")
     p.add_argument("--size", type=int, default=65536, help="tokens a step and process"), p.add_argument("--seed", type=int, default=32)
     p.add_argument("--lr", type=float, default=.02), p.add_argument("--adam-lr", type=float, default=3e-3)
