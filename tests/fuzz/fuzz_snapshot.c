@@ -36,12 +36,15 @@ static void begin(void)
     static const uint32_t caches[N_KINDS] = {MINKE_CACHE_F32, MINKE_CACHE_BF16, MINKE_CACHE_NATIVE,
                                              MINKE_CACHE_FP8};
     struct ck *c = ck_new(MK_BF16, 1, 1, 1, 1);
+    minke_context_params cp;
 
     FUZZ_CHECK(mkdtemp(folder) != NULL);
     ck_write(c, folder);
     ck_free(c);
     snprintf(path, sizeof path, "%s/snapshot", folder);
-    FUZZ_CHECK(minke_context_open(&ctx, folder, NULL) == MINKE_OK);
+    minke_context_params_init(&cp, sizeof cp);
+    cp.n_threads = 1;
+    FUZZ_CHECK(minke_context_open(&ctx, folder, &cp) == MINKE_OK);
     atexit(end);
     for (uint32_t i = 0; i < N_KINDS; i++) {
         minke_session_params p;

@@ -205,7 +205,7 @@ TEST(callers_of_the_first_release_get_the_models_own)
 
 static void run_all(void)
 {
-    ctx = golden_open(path, 2, MINKE_CONTEXT_DETERMINISTIC);
+    ctx = golden_open(path, 1, MINKE_CONTEXT_DETERMINISTIC);
     n_vocab = info(MINKE_INFO_N_VOCAB);
     n_layers = info(MINKE_INFO_N_LAYERS);
     top_k = info(MINKE_INFO_INDEX_TOPK);

@@ -238,7 +238,7 @@ int main(void)
 {
     small_begin();
     small_write("model", 1, 1, 0);
-    exact = small_open("model", 2, MINKE_CONTEXT_DETERMINISTIC);
+    exact = small_open("model", 1, MINKE_CONTEXT_DETERMINISTIC);
     small_text(text, N_TEXT + 50);
     RUN(progress_counts_whole_chunks);
     RUN(a_prompt_stopped_after_any_chunk_goes_on_with_the_same_bits);
