@@ -225,7 +225,8 @@ static void run_all(void)
 
 int main(void)
 {
-    static const char *const models[] = {"examples/calf", "../shared/golden/v32",
+    static const char *const models[] = {"examples/calf", "tests/golden/v32", "tests/golden/v2-lite",
+                                         "tests/golden/v3", "../shared/golden/v32",
                                          "../shared/golden/v2-lite", "../shared/golden/v3"};
     size_t n_seen = 0;
 

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 
 #include "base/hash.h"
+#include "session/session.h"
 
 #define N_TEXT 600u
 #define HEAD_BYTES 104u      /* of a snapshot, its checksum last */
@@ -282,6 +283,29 @@ static int32_t fork_in_callback(void *user, uint64_t done, uint64_t total)
     CHECK_INT(minke_session_load(*s, small_path("a")), MINKE_EBUSY);
     CHECK_INT(minke_session_fill(*s, 1, 1), MINKE_EBUSY);
     return 0;
+}
+
+TEST(what_is_suspended_is_neither_forked_nor_saved)
+{
+    minke_session *s = open_kind(exact, &kinds[0], 100, 0), *child = NULL, *whole;
+
+    CHECK_INT(minke_session_eval(s, text, 30), MINKE_OK);
+    CHECK_INT(minke_session_save(s, small_path("a")), MINKE_OK);
+    CHECK_INT(mk_session_queue(s, text + 30, 20, &child), MINKE_OK);
+    CHECK_INT(mk_session_step(s, 1, 1), MINKE_OK);
+    CHECK(s->pending.queued > 0);
+    CHECK_INT(minke_session_fork(&child, s, NULL), MINKE_EBUSY);
+    CHECK_INT(minke_session_save(s, small_path("b")), MINKE_EBUSY);
+    CHECK_INT(minke_session_load(s, small_path("a")), MINKE_EBUSY);
+    CHECK_INT(minke_session_fill(s, 1, 1), MINKE_EBUSY);
+    CHECK_INT(mk_session_step(s, 0, 0), MINKE_OK);
+    whole = open_kind(exact, &kinds[0], 100, 0);
+    CHECK_INT(minke_session_eval(whole, text, 50), MINKE_OK);
+    CHECK(same_logits(s, whole));
+    CHECK_INT(minke_session_fork(&child, s, NULL), MINKE_OK);
+    minke_session_free(child);
+    minke_session_free(whole);
+    minke_session_free(s);
 }
 
 TEST(what_a_fork_may_not_change_is_refused)
@@ -720,6 +744,7 @@ int main(void)
     RUN(with_the_deterministic_flag_any_way_to_a_length_gives_the_same_bits);
     RUN(truncating_anywhere_leads_to_the_same_bits);
     RUN(forks_know_nothing_of_each_other);
+    RUN(what_is_suspended_is_neither_forked_nor_saved);
     RUN(what_a_fork_may_not_change_is_refused);
     RUN(a_filled_session_is_the_same_for_any_threads_and_goes_on);
     RUN(a_byte_flipped_anywhere_is_refused);
