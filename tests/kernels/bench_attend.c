@@ -237,6 +237,11 @@ int main(int argc, char **argv)
     const uint32_t n_threads = argc > 1 ? (uint32_t)atoi(argv[1]) : mk_cpu_threads();
     const size_t n = argc > 2 ? (size_t)atoi(argv[2]) : 131072;
 
+    /* The loops that find the peaks have no other form. */
+    if ((mk_cpu_features() & (MK_CPU_AVX512 | MK_CPU_VNNI)) != (MK_CPU_AVX512 | MK_CPU_VNNI)) {
+        fprintf(stderr, "AVX-512 with VNNI is needed\n");
+        return 77;
+    }
     printf("%u threads, %zu tokens\n", n_threads, n);
     if (argc > 3 && atoi(argv[3]) == 0) {
         bench_crossover(n_threads);

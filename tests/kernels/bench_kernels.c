@@ -129,6 +129,11 @@ int main(int argc, char **argv)
     struct mk_ops ops = {.k = &k};
     struct mk_pool *pool;
 
+    /* The loops that find the peaks have no other form. */
+    if ((mk_cpu_features() & (MK_CPU_AVX512 | MK_CPU_VNNI)) != (MK_CPU_AVX512 | MK_CPU_VNNI)) {
+        fprintf(stderr, "AVX-512 with VNNI is needed\n");
+        return 77;
+    }
     mk_kernels_init(&k, mk_cpu_features());
     if (mk_pool_open(&pool, &a, n_threads, NULL, NULL) != MINKE_OK)
         return 1;

@@ -5,6 +5,7 @@
 
 #include "base/cpu.h"
 #include "base/pool.h"
+#include "tensor/kernels_math.h"
 #include "tensor/packed.h"
 #include "test.h"
 
@@ -147,6 +148,46 @@ TEST(many_products_match_one_by_one)
     close_ops(&ops);
 }
 
+/* Denormal numbers make products many times slower, so scales never become any: neither the
+ * smallest that f16 has nor the smallest activations that are not rounded to zero. */
+TEST(tiny_scales_make_no_denormal_numbers)
+{
+    enum { M = 4, N_OUT = 33 };
+    static const float sizes[] = {0.5f * MK_ACT_TINY, 1.01f * MK_ACT_TINY, 1.0f};
+    const uint16_t least = 1;    /* 2^-24 */
+
+    for (size_t i = 0; i < N_TYPES; i++) {
+        const size_t n_in = n_in_of(types[i]);
+        const struct mk_type_info *info = mk_type_info(types[i]);
+        struct mk_ops ops = open_ops(1, M, n_in);
+        struct mk_mat rows, packed;
+        int at[2];
+
+        if (mk_pack_info(types[i])->kind == MK_PANEL_NONE)
+            continue;
+        kd_matrix(&rows, &packed, types[i], N_OUT, n_in, &level);
+        kd_scales(types[i], at);
+        for (size_t b = 0; b < N_OUT * rows.row_bytes; b += info->block_bytes)
+            for (int j = 0; j < 2; j++)
+                if (at[j] >= 0)
+                    memcpy((uint8_t *)(uintptr_t)rows.data + b + at[j], &least, 2);
+        mk_mat_pack((void *)(uintptr_t)packed.data, &rows, rows.data, 0, N_OUT, &level);
+        for (size_t z = 0; z < 3; z++) {
+            float *x = kd_floats(M * n_in, sizes[z]), *y = kd_floats(M * N_OUT, 0.0f);
+
+            for (size_t t = 0; t < M; t++)
+                x[t * n_in] = sizes[z];   /* kd_floats stays below */
+            mk_matmul(&ops, y, N_OUT, &packed, x, n_in, 1);
+            mk_matmul(&ops, y, N_OUT, &packed, x, n_in, M);
+            for (size_t j = 0; j < M * N_OUT; j++)
+                CHECK(y[j] == 0.0f || fabsf(y[j]) >= 0x1p-126f);
+            for (size_t b = 0; z == 0 && b < M * N_OUT; b++)
+                CHECK(y[b] == 0.0f);
+        }
+        close_ops(&ops);
+    }
+}
+
 static void run_level(uint32_t features)
 {
     printf("level %s\n", features == 0 ? "plain C" : mk_cpu_name(features));
@@ -154,6 +195,7 @@ static void run_level(uint32_t features)
     RUN(a_row_gives_the_same_bits_alone_and_among_many);
     RUN(products_match_double_sums);
     RUN(many_products_match_one_by_one);
+    RUN(tiny_scales_make_no_denormal_numbers);
 }
 
 static void run_levels(void)
