@@ -508,6 +508,9 @@ MINKE_API int32_t minke_session_memory(const minke_context *ctx,
 /* params may be NULL.  On success the caller owns *out. */
 MINKE_API int32_t minke_session_open(minke_session **out, minke_context *ctx,
                                      const minke_session_params *params);
+
+/* NULL is allowed.  From one of the session's own callbacks nothing happens: the session
+ * stays, and must be freed after the call. */
 MINKE_API void minke_session_free(minke_session *s);
 
 /* Append n >= 1 tokens and compute logits for the last.  MINKE_EFULL, with nothing
@@ -518,7 +521,8 @@ MINKE_API int32_t minke_session_eval(minke_session *s, const int32_t *tokens, si
 
 /* As eval, with the logits of every row: logits is (n, n_vocab), owned by the
  * caller, capacity in floats.  MINKE_ENOSPC, with nothing evaluated, when it is too
- * small. */
+ * small.  After MINKE_ECANCELED the rows of the tokens that the session holds are written,
+ * the others are as they were. */
 MINKE_API int32_t minke_session_eval_all(minke_session *s, const int32_t *tokens,
                                          size_t n, float *logits, size_t capacity);
 
@@ -537,7 +541,8 @@ MINKE_API int32_t minke_session_sync(minke_session *s, const int32_t *tokens, si
                                      size_t *n_reused);
 
 /* Forget all but the first n tokens, and what a step of a generator left half evaluated; n
- * at or above the length changes nothing else.  Otherwise logits become unavailable. */
+ * at or above the length changes nothing else.  Otherwise logits become unavailable, and
+ * with MINKE_SESSION_MTP the next eval runs the last token kept once more, unobserved. */
 MINKE_API int32_t minke_session_truncate(minke_session *s, size_t n);
 
 /* Tokens held. */
@@ -555,9 +560,8 @@ MINKE_API int32_t minke_session_logits(const minke_session *s, const float **log
 
 /* Logits of the multi-token-prediction layer: given the token that follows the last
  * one evaluated, predict the one after it.  logits: n_vocab floats of the caller.
- * The session must have been opened with MINKE_SESSION_MTP and hold logits.  The
- * layer's caches must cover the whole session, so that a session that was truncated
- * goes on from the truncated length.  MINKE_EUNSUPPORTED without such a layer. */
+ * The session must have been opened with MINKE_SESSION_MTP and hold logits: after
+ * truncate, evaluate a token first.  MINKE_EUNSUPPORTED without such a layer. */
 MINKE_API int32_t minke_session_mtp(minke_session *s, int32_t next, float *logits,
                                     size_t n);
 
@@ -639,8 +643,8 @@ MINKE_API int32_t minke_sampler_open(minke_sampler **out,
                                      const minke_sampler_params *params);
 MINKE_API void minke_sampler_free(minke_sampler *sampler);
 
-/* Choose a token from logits (n,), which are only read.  NaN among them, or no token
- * left to choose, gives MINKE_EINVAL.  Does not accept the token by itself. */
+/* Choose a token from logits (n,), which are only read.  NaN or +infinity among them, or no
+ * token left to choose, gives MINKE_EINVAL.  Does not accept the token by itself. */
 MINKE_API int32_t minke_sampler_sample(minke_sampler *sampler, const float *logits,
                                        size_t n, int32_t *token);
 

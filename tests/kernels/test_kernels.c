@@ -56,7 +56,7 @@ TEST(exp_is_within_its_bound)
         const double got = (double)x[1] / (double)x[0], error = fabs(got - want) / want;
         worst = error > worst ? error : worst;
     }
-    CHECK(worst < 5e-7);
+    CHECK(worst < 3e-7);
 }
 
 TEST(softmax_handles_infinities)
