@@ -123,6 +123,21 @@ int read_options(const struct program *program, int argc, char **argv, const cha
     return n;
 }
 
+const char *find_model(const struct program *program, const char *word)
+{
+    const char *named = getenv("MINKE_MODEL"), *model = named;
+
+    if (word != NULL && (strcmp(word, "calf") != 0 || access(word, R_OK) == 0))
+        return word;
+#ifdef MINKE_CALF
+    if (named == NULL && access(MINKE_CALF "/config.json", R_OK) == 0)
+        model = MINKE_CALF;
+#endif
+    if (model == NULL || *model == '\0')
+        usage_error(program, "no model given", NULL);
+    return model;
+}
+
 void set_cache(const struct program *program, minke_session_params *params, const char *type)
 {
     static const char *const names[] = {"f32", "bf16", "fp8", "native"};

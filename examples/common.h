@@ -43,6 +43,11 @@ int read_options(const struct program *program, int argc, char **argv, const cha
 /* Say what is wrong with the command line and exit with 2. */
 void usage_error(const struct program *program, const char *what, const char *value);
 
+/* The model to open: word itself; where it is NULL, or "calf" and there is no such path, the
+ * default model, which is the folder in the environment variable MINKE_MODEL or the calf that was
+ * installed with the program.  Exits with 2 when there is none. */
+const char *find_model(const struct program *program, const char *word);
+
 /* How a session keeps its caches: "f32" is exact, "bf16" and "fp8" take less memory (index keys
  * then take 8 bits), NULL or "native" is what the model was trained for.  Exits with 2 for
  * anything else. */

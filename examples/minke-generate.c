@@ -27,9 +27,10 @@ struct result {
 };
 
 static struct program program = {
-    "minke-generate", "MODEL [PROMPT] [options]",
+    "minke-generate", "[MODEL [PROMPT]] [options]",
     "Continue PROMPT with the model in the folder MODEL.  Without PROMPT, --file or --ids,\n"
-    "the prompt is read from standard input.", NULL};
+    "the prompt is read from standard input.  Without MODEL, or with 'calf', it is the small\n"
+    "model that comes with minke, or the one that MINKE_MODEL names.", NULL};
 
 static void read_settings(struct settings *set, int argc, char **argv)
 {
@@ -65,8 +66,7 @@ static void read_settings(struct settings *set, int argc, char **argv)
     read_options(&program, argc, argv, words, 2);
     set->model = words[0];
     set->prompt = words[1];
-    if (set->model == NULL)
-        usage_error(&program, "no model given", NULL);
+    set->model = find_model(&program, set->model);
     if ((set->prompt != NULL) + (set->file != NULL) + (set->ids != NULL) > 1)
         usage_error(&program, "more than one prompt given", NULL);
     minke_session_params_init(&set->session, sizeof set->session);
