@@ -8,6 +8,7 @@ import minke
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
+CALF = ROOT / "examples" / "calf"
 SHARED = ROOT.parent / "shared"
 
 
@@ -141,30 +142,123 @@ class Chat(unittest.TestCase):
                               template="deepseek-v3")
 
     def test_two_hundred_turns_with_tools_evaluate_no_token_twice(self):
-        if not (ROOT / "examples" / "calf" / "model.safetensors").is_file():
-            self.skipTest("no examples/calf/model.safetensors")
+        """The observer counts every evaluated position; each is seen once."""
         from minke.chat import _Reply
-        template = "deepseek-v3.2"
-        with minke.Model(ROOT / "examples" / "calf") as m, m.session(max_tokens=16384) as s:
-            messages, held = [], []
-            own = m.tokenize("h") + [m.token_find("</think>")] + m.tokenize(
-                '\n\n<｜DSML｜function_calls>\n<｜DSML｜invoke name="a">\n\n'
-                "</｜DSML｜invoke>\n</｜DSML｜function_calls>") + [m.info["token_eos"]]
+        seen = {}
+
+        def observe(_kind, layer, token, _values):
+            if layer == 0:
+                seen[token] = seen.get(token, 0) + 1
+
+        call = ("\n\n<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"a\">\n\n"
+                "</｜DSML｜invoke>\n</｜DSML｜function_calls>")
+        # Thinking with its reasoning, with an empty one, and an answer without a call.
+        kinds = [("h</think>", call), ("</think>", "x" + call), ("why</think>", "done")]
+        with minke.Model(CALF) as m, m.session(max_tokens=24576, observe=observe,
+                                               observe_kinds=["residual"]) as s:
+            end, eos, messages, held, results = m.token_find("</think>"), m.info["token_eos"], \
+                [{"role": "system", "content": "s"}], [], []
             for turn in range(200):
-                messages.append({"role": "user", "content": str(turn)})
-                ids = m.encode_chat(messages, thinking=True, template=template,
+                messages += results or [{"role": "user", "content": f"q{turn} </think>"}]
+                ids = m.encode_chat(messages, thinking=True, template="deepseek-v3.2",
                                     retention="all")
                 self.assertEqual(ids[:len(held)], held)
                 self.assertEqual(s.sync(ids), len(held))
+                reasoning, answer = kinds[turn % 3]
+                own = m.tokenize(reasoning.split("<")[0]) + [end] + m.tokenize(answer) + [eos]
                 s.eval(own, logits="none")
-                with _Reply(m._lib, m._handle, template, True) as reply:
+                with _Reply(m._lib, m._handle, "deepseek-v3.2", True) as reply:
                     for token in own:
                         reply.token(token)
                     reply.finish(None)
                     message = reply.message()
-                self.assertEqual(message["tool_calls"][0]["function"]["name"], "a")
+                self.assertEqual(len(message["tool_calls"]), int("invoke" in answer))
                 held = s.tokens
-                messages += [dict(message, token_ids=own), {"role": "tool", "content": "1"}]
+                messages.append(dict(message, token_ids=own))
+                results = [{"role": "tool", "content": "1"} for _ in message["tool_calls"]]
+            self.assertEqual(sorted(seen), list(range(len(held))))
+            self.assertEqual(set(seen.values()), {1})
+
+    def test_a_chat_runs_tools_and_yields_typed_events(self):
+        calls = []
+
+        def calculator(expression: str) -> str:
+            """Compute an arithmetic expression."""
+            calls.append(expression)
+            left, sign, right = expression.split()
+            return str({"*": int.__mul__, "+": int.__add__, "-": int.__sub__}[sign](
+                int(left), int(right)))
+
+        with minke.Model(CALF) as m:
+            events = list(m.chat([{"role": "user", "content": "What is 4123 * 371?"}],
+                                 tools=[calculator], thinking=True, temperature=0))
+            if not calls:
+                self.skipTest("this calf does not call the calculator here")
+            kinds = [type(e) for e in events]
+            self.assertEqual(kinds[-1], minke.Finished)
+            self.assertEqual(kinds.count(minke.ToolResult), len(calls))
+            first = kinds.index(minke.CallBegun)
+            self.assertLess(first, kinds.index(minke.Arguments))
+            self.assertLess(kinds.index(minke.Arguments), kinds.index(minke.CallEnded))
+            ended = next(e for e in events if isinstance(e, minke.CallEnded))
+            self.assertEqual(json.loads(ended.call["function"]["arguments"]),
+                             {"expression": calls[0]})
+            result = next(e for e in events if isinstance(e, minke.ToolResult))
+            self.assertEqual(result.content, str(4123 * 371))
+            self.assertIn(str(4123 * 371), events[-1].message["content"])
+            told = "".join(e.text for e in events[kinds.index(minke.ToolResult):]
+                           if isinstance(e, minke.Content))
+            self.assertEqual(told, events[-1].message["content"])
+            # Without run_tools the calls are the caller's to make.
+            last = m.chat([{"role": "user", "content": "What is 4123 * 371?"}], stream=False,
+                          tools=[calculator], thinking=True, temperature=0, run_tools=False)
+            self.assertEqual(last["tool_calls"][0]["function"]["name"], "calculator")
+
+    def test_a_tool_that_fails_is_told_to_the_model(self):
+        from minke.chat import _run_tool
+
+        def f(x: int) -> int:
+            raise ValueError("no")
+        call = {"function": {"name": "f", "arguments": '{"x": 1}'}}
+        self.assertEqual(_run_tool([f], call), "error: ValueError: no")
+        self.assertIn("TypeError", _run_tool([f], {"function": {"name": "f", "arguments":
+                                                                '{"y": 1}'}}))
+        self.assertIn("no tool named g", _run_tool([f], {"function": {"name": "g",
+                                                                      "arguments": "{}"}}))
+
+    def test_a_chat_that_is_closed_early_leaves_its_session_fine(self):
+        question = [{"role": "user", "content": "Hello"}]
+        with minke.Model(CALF) as m, m.session(max_tokens=512) as s:
+            whole = m.chat(question, stream=False, session=s, temperature=0)
+            for n in range(1, 5):
+                events = m.chat(question, session=s, temperature=0)
+                for _ in range(n):
+                    next(events)
+                events.close()
+                s.eval([5])
+                self.assertEqual(m.chat(question, stream=False, session=s, temperature=0), whole)
+            events = m.chat(question, session=s, temperature=0)
+            next(events)
+            s.close()
+            with self.assertRaises(minke.MinkeError):
+                list(events)
+
+    def test_stops_and_caps_end_a_chat(self):
+        question = [{"role": "user", "content": "What is 12 + 30?"}]
+        with minke.Model(CALF) as m:
+            whole = m.chat(question, stream=False, temperature=0)["content"]
+            self.assertGreater(len(whole), 6)
+            *_, last = m.chat(question, temperature=0, stop=whole[3:6])
+            self.assertEqual(last.reason, "stop")
+            self.assertEqual(last.message["content"], whole[:whole.index(whole[3:6])])
+            self.assertNotIn("token_ids", last.message)
+            *_, last = m.chat(question, temperature=0, max_tokens=2)
+            self.assertEqual((last.reason, len(last.message["token_ids"])), ("length", 2))
+            *_, last = m.chat(question, temperature=0, thinking=True, max_tokens=3)
+            self.assertEqual(last.reason, "thinking_length")
+            *_, last = m.chat(question, temperature=0, thinking=True, max_thinking=3,
+                              closing=" so ...", max_tokens=40)
+            self.assertTrue(last.message["reasoning_content"].endswith(" so ..."))
 
     def test_advised_sampling(self):
         self.assertEqual(self.model.sampling("deepseek-v3.2")["temperature"], 1.0)

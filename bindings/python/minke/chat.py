@@ -393,6 +393,7 @@ class _Generator(Handle):
         self._lib.check(self._lib.minke_generate_open(
             byref(out), session._handle, sampler._handle, int32_array([]), 0, byref(p)))
         self._ptr = out.value
+        session._replies.add(self)
 
     def _take(self, kind: int, call: int, text: str) -> None:
         event = _event(kind, call, text)
@@ -401,20 +402,14 @@ class _Generator(Handle):
 
     def step(self) -> int:
         """Work a while; MINKE_FINISH_*, or 0."""
-        if self._session._ptr is None or self._sampler._ptr is None:
-            raise MinkeError(EINVAL, "the session or the sampler of this reply was closed")
+        if self._sampler._ptr is None:
+            raise MinkeError(EINVAL, "the sampler of this reply was closed")
         reason = c_int32()
         status = self._lib.minke_generate_step(self._handle, _STEP, byref(reason), None)
         self._raised.reraise()
         self._session._raised.reraise()
         self._lib.check(status)
         return reason.value
-
-    def close(self) -> None:
-        """Free it, and what it left half done in the session, if that is still there."""
-        if self._session._ptr is not None:
-            super().close()
-        self._ptr = None
 
     def message(self) -> Dict[str, Any]:
         return _message(self._lib, self._lib.minke_generate_message, self._handle)

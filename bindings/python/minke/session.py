@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import weakref
 from array import array
 from ctypes import byref, c_float, c_size_t, c_uint64, c_void_p
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
@@ -92,6 +93,12 @@ class Session(Handle):
         else:
             lib.check(lib.minke_session_fork(byref(out), parent._handle, byref(params)))
         self._ptr = out.value
+
+    def close(self) -> None:
+        """Free the session, and the replies being made from it."""
+        for reply in list(getattr(self, "_replies", ())):
+            reply.close()
+        super().close()
 
     def _observer(self, observe: Observe) -> Callable[..., int]:
         raised = self._raised
