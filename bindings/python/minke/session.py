@@ -72,6 +72,7 @@ class Session(Handle):
         self._lib = lib
         self._context = context
         self._raised = Raised()
+        self._replies: "weakref.WeakSet[Handle]" = weakref.WeakSet()
         self._options: Dict[str, Any] = dict(
             max_tokens=max_tokens, cache=cache, observe=observe,
             observe_kinds=tuple(observe_kinds), prefill_chunk=prefill_chunk, mtp=mtp, form=form,
