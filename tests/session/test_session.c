@@ -1,12 +1,18 @@
-#define _POSIX_C_SOURCE 200809L /* posix_memalign, fork, signals */
-/* Sessions: same bits, forgetting, stopping, running out. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1 /* posix_memalign, fork, signals, mkdtemp */
+#endif
+/* Sessions: same bits, forgetting, stopping, running out, whoever calls. */
 #include <fenv.h>
-#include <locale.h>
 #include <pthread.h>
+#include <signal.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #if defined(__x86_64__)
 #  include <immintrin.h>
 #endif
 
+#include "comma.h"
 #include "golden.h"
 
 static struct golden g;
@@ -227,6 +233,32 @@ TEST(cancel_keeps_whole_chunks_and_the_session_goes_on)
     free(all);
 }
 
+TEST(a_cancelled_eval_writes_the_rows_of_whole_chunks)
+{
+    const size_t n = g.prompt.rows, vocab = g.logits.cols;
+    float *all = fresh_rows(exact, 0, 1000, 0), *rows = malloc(n * vocab * sizeof(float));
+    minke_session_params p;
+    minke_session *s;
+
+    cancels_left = 1;
+    for (size_t i = 0; i < n * vocab; i++)
+        rows[i] = 7.0f;
+    minke_session_params_init(&p, sizeof(p));
+    p.prefill_chunk = 16;
+    p.max_tokens = (uint32_t)n;
+    p.progress = cancel_from_thread;
+    p.progress_user = &s;
+    CHECK_INT(minke_session_open(&s, exact, &p), MINKE_OK);
+    CHECK_INT(minke_session_eval_all(s, g.prompt.i, n, rows, n * vocab), MINKE_ECANCELED);
+    CHECK_INT(minke_session_length(s), 32);
+    CHECK(memcmp(rows, all, 32 * vocab * sizeof(float)) == 0);
+    for (size_t i = 32 * vocab; i < n * vocab; i++)
+        CHECK(rows[i] == 7.0f);
+    minke_session_free(s);
+    free(rows);
+    free(all);
+}
+
 static int32_t stop_at_layer(void *user, uint32_t kind, uint32_t layer, uint64_t token,
                              const int32_t *ids, const float *values, size_t n)
 {
@@ -249,6 +281,22 @@ TEST(an_observer_may_stop_the_eval)
     CHECK_INT(minke_session_open(&s, ctx, &p), MINKE_OK);
     CHECK_INT(minke_session_eval(s, g.prompt.i, 40), MINKE_ECANCELED);
     CHECK_INT(minke_session_length(s), 16);
+    minke_session_free(s);
+}
+
+static int32_t free_within(void *user, uint64_t token, const float *row, size_t n)
+{
+    (void)token, (void)row, (void)n;
+    minke_session_free(user);
+    return 0;
+}
+
+TEST(a_callback_cannot_free_its_session)
+{
+    minke_session *s = golden_session(ctx, 64, 0, 0);
+
+    CHECK_INT(minke_session_eval_rows(s, g.prompt.i, 3, free_within, s), MINKE_OK);
+    CHECK_INT(minke_session_length(s), 3);
     minke_session_free(s);
 }
 
@@ -283,8 +331,9 @@ TEST(a_failing_allocator_is_survived_at_every_point)
     struct counter c = {0, 0, 0, 0};
     minke_context_params p;
     minke_context *own = NULL;
-    minke_session *s = NULL;
+    minke_session *s = NULL, *other = NULL;
     size_t n_opens = 0;
+    float *rows;
     int32_t rc;
 
     minke_context_params_init(&p, sizeof(p));
@@ -300,7 +349,7 @@ TEST(a_failing_allocator_is_survived_at_every_point)
         if (rc < 0)
             CHECK_INT(c.live, 0);
     } while (rc == MINKE_ENOMEM);
-    c.fail_at = 0;
+    CHECK(n_opens > 10);
     for (size_t at = 1; s == NULL && at < 100; at++) {
         const size_t live = c.live;
 
@@ -312,13 +361,22 @@ TEST(a_failing_allocator_is_survived_at_every_point)
             CHECK_INT(c.live, live);
     }
     CHECK(s != NULL);
+    /* Evaluating allocates nothing, so that nothing fails when memory has run out. */
     c.n = 0;
+    c.fail_at = 1;
+    rows = malloc(40 * g.logits.cols * sizeof(float));
     CHECK_INT(minke_session_eval(s, g.prompt.i, 40), MINKE_OK);
+    CHECK_INT(minke_session_eval_all(s, g.prompt.i, 40, rows, 40 * g.logits.cols), MINKE_OK);
+    CHECK_INT(minke_session_sync(s, g.prompt.i, 60, NULL), MINKE_OK);
+    CHECK_INT(minke_session_eval(s, g.prompt.i + 60, 1), MINKE_OK);
     CHECK_INT(c.n, 0);
+    CHECK_INT(minke_session_fork(&other, s, NULL), MINKE_ENOMEM);
+    CHECK(other == NULL);
     minke_context_free(own);
     CHECK_INT(minke_session_eval(s, g.prompt.i, 2), MINKE_OK);
     minke_session_free(s);
     CHECK_INT(c.live, 0);
+    free(rows);
 }
 
 TEST(memory_is_known_before_the_session_is_opened)
@@ -368,73 +426,195 @@ TEST(two_sessions_in_two_threads_do_not_disturb_each_other)
     free(alone);
 }
 
+/* Logits of a context of its own, opened in this very state. */
+static float *opened_rows(void)
+{
+    minke_context *c = golden_open(g.path, 2, 0);
+    float *rows = fresh_rows(c, 0, 1000, 0);
+
+    minke_context_free(c);
+    return rows;
+}
+
 TEST(the_callers_rounding_and_flushing_modes_do_not_matter)
 {
-    float *plain = fresh_rows(ctx, 0, 1000, 0), *other;
+    static const int modes[] = {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO};
+    float *plain = fresh_rows(ctx, 0, 1000, 0);
 
-    fesetround(FE_UPWARD);
+    for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+        float *other;
+
+        fesetround(modes[i]);
 #if defined(__x86_64__)
-    _mm_setcsr(_mm_getcsr() | 0x8040);       /* flush to zero, denormals are zero */
-    const unsigned mode = _mm_getcsr() & 0xffc0;
+        _mm_setcsr(_mm_getcsr() | 0x8040);   /* flush to zero, denormals are zero */
+        const unsigned mode = _mm_getcsr() & 0xffc0;
 #endif
-    other = fresh_rows(ctx, 0, 1000, 0);
-    CHECK_INT(fegetround(), FE_UPWARD);
+        other = opened_rows();
+        CHECK_INT(fegetround(), modes[i]);
 #if defined(__x86_64__)
-    CHECK_INT(_mm_getcsr() & 0xffc0, mode);
-    _mm_setcsr(_mm_getcsr() & ~0x8040u);
+        CHECK_INT(_mm_getcsr() & 0xffc0, mode);
+        _mm_setcsr(_mm_getcsr() & ~0x8040u);
 #endif
-    fesetround(FE_TONEAREST);
-    CHECK(same_rows(plain, other));
-    free(other);
+        fesetround(FE_TONEAREST);
+        CHECK(same_rows(plain, other));
+        free(other);
+    }
     free(plain);
 }
 
 TEST(a_locale_with_a_decimal_comma_does_not_matter)
 {
     float *plain = fresh_rows(ctx, 0, 1000, 0), *other;
-    minke_context *c;
+    char half[8];
 
-    if (setlocale(LC_ALL, "de_DE.UTF-8") == NULL)
-        printf("no locale with a comma: the test runs in the C locale\n");
-    c = golden_open(g.path, 2, 0);
-    other = fresh_rows(c, 0, 1000, 0);
-    setlocale(LC_ALL, "C");
+    if (!locale_with_comma()) {
+        free(plain);
+        SKIP("no locale with a decimal comma can be made here");
+    }
+    snprintf(half, sizeof(half), "%.1f", 0.5);
+    CHECK_STR(half, "0,5");
+    other = opened_rows();
+    locale_leave();
     CHECK(same_rows(plain, other));
     free(other);
     free(plain);
-    minke_context_free(c);
+}
+
+static volatile sig_atomic_t n_alarms;
+
+static void on_alarm(int number)
+{
+    (void)number;
+    n_alarms++;
+}
+
+static void *blocked_thread(void *arg)
+{
+    sigset_t all, after;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, NULL);
+    *(float **)arg = opened_rows();
+    pthread_sigmask(SIG_SETMASK, NULL, &after);
+    CHECK(sigismember(&after, SIGTERM) && sigismember(&after, SIGALRM));
+    return NULL;
+}
+
+/* Handlers are installed without SA_RESTART: calls of the system return early. */
+TEST(neither_blocked_nor_arriving_signals_matter)
+{
+    const struct itimerval often = {{0, 500}, {0, 500}}, never = {{0, 0}, {0, 0}};
+    struct sigaction action = {.sa_handler = on_alarm}, before;
+    float *plain = fresh_rows(ctx, 0, 1000, 0), *other;
+    pthread_t t;
+
+    pthread_create(&t, NULL, blocked_thread, &other);
+    pthread_join(t, NULL);
+    CHECK(same_rows(plain, other));
+    free(other);
+    sigaction(SIGALRM, &action, &before);
+    n_alarms = 0;
+    setitimer(ITIMER_REAL, &often, NULL);
+    do {
+        other = opened_rows();
+        CHECK(same_rows(plain, other));
+        free(other);
+    } while (n_alarms == 0);
+    setitimer(ITIMER_REAL, &never, NULL);
+    sigaction(SIGALRM, &before, NULL);
+    free(plain);
+}
+
+static int32_t fork_in_child(minke_session *s)
+{
+    minke_session_params p;
+    minke_session *other = NULL;
+    const float *logits;
+    uint64_t bytes;
+    float row;
+    int32_t bad = 0;
+
+    minke_session_params_init(&p, sizeof(p));
+    bad |= minke_session_eval(s, g.prompt.i, 1) != MINKE_EFORK;
+    bad |= minke_session_eval_all(s, g.prompt.i, 1, &row, 1) != MINKE_EFORK;
+    bad |= minke_session_sync(s, g.prompt.i, 5, NULL) != MINKE_EFORK;
+    bad |= minke_session_truncate(s, 1) != MINKE_EFORK;
+    bad |= minke_session_logits(s, &logits, NULL) != MINKE_EFORK;
+    bad |= minke_session_fork(&other, s, NULL) != MINKE_EFORK;
+    bad |= minke_session_memory(ctx, &p, &bytes) != MINKE_EFORK;
+    bad |= minke_session_open(&other, ctx, &p) != MINKE_EFORK || other != NULL;
+    bad |= strstr(minke_last_error(), "process") == NULL;
+    minke_session_free(s);
+    return bad;
+}
+
+TEST(a_child_after_fork_gets_errors_and_the_parent_goes_on)
+{
+    minke_session *s = golden_session(ctx, (uint32_t)g.prompt.rows, 0, 0);
+    float *all = fresh_rows(ctx, 0, 1000, 0);
+    const float *logits;
+    int status = -1;
+
+    CHECK_INT(minke_session_eval(s, g.prompt.i, 10), MINKE_OK);
+    const pid_t child = fork();
+
+    if (child == 0) {
+        alarm(20);
+        _exit(fork_in_child(s) != 0);
+    }
+    CHECK(child > 0 && waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    CHECK_INT(minke_session_length(s), 10);
+    CHECK_INT(minke_session_sync(s, g.prompt.i, g.prompt.rows, NULL), MINKE_OK);
+    CHECK_INT(minke_session_logits(s, &logits, NULL), MINKE_OK);
+    CHECK(golden_worst(logits, all + (g.prompt.rows - 1) * g.logits.cols, g.logits.cols) < 1e-4f);
+    minke_session_free(s);
+    free(all);
+}
+
+/* ---- Cases -------------------------------------------------------------- */
+
+static void run_case(void)
+{
+    ctx = golden_open(g.path, 2, 0);
+    exact = golden_open(g.path, 2, MINKE_CONTEXT_DETERMINISTIC);
+    RUN(one_and_two_and_three_threads_give_the_same_bits);
+    RUN(with_the_deterministic_flag_any_chunking_gives_the_same_bits);
+    RUN(truncate_then_eval_matches_fresh);
+    RUN(rows_arrive_in_order_and_may_stop_the_eval);
+    RUN(bad_tokens_and_full_sessions_change_nothing);
+    if (g.prompt.rows > 84) {
+        RUN(cancel_keeps_whole_chunks_and_the_session_goes_on);
+        RUN(a_cancelled_eval_writes_the_rows_of_whole_chunks);
+    }
+    RUN(an_observer_may_stop_the_eval);
+    RUN(a_callback_cannot_free_its_session);
+    RUN(a_failing_allocator_is_survived_at_every_point);
+    RUN(memory_is_known_before_the_session_is_opened);
+    RUN(two_sessions_in_two_threads_do_not_disturb_each_other);
+    RUN(the_callers_rounding_and_flushing_modes_do_not_matter);
+    RUN(a_locale_with_a_decimal_comma_does_not_matter);
+    RUN(neither_blocked_nor_arriving_signals_matter);
+    RUN(a_child_after_fork_gets_errors_and_the_parent_goes_on);
+    minke_context_free(ctx);
+    minke_context_free(exact);
 }
 
 int main(void)
 {
-    static const char *const cases[] = {"tests/golden/v32", "tests/golden/v2-lite",
-                                        "../shared/golden/v32", "../shared/golden/v32-fp8",
-                                        "../shared/golden/v2-lite"};
+    static const char *const cases[] = {
+        "tests/golden/v32", "tests/golden/v2-lite", "tests/golden/v32-fp8", "../shared/golden/v32",
+        "../shared/golden/v32-fp8", "../shared/golden/v2-lite",
+    };
     size_t n_seen = 0;
 
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]) && n_seen < 2; i++) {
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]) && n_seen < 3; i++) {
         if (golden_load(&g, cases[i]) != 0)
             continue;
         n_seen++;
-        ctx = golden_open(g.path, 2, 0);
-        exact = golden_open(g.path, 2, MINKE_CONTEXT_DETERMINISTIC);
-        RUN(one_and_two_and_three_threads_give_the_same_bits);
-        RUN(with_the_deterministic_flag_any_chunking_gives_the_same_bits);
-        RUN(truncate_then_eval_matches_fresh);
-        RUN(rows_arrive_in_order_and_may_stop_the_eval);
-        RUN(bad_tokens_and_full_sessions_change_nothing);
-        if (g.prompt.rows > 84)
-            RUN(cancel_keeps_whole_chunks_and_the_session_goes_on);
-        RUN(an_observer_may_stop_the_eval);
-        RUN(a_failing_allocator_is_survived_at_every_point);
-        RUN(memory_is_known_before_the_session_is_opened);
-        RUN(two_sessions_in_two_threads_do_not_disturb_each_other);
-        RUN(the_callers_rounding_and_flushing_modes_do_not_matter);
-        RUN(a_locale_with_a_decimal_comma_does_not_matter);
-        minke_context_free(ctx);
-        minke_context_free(exact);
+        run_case();
         golden_free(&g);
     }
-    printf("%zu cases, %d checks failed\n", n_seen, test_failures);
+    printf("%zu cases, %d tests skipped, %d checks failed\n", n_seen, test_skips, test_failures);
     return test_failures ? 1 : n_seen ? 0 : 77;
 }
