@@ -160,8 +160,8 @@ static int32_t context_read_tokenizer(minke_context *ctx, const char *dir,
 {
     const struct mk_env *env = &ctx->model.env;
     const struct mk_config *c = &ctx->model.config;
-    char *json = NULL, *config = NULL;
-    size_t json_len = 0, config_len = 0;
+    char *json = NULL, *config = NULL, *chat = NULL;
+    size_t json_len = 0, config_len = 0, chat_len = 0;
     int32_t status;
 
     if (gguf != NULL)
@@ -178,6 +178,13 @@ static int32_t context_read_tokenizer(minke_context *ctx, const char *dir,
     if (status == MINKE_OK)
         status = mk_tokenizer_open(&ctx->tokenizer, env, json, json_len, config, config_len,
                                    c->bos_token_id, c->eos_token_id);
+    /* Where the template has a file of its own, that is the one that counts. */
+    if (status == MINKE_OK)
+        status = context_load(&chat, &chat_len, env, dir, "chat_template.jinja",
+                              CONTEXT_MAX_CONFIG);
+    if (status == MINKE_OK && chat != NULL)
+        status = mk_tokenizer_set_template(ctx->tokenizer, chat, chat_len);
+    mk_free(&env->alloc, chat);
     mk_free(&env->alloc, config);
     mk_free(&env->alloc, json);
     return status;

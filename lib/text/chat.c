@@ -89,8 +89,15 @@ static int chat_holds(const char *text, size_t len, const char *part)
     return 0;
 }
 
+/* What no template of the family has: one that has it was changed by somebody. */
+static const char *const chat_foreign[] = {
+    "tojson", "macro ", "{% include", "{% import", "raise_exception", "strftime_now", "<|"};
+
 int mk_chat_match(const char *text, size_t len)
 {
+    for (size_t i = 0; i < sizeof(chat_foreign) / sizeof(chat_foreign[0]); i++)
+        if (chat_holds(text, len, chat_foreign[i]))
+            return -1;
     for (size_t t = 0; t < sizeof(chat_templates) / sizeof(chat_templates[0]); t++) {
         const struct chat_template *c = &chat_templates[t];
         int fits = 1;

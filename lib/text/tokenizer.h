@@ -58,8 +58,9 @@ const char *mk_tokenizer_kind(const struct mk_tokenizer *tok);
 size_t mk_tokenizer_size(const struct mk_tokenizer *tok);        /* 1 + largest id */
 int32_t mk_tokenizer_bos(const struct mk_tokenizer *tok);        /* -1 = none */
 int32_t mk_tokenizer_eos(const struct mk_tokenizer *tok);
-/* The chat_template of tokenizer_config.json, or NULL. */
+/* The chat_template of tokenizer_config.json, or the one set since, or NULL. */
 const char *mk_tokenizer_template(const struct mk_tokenizer *tok, size_t *len);
+int32_t mk_tokenizer_set_template(struct mk_tokenizer *tok, const char *text, size_t len);
 
 #define MK_TOKENIZE_SPECIAL (1u << 0)    /* = MINKE_TOKENIZE_SPECIAL */
 

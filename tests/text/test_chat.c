@@ -1,9 +1,11 @@
 /* Every encoding against the published templates' output, hostile messages, trimming.
  * Vectors: tests/golden/chat/render.jsonl, whose ids are checked with the published
  * tokenizers where ../shared/data has them. */
+#define _GNU_SOURCE 1 /* mkdtemp, strdup */
 #include "base/json.h"
 #include "minke.h"
 #include "test.h"
+#include "text/chat.h"
 
 static char *load(const char *path, size_t *n)
 {
@@ -266,7 +268,98 @@ TEST(calls_leave_with_their_results)
     CHECK(strstr(text, "tool") == NULL);
 }
 
-TEST_MAIN(RUN(every_prompt_is_what_the_template_writes);
+/* A template of ../shared/data, NUL-terminated, or NULL. */
+static char *published_template(const char *name)
+{
+    char path[256], *json, *text = NULL;
+    const struct mk_allocator a = {0};
+    const struct mk_json *v;
+    struct mk_arena arena;
+    size_t n;
+
+    snprintf(path, sizeof(path), "../shared/data/tokenizers/%s/tokenizer_config.json", name);
+    if ((json = load(path, &n)) == NULL)
+        return NULL;
+    mk_arena_init(&arena, &a);
+    CHECK_INT(mk_json_parse(&v, &arena, json, n, "config"), MINKE_OK);
+    v = mk_json_get(v, "chat_template");
+    if (v != NULL && (text = malloc(v->text_len + 64)) != NULL)
+        strcpy(text, v->text);
+    mk_arena_free(&arena);
+    free(json);
+    return text;
+}
+
+TEST(published_templates_are_known_and_changed_ones_are_not)
+{
+    static const struct { const char *name; int kind; } known[] = {
+        {"deepseek-v2", MK_CHAT_V2}, {"deepseek-v3", MK_CHAT_V3}};
+    static const char *const changes[] = {"User", "Assistant", "message['content']"};
+    int n_found = 0;
+
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        char *text = published_template(known[i].name);
+
+        if (text == NULL)
+            continue;
+        n_found++;
+        CHECK_INT(mk_chat_match(text, strlen(text)), known[i].kind);
+        CHECK_INT(mk_chat_match(text, strlen(text) / 2), -1);
+        for (size_t k = 0; k < 3; k++) {
+            char *copy = strdup(text);
+
+            for (char *at = copy; (at = strstr(at, changes[k])) != NULL;)
+                at[1] = '_';
+            CHECK_INT(mk_chat_match(copy, strlen(copy)), -1);
+            free(copy);
+        }
+        strcat(text, "{% macro f() %}{% endmacro %}");
+        CHECK_INT(mk_chat_match(text, strlen(text)), -1);
+        free(text);
+    }
+    CHECK_INT(mk_chat_match("", 0), -1);
+    CHECK_INT(mk_chat_match("{{ bos_token }}", 15), -1);
+    if (n_found == 0)
+        SKIP("no ../shared/data/tokenizers");
+}
+
+/* A folder with the small tokenizer and a chat_template.jinja. */
+TEST(a_template_in_a_file_of_its_own_counts)
+{
+    char folder[] = "/tmp/minke-chat-XXXXXX", command[256], path[64];
+    const char *name = NULL;
+    minke_context_params p;
+    minke_context *ctx = NULL;
+    char *text = published_template("deepseek-v3");
+    FILE *f;
+
+    CHECK(mkdtemp(folder) != NULL);
+    snprintf(command, sizeof(command), "cp tests/golden/tokenizer/tokenizer*.json %s", folder);
+    CHECK_INT(system(command), 0);
+    snprintf(path, sizeof(path), "%s/chat_template.jinja", folder);
+    minke_context_params_init(&p, sizeof(p));
+    p.flags = MINKE_CONTEXT_TOKENIZER_ONLY;
+    for (int round = 0; round < (text != NULL ? 2 : 1); round++) {
+        CHECK((f = fopen(path, "w")) != NULL);
+        fputs(round == 0 ? "{{ somebody's }}" : text, f);
+        fclose(f);
+        CHECK_INT(minke_context_open(&ctx, folder, &p), MINKE_OK);
+        if (round == 0) {
+            CHECK_INT(minke_chat_encoding(ctx, &name), MINKE_EUNSUPPORTED);
+            CHECK_HAS(minke_last_error(), "known encodings: deepseek-v2, deepseek-v3,");
+        } else {
+            CHECK_INT(minke_chat_encoding(ctx, &name), MINKE_OK);
+            CHECK_STR(name, "deepseek-v3");
+        }
+        minke_context_free(ctx);
+    }
+    snprintf(command, sizeof(command), "rm -rf %s", folder);
+    CHECK_INT(system(command), 0);
+    free(text);
+}
+
+TEST_MAIN(RUN(published_templates_are_known_and_changed_ones_are_not);
+          RUN(a_template_in_a_file_of_its_own_counts); RUN(every_prompt_is_what_the_template_writes);
           RUN(messages_of_the_wrong_type_are_refused); RUN(deep_nesting_is_refused);
           RUN(a_null_byte_in_content_is_kept);
           RUN(an_unknown_encoding_is_refused_with_the_known_names); RUN(speciale_refuses_tools);
