@@ -166,6 +166,132 @@ TEST(structs_of_chats_grow_as_the_others)
     CHECK(g.known.user == NULL && g.later == UINT64_MAX);
 }
 
+struct newer_trim { minke_trim_params known; uint64_t later; };
+struct newer_quantize { minke_quantize_params known; uint64_t later; };
+
+static int32_t trim_status(minke_trim_params *p)
+{
+    int32_t action;
+    char text[16];
+    size_t n;
+
+    p->strategy = MINKE_TRIM_ALL;
+    p->window = 100;
+    return minke_chat_trim("[]", 2, p, text, sizeof text, &n, &action);
+}
+
+TEST(trimming_takes_newer_structs_with_a_zero_tail)
+{
+    struct newer_trim p;
+
+    minke_trim_params_init(&p.known, sizeof p);
+    CHECK_INT(trim_status(&p.known), MINKE_OK);
+    p.later = 1;
+    CHECK_INT(trim_status(&p.known), MINKE_EVERSION);
+    minke_trim_params_init(&p.known, sizeof p.known);
+    CHECK_INT(trim_status(&p.known), MINKE_OK);
+    p.known.struct_size -= 8;
+    CHECK_INT(trim_status(&p.known), MINKE_EINVAL);
+}
+
+/* No such model: what is wrong with the params is found before it is opened. */
+static int32_t quantize_status(const void *params)
+{
+    return minke_quantize("/tmp/minke-test-params.gguf", "tests/abi/no-such-model", params);
+}
+
+TEST(quantizing_takes_structs_of_before_importance_and_of_later)
+{
+    struct newer_quantize p;
+    const int32_t plain = quantize_status(NULL);
+
+    CHECK_INT(plain, MINKE_EIO);
+    memset(&p, 0xff, sizeof p);
+    minke_quantize_params_init(&p.known, offsetof(minke_quantize_params, importance));
+    CHECK_INT(p.known.struct_size, offsetof(minke_quantize_params, importance));
+    CHECK(p.known.importance != NULL);      /* behind the caller's struct: neither written */
+    CHECK_INT(quantize_status(&p), plain);  /* nor read */
+    p.known.struct_size--;
+    CHECK_INT(quantize_status(&p), MINKE_EINVAL);
+    minke_quantize_params_init(&p.known, sizeof p);
+    CHECK_INT(quantize_status(&p), plain);
+    p.later = 1;
+    CHECK_INT(quantize_status(&p), MINKE_EVERSION);
+}
+
+/* ---- With a model ------------------------------------------------------- */
+
+static minke_context *small_model(void)
+{
+    minke_context *ctx = NULL;
+
+    if (minke_context_open(&ctx, "tests/golden/v2-lite", NULL) < 0)
+        fprintf(stderr, "%s\n", minke_last_error());
+    return ctx;
+}
+
+static int32_t session_status(minke_context *ctx, const void *params)
+{
+    minke_session *s = NULL;
+    const int32_t status = minke_session_open(&s, ctx, params);
+
+    CHECK((s != NULL) == (status == MINKE_OK));
+    minke_session_free(s);
+    return status;
+}
+
+TEST(sessions_take_structs_of_the_first_release_and_of_later)
+{
+    minke_context *ctx = small_model();
+    struct newer_session p;
+    uint64_t bytes = 0, old_bytes = 1;
+
+    memset(&p, 0xff, sizeof p);
+    minke_session_params_init(&p.known, OLD_SESSION);
+    CHECK_INT(p.known.struct_size, OLD_SESSION);
+    CHECK_INT(p.known.cache_type, UINT32_MAX);
+    CHECK_INT(session_status(ctx, &p), MINKE_OK);
+    CHECK_INT(minke_session_memory(ctx, &p.known, &old_bytes), MINKE_OK);
+    p.known.struct_size = 12;
+    CHECK_INT(session_status(ctx, &p), MINKE_EINVAL);
+    minke_session_params_init(&p.known, sizeof p);
+    CHECK_INT(session_status(ctx, &p), MINKE_OK);
+    CHECK_INT(minke_session_memory(ctx, &p.known, &bytes), MINKE_OK);
+    CHECK_INT(bytes, old_bytes);
+    p.later = 1;
+    CHECK_INT(session_status(ctx, &p), MINKE_EVERSION);
+    CHECK_INT(minke_session_memory(ctx, &p.known, &bytes), MINKE_EVERSION);
+    p.later = 0;
+    p.known.reserved0 = 1;
+    CHECK_INT(session_status(ctx, &p), MINKE_EVERSION);
+    minke_context_free(ctx);
+}
+
+TEST(generators_take_newer_structs_with_a_zero_tail)
+{
+    minke_context *ctx = small_model();
+    minke_session *s = NULL;
+    minke_sampler *sampler = NULL;
+    struct newer_generate p;
+    const int32_t prompt[2] = {5, 6};
+    int32_t reason = 0;
+
+    CHECK_INT(minke_session_open(&s, ctx, NULL), MINKE_OK);
+    CHECK_INT(minke_sampler_open(&sampler, NULL), MINKE_OK);
+    minke_generate_params_init(&p.known, sizeof p);
+    p.known.max_tokens = 2;
+    p.later = 1;
+    CHECK_INT(minke_generate(s, sampler, prompt, 2, &p.known, &reason), MINKE_EVERSION);
+    CHECK_INT(reason, 0);
+    CHECK_INT(minke_session_length(s), 0);
+    p.later = 0;
+    p.known.struct_size = 8;
+    CHECK_INT(minke_generate(s, sampler, prompt, 2, &p.known, &reason), MINKE_EINVAL);
+    minke_sampler_free(sampler);
+    minke_session_free(s);
+    minke_context_free(ctx);
+}
+
 TEST(version_and_abi_are_the_headers)
 {
     CHECK_INT(minke_abi(), MINKE_ABI);
@@ -180,4 +306,8 @@ TEST_MAIN(RUN(init_sets_the_callers_size_and_zero_elsewhere),
           RUN(sizes_that_no_version_had_are_refused),
           RUN(reserved_fields_that_are_not_zero_are_refused),
           RUN(structs_of_chats_grow_as_the_others),
+          RUN(trimming_takes_newer_structs_with_a_zero_tail),
+          RUN(quantizing_takes_structs_of_before_importance_and_of_later),
+          RUN(sessions_take_structs_of_the_first_release_and_of_later),
+          RUN(generators_take_newer_structs_with_a_zero_tail),
           RUN(version_and_abi_are_the_headers))
