@@ -12,7 +12,7 @@
 struct settings {
     const char *model, *shape, *type, *save, *depths, *plot, *cache, *index,
                *attention;
-    uint32_t threads, prefill, decode, repeats, layers, read_mb, window;
+    uint32_t threads, prefill, decode, repeats, layers, read_mb, window, chunk;
     int json;
 };
 
@@ -41,6 +41,7 @@ static void read_settings(struct settings *set, int argc, char **argv)
         {"--save", OPTION_TEXT, &set->save, "FILE", "write the random model as GGUF and end"},
         {"--threads", OPTION_COUNT, &set->threads, "N", "what affinity allows by default"},
         {"--prefill", OPTION_COUNT, &set->prefill, "N", "tokens of a prompt (512); 0: none"},
+        {"--chunk", OPTION_COUNT, &set->chunk, "N", "of the prompt evaluated at a time (512)"},
         {"--decode", OPTION_COUNT, &set->decode, "N", "tokens decoded (64); 0: none"},
         {"--depths", OPTION_TEXT, &set->depths, "A,B,..", "tokens held before decoding (0)"},
         {"--cache", OPTION_TEXT, &set->cache, "TYPE", "f32, bf16, fp8 or native (f32)"},
@@ -53,7 +54,7 @@ static void read_settings(struct settings *set, int argc, char **argv)
         {NULL, OPTION_FLAG, NULL, NULL, NULL}};
     const char *words[1] = {NULL};
     *set = (struct settings){.type = "q8_0", .prefill = 512, .decode = 64, .repeats = 3,
-                            .read_mb = 4096};
+                            .read_mb = 4096, .chunk = 512};
     program.options = options;
     read_options(&program, argc, argv, words, 1);
     set->model = words[0];
@@ -334,6 +335,7 @@ static void open_session(struct bench *b, const size_t *depths, size_t n_depths)
         most = depths[i] + b->set.decode + 18 > most ? depths[i] + b->set.decode + 18 : most;
     minke_session_params_init(&b->params, sizeof b->params);
     b->params.max_tokens = (uint32_t)most;
+    b->params.prefill_chunk = b->set.chunk;
     b->params.cache_type = find_word("--cache", b->set.cache, caches);
     b->params.index_type = find_word("--index", b->set.index, indexes);
     set_attention(&program, &b->params, b->set.attention, b->set.window);
