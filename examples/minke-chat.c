@@ -324,7 +324,7 @@ static void keep_message(struct chat *c, const minke_generator *g)
     free(json);
 }
 
-/* One reply to the messages; MINKE_FINISH_*, or negative when there was none. */
+/* One reply to the messages; MINKE_FINISH_*, or negative when nothing came of it. */
 static int32_t reply(struct chat *c)
 {
     minke_generate_params params;
@@ -361,7 +361,10 @@ static int32_t reply(struct chat *c)
             putchar('\n');
         fflush(stdout);
         report(c, g, reason);
-        keep_message(c, g);
+        if (minke_generate_tokens(g, &n) != NULL && n > 0)
+            keep_message(c, g);
+        else if (reason == MINKE_FINISH_CANCELLED)
+            reason = -1;   /* before the first token: as if nothing had been asked */
     }
     minke_generate_free(g);
     return reason;
@@ -380,7 +383,7 @@ static void answer(struct chat *c)
         if (reason == MINKE_FINISH_TOOL_CALLS)
             add_item(&c->messages, c->results.data, c->results.n);
     } while (reason == MINKE_FINISH_TOOL_CALLS && !stopped && ++round < MAX_ROUNDS);
-    if (stopped && reason != MINKE_FINISH_CANCELLED)
+    if (stopped && reason != MINKE_FINISH_CANCELLED && reason >= 0)
         forget_interrupt(c);
     watch_interrupt(NULL);
     if (reason < 0 && round == 0)
