@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import unittest.mock
 import xml.etree.ElementTree
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -40,6 +41,15 @@ class Options(unittest.TestCase):
             self.assertEqual((done.returncode, done.stderr), (0, b""))
             self.assertTrue(done.stdout.startswith(b"usage: " + program.encode()))
 
+    def test_a_model_is_opened_by_default(self) -> None:
+        with unittest.mock.patch.dict(os.environ, MINKE_MODEL=MODEL):
+            named = run("minke-generate", MODEL, "The whale", "--quiet", "--ignore-eos")
+            self.assertEqual(named.returncode, 0, named.stderr)
+            for words in ([], ["calf"], ["calf", "The whale"]):
+                done = run("minke-generate", *words, "--quiet", "--ignore-eos",
+                           stdin=b"The whale")
+                self.assertEqual((done.returncode, done.stdout), (0, named.stdout), done.stderr)
+
     def test_version(self) -> None:
         done = run("minke-generate", "--version")
         self.assertRegex(done.stdout, rb"^minke-generate \d+\.\d+\.\d+\n$")
@@ -55,7 +65,8 @@ class Options(unittest.TestCase):
         self.assert_usage_error(b"--top-k", "minke-generate", MODEL, "x", "--top-k", "-3")
         self.assert_usage_error(b"many", "minke-generate", MODEL, "x", "--max-tokens", "many")
         self.assert_usage_error(b"--seed", "minke-generate", MODEL, "x", "--seed")
-        self.assert_usage_error(b"no model", "minke-generate")
+        with unittest.mock.patch.dict(os.environ, MINKE_MODEL=""):
+            self.assert_usage_error(b"no model", "minke-generate")
         self.assert_usage_error(b"no model", "minke-inspect")
         self.assert_usage_error(b"extra", "minke-generate", MODEL, "x", "extra")
         self.assert_usage_error(b"--ids", "minke-generate", MODEL, "--ids", "1,x")

@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import ctypes
 import os
+import pathlib
+import sys
 from ctypes import byref, c_char_p, c_int32, c_int64, c_size_t, c_void_p
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 from . import _ffi
 from ._calls import Handle, Raised, int32_array
 from .chat import ChatMixin
-from .errors import EFULL, ENOSPC, MinkeError
+from .errors import EFULL, EINVAL, ENOSPC, MinkeError
 from .sampler import Sampler, best
 from .session import Session, session_memory, session_params
+
+
+def _default_model(library: str) -> str:
+    """MINKE_MODEL, or calf: beside this package, in the source tree that holds it, or
+    installed with the C library."""
+    here = pathlib.Path(__file__).resolve().parent
+    beside = pathlib.Path(library).resolve().parents
+    places = [here / "calf", here.parents[2] / "examples" / "calf",
+              *(p / "share" / "minke" / "calf" for p in (*beside, pathlib.Path(sys.prefix)))]
+    named = os.environ.get("MINKE_MODEL")
+    if named:
+        return named
+    for place in places if named is None else []:
+        if (place / "config.json").is_file():
+            return str(place)
+    raise MinkeError(EINVAL, "no model given, and calf is not there")
 
 
 class Model(ChatMixin, Handle):
     """A model directory: config.json, *.safetensors and the tokenizer's files.
 
-    path: the directory.
+    path: the directory; None for the one that the environment variable MINKE_MODEL names, or
+    else for calf, the small model that comes with minke.
     threads: 0 for what the machine allows.
     tokenizer_only: read the tokenizer alone; sessions cannot be opened.
     mmap: map the weights instead of reading them; the files must not change meanwhile.
@@ -34,9 +53,9 @@ class Model(ChatMixin, Handle):
 
     _free_name = "minke_context_free"
 
-    def __init__(self, path: _ffi.PathLike, threads: int = 0, tokenizer_only: bool = False, *,
-                 mmap: bool = False, verify: bool = False, strict: bool = False,
-                 deterministic: bool = False,
+    def __init__(self, path: Optional[_ffi.PathLike] = None, threads: int = 0,
+                 tokenizer_only: bool = False, *, mmap: bool = False, verify: bool = False,
+                 strict: bool = False, deterministic: bool = False,
                  log: Optional[Callable[[int, str], object]] = None,
                  progress: Optional[Callable[[int, int], object]] = None,
                  library: Optional[_ffi.PathLike] = None) -> None:
@@ -59,7 +78,8 @@ class Model(ChatMixin, Handle):
             params.log = self._on_log
         self._params = params
         out = c_void_p()
-        status = lib.minke_context_open(byref(out), os.fsencode(path), byref(params))
+        folder = os.fsencode(_default_model(lib.path) if path is None else path)
+        status = lib.minke_context_open(byref(out), folder, byref(params))
         self._ptr = out.value if status >= 0 else None
         raised.reraise()
         lib.check(status)
