@@ -215,6 +215,52 @@ TEST(without_the_flag_the_same_chunks_give_the_same_bits)
     minke_session_free(s);
 }
 
+/* Layers of a token that ended. */
+static int32_t count_layers(void *user, uint32_t kind, uint32_t layer, uint64_t token,
+                            const int32_t *ids, const float *values, size_t n)
+{
+    (void)kind, (void)layer, (void)token, (void)ids, (void)values, (void)n;
+    ++*(int *)user;
+    return 0;
+}
+
+TEST(a_step_goes_over_its_time_by_one_layer_at_most)
+{
+    int32_t ids[256], reason = 0;
+    const size_t n = make_prompt(MINKE_THINKING_OFF, ids, 256);
+    minke_session_params sp;
+    minke_session *s = NULL;
+    minke_sampler *sampler = open_sampler(0, 0);
+    minke_generator *g = NULL;
+    minke_generate_params p;
+    struct told told;
+    int layers = 0, most = 0, total = 0;
+    int64_t n_layers = 0;
+
+    minke_session_params_init(&sp, sizeof sp);
+    sp.max_tokens = CONTEXT;
+    sp.flags = MINKE_SESSION_MTP;
+    sp.observer = count_layers;
+    sp.observer_user = &layers;
+    sp.observe = MINKE_OBSERVE_RESIDUAL;
+    CHECK_INT(minke_session_open(&s, ctx, &sp), MINKE_OK);
+    init_params(&p, &told);
+    CHECK_INT(minke_generate_open(&g, s, sampler, ids, n, &p), MINKE_OK);
+    while (reason == 0) {
+        layers = 0;
+        CHECK_INT(minke_generate_step(g, 0, &reason, NULL), MINKE_OK);
+        most = layers > most ? layers : most;
+        total += layers;
+    }
+    minke_context_info(ctx, MINKE_INFO_N_LAYERS, &n_layers);
+    CHECK_INT(most, 1);
+    /* Every token but the last has its layers, and one of the prediction layer but the first. */
+    CHECK_INT(total, (int)(n + 39) * (int)n_layers + (int)(n + 38));
+    minke_generate_free(g);
+    minke_sampler_free(sampler);
+    minke_session_free(s);
+}
+
 /* ---- Suspended ---- */
 
 TEST(a_suspended_session_refuses_other_work_until_it_is_dropped)
@@ -669,6 +715,7 @@ int main(void)
     minke_token_find(ctx, "</think>", 8, &think_end);
     RUN(steps_of_any_length_give_the_bits_of_a_reply_at_once);
     RUN(without_the_flag_the_same_chunks_give_the_same_bits);
+    RUN(a_step_goes_over_its_time_by_one_layer_at_most);
     RUN(a_suspended_session_refuses_other_work_until_it_is_dropped);
     RUN(a_cancel_ends_the_reply_and_the_session_goes_on);
     RUN(a_callback_may_not_use_the_generator);
