@@ -2,7 +2,12 @@
  *
  * Reference: DeepSeek-V3.2-Exp inference/model.py @8631a81, Indexer.forward.  Differs: with f32
  * keys no Hadamard rotation and no rounding, which cancel in exact arithmetic; with 8-bit keys
- * int8 in place of e4m3; ties. */
+ * int8 in place of e4m3; ties.
+ *
+ * Every key is scored.  Bounds over blocks of keys (their box, or their centre and radius) would
+ * skip some exactly, but in 128 dimensions they are too wide: none of the blocks of 16 or of 64
+ * among 65536 keys, random, of low rank, in clusters or drifting, falls below the threshold, and
+ * 4 to 16 % where a thousand neighbours are nearly equal. */
 #include "model/forward.h"
 
 #include <math.h>
