@@ -178,7 +178,8 @@ static void print_json(const struct settings *set, const minke_context *ctx)
     static const struct fact texts[] = {
         {"model_type", MINKE_TEXT_MODEL_TYPE}, {"weight_type", MINKE_TEXT_WEIGHT_TYPE},
         {"tokenizer", MINKE_TEXT_TOKENIZER}, {"tokenizer_error", MINKE_TEXT_TOKENIZER_ERROR},
-        {"cpu", MINKE_TEXT_CPU}, {"identity", MINKE_TEXT_IDENTITY}};
+        {"cpu", MINKE_TEXT_CPU}, {"identity", MINKE_TEXT_IDENTITY},
+        {"slow_types", MINKE_TEXT_SLOW_TYPES}};
     printf("{");
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         const char *value = text(ctx, texts[i].key);
@@ -216,6 +217,9 @@ static void print_shape(const minke_context *ctx)
            count_text(total, info(ctx, MINKE_INFO_N_PARAMS)),
            count_text(active, info(ctx, MINKE_INFO_N_PARAMS_ACTIVE)),
            text(ctx, MINKE_TEXT_WEIGHT_TYPE));
+    if (text(ctx, MINKE_TEXT_SLOW_TYPES)[0] != '\0')
+        printf("           decoded as they are multiplied, slowly: %s\n",
+               text(ctx, MINKE_TEXT_SLOW_TYPES));
     printf("layers     %lld: %lld dense, %lld of experts", layers, dense, layers - dense);
     if (info(ctx, MINKE_INFO_N_MTP_LAYERS) > 0)
         printf(", and %lld for multi-token prediction",

@@ -220,6 +220,8 @@ MINKE_API int32_t minke_context_info(const minke_context *ctx, int32_t key,
 #define MINKE_TEXT_TOKENIZER_ERROR 5 /* why text functions fail, or "" */
 #define MINKE_TEXT_IDENTITY    6  /* 16 digits that tell models apart: of config, tokenizer and
                                    * a sample of the weights; "" without model */
+#define MINKE_TEXT_SLOW_TYPES  7  /* types of its matrices that no fast kernel multiplies:
+                                   * "Q2_K Q3_K" for instance, or "" */
 
 /* Read one fact as text: *text borrowed, NUL-terminated, valid while the context
  * lives.  MINKE_EVERSION if this build has no such key. */

@@ -8,6 +8,7 @@
 #include "base/params.h"
 #include "format/gguf_names.h"
 #include "model/identity.h"
+#include "tensor/matmul.h"
 #include "model/model.h"
 #include "text/tokenizer.h"
 #include "text/tokenizer_gguf.h"
@@ -27,6 +28,7 @@ struct minke_context {
     struct mk_tokenizer *tokenizer;      /* NULL: tokenizer_error says why */
     char tokenizer_error[512];
     char identity[17];                   /* model.identity in hexadecimal; "" without model */
+    char slow_types[256];                /* names with spaces between */
 };
 
 /* ---- What the other rooms ask -------------------------------------------- */
@@ -217,6 +219,17 @@ static int32_t context_load_gguf(struct mk_model *m, struct mk_gguf *gguf,
     return status;
 }
 
+/* What is decoded row by row whenever it is multiplied: types without a packed form. */
+static void context_list_slow(minke_context *ctx)
+{
+    size_t n = 0;
+
+    for (int type = 0; type < MK_N_TYPES; type++)
+        if ((ctx->model.weights.types >> type & 1) && mk_mat_packed_bytes(type, 16, 256) == 0)
+            n += mk_format(ctx->slow_types + n, sizeof(ctx->slow_types) - n, "%s%s",
+                           n > 0 ? " " : "", mk_type_info(type)->name);
+}
+
 /* The model's identity: of its weights, and of its tokenizer where it has one. */
 static int32_t context_identify(minke_context *ctx)
 {
@@ -267,6 +280,7 @@ static int32_t context_open_model(minke_context *ctx, const char *dir, struct mk
                           : mk_weights_load(&m->weights, &m->env, &m->config, dir, &options);
     if (status == MINKE_OK)
         status = context_identify(ctx);
+    context_list_slow(ctx);
     if (status == MINKE_OK)
         mk_log(&m->env, MINKE_LOG_INFO, "%s: %s, %llu parameters, %llu bytes, %u threads", dir,
                m->config.model_type, (unsigned long long)m->weights.n_params,
@@ -443,6 +457,9 @@ int32_t minke_context_text(const minke_context *ctx, int32_t key, const char **t
         return MINKE_OK;
     case MINKE_TEXT_IDENTITY:
         *text = ctx->identity;
+        return MINKE_OK;
+    case MINKE_TEXT_SLOW_TYPES:
+        *text = ctx->slow_types;
         return MINKE_OK;
     default:
         return mk_fail(MINKE_EVERSION, "text key %d is unknown", key);

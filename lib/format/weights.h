@@ -67,6 +67,7 @@ struct mk_weights {
 
     uint64_t n_params, n_params_active, bytes, part_bytes[MK_N_PARTS];
     enum mk_type main_type;        /* of most bytes */
+    uint64_t types;                /* bit 1 << type for each that a product meets */
     const char **surplus;          /* names of tensors that no field takes */
     size_t n_surplus;
 

@@ -512,6 +512,11 @@ static int32_t load_item(struct load_state *s, const struct mk_weights_item *ite
         if (item->scale.file != NULL)
             held += mk_ceil_div(item->n_out, 128) * mk_ceil_div(item->n_in, 128) * sizeof(float);
     }
+    if (item->kind != MK_WEIGHTS_VECTOR && !item->keep_rows) {
+        s->w->types |= (uint64_t)1 << item->t.type;
+        if (item->kind == MK_WEIGHTS_HEADS)
+            s->w->types |= (uint64_t)1 << item->values.type;
+    }
     s->w->part_bytes[item->part] += held;
     s->w->bytes += held;
     return status == MINKE_OK ? load_progress(s, item->t.size + item->values.size) : status;

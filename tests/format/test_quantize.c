@@ -131,6 +131,31 @@ static int32_t stop_halfway(void *user, uint64_t done, uint64_t total)
     return done > total / 2;
 }
 
+TEST(slow_types_are_named)
+{
+    minke_quantize_params p;
+    minke_context *ctx = NULL;
+    const char *text = NULL;
+    char in[128];
+
+    path_of(in, sizeof in, "v3", 1);
+    if (!exists(in))
+        SKIP("../shared/golden is absent");
+    minke_quantize_params_init(&p, sizeof p);
+    CHECK_INT(minke_quantize(OUT, in, &p), MINKE_OK);
+    CHECK_INT(minke_context_open(&ctx, OUT, NULL), MINKE_OK);
+    CHECK_INT(minke_context_text(ctx, MINKE_TEXT_SLOW_TYPES, &text), MINKE_OK);
+    CHECK_STR(text, "");
+    minke_context_free(ctx);
+    p.gate_up = "q4_1";
+    CHECK_INT(minke_quantize(OUT, in, &p), MINKE_OK);
+    CHECK_INT(minke_context_open(&ctx, OUT, NULL), MINKE_OK);
+    CHECK_INT(minke_context_text(ctx, MINKE_TEXT_SLOW_TYPES, &text), MINKE_OK);
+    CHECK_STR(text, "Q4_1");
+    minke_context_free(ctx);
+    remove(OUT);
+}
+
 TEST(what_fails_leaves_the_older_file_alone)
 {
     char line[16] = "";
@@ -234,5 +259,6 @@ TEST(wrong_arguments_are_named)
 TEST_MAIN(RUN(a_checkpoint_becomes_the_same_tensors_as_elsewhere);
           RUN(any_number_of_threads_writes_the_same_bytes);
           RUN(parts_get_their_types_and_norms_stay_exact);
+          RUN(slow_types_are_named);
           RUN(what_fails_leaves_the_older_file_alone); RUN(any_allocation_may_fail);
           RUN(wrong_arguments_are_named))

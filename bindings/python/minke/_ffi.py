@@ -255,7 +255,7 @@ INFO_KEYS = {
     "bytes_decode": 28,
 }
 TEXT_KEYS = {"model_type": 1, "tokenizer": 2, "cpu": 3, "weight_type": 4, "tokenizer_error": 5,
-             "identity": 6}
+             "identity": 6, "slow_types": 7}
 
 # ---- Prototypes ------------------------------------------------------------
 
