@@ -224,10 +224,13 @@ static void context_list_slow(minke_context *ctx)
 {
     size_t n = 0;
 
-    for (int type = 0; type < MK_N_TYPES; type++)
-        if ((ctx->model.weights.types >> type & 1) && mk_mat_packed_bytes(type, 16, 256) == 0)
+    for (int i = 0; i < MK_N_TYPES; i++) {
+        const enum mk_type type = (enum mk_type)i;
+
+        if ((ctx->model.weights.types >> i & 1) && mk_mat_packed_bytes(type, 16, 256) == 0)
             n += mk_format(ctx->slow_types + n, sizeof(ctx->slow_types) - n, "%s%s",
                            n > 0 ? " " : "", mk_type_info(type)->name);
+    }
 }
 
 /* The model's identity: of its weights, and of its tokenizer where it has one. */
