@@ -1,5 +1,5 @@
 #!/bin/sh
-# From a bare machine to text out of a model: install what is missing, build, generate.
+# From a bare machine to a conversation: install what is missing, build, talk with calf.
 set -eu
 cd "$(dirname "$0")/.."
 . examples/setup.sh
@@ -7,21 +7,16 @@ cd "$(dirname "$0")/.."
 need_tools
 build
 
-model=build/random-model
-if [ ! -f "$model/model.safetensors" ]; then
-    say "making a small random model in $model"
-    python3 examples/make_random.py "$model"
-fi
+say "a conversation with calf:  python3 examples/calf/conversation.py"
+MINKE_LIBRARY=$PWD/build/lib/libminke.so python3 examples/calf/conversation.py
 
-say "what is in it:  build/examples/minke-inspect $model"
-build/examples/minke-inspect "$model" --context 4096
-
-say "generating:  build/examples/minke-generate $model 'The whale dives'"
-build/examples/minke-generate "$model" 'The whale dives' --max-tokens 48 --temperature 0.8 \
-    --seed 1 --ignore-eos
 cat <<'END'
 
-The text is noise, because the weights are random numbers: it shows that loading, the
-forward pass and sampling work.  Give minke-generate the folder of a released model
-(config.json, *.safetensors, tokenizer.json) for text that means something.
+Go on yourself (lists have the form above, one pair a line, which files and Python can give):
+
+    build/examples/minke-chat examples/calf --temperature 0 --think --tools
+
+calf is a small model that was trained for tasks like these; README.md tells how well it does.
+Give minke-chat the folder of a released model (config.json, *.safetensors, tokenizer.json)
+for conversations about anything.
 END
