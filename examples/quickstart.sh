@@ -8,11 +8,11 @@ need_tools
 build
 
 say "a conversation with calf:  python3 examples/calf/conversation.py"
-MINKE_LIBRARY=$PWD/build/lib/libminke.so python3 examples/calf/conversation.py
+python3 examples/calf/conversation.py
 
 cat <<'END'
 
-Go on yourself (lists have the form above, one pair a line, which files and Python can give):
+Go on yourself:
 
     build/examples/minke-chat examples/calf --temperature 0 --think --tools
 
