@@ -94,9 +94,15 @@ class Reference(unittest.TestCase):
 
 
 class Command(unittest.TestCase):
-    def run_it(self, *options):
-        return subprocess.run([sys.executable, str(CALF / "evaluate.py"), *options],
+    def run_it(self, *options, program="evaluate.py"):
+        return subprocess.run([sys.executable, str(CALF / program), *options],
                               capture_output=True, encoding="utf-8", timeout=120)
+
+    def test_the_first_conversation_thinks_calls_and_recalls(self):
+        done = self.run_it(program="conversation.py")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        for text in ("digits 7912\n", "calf calls:  calculator ", "371 * 4123 = 1529633."):
+            self.assertIn(text, done.stdout)
 
     def test_json_has_tasks_and_contrasts(self):
         done = self.run_it("--json", "--items", "4", "--task", "copy")
