@@ -4,9 +4,11 @@
 
 Messages follow OpenAI's schema (system, user, assistant with reasoning_content and tool_calls, tool);
 the system message may carry `tools`.  Each segment says whether the assistant wrote it: those are the
-tokens that training learns.  Every assistant segment starts after a think marker and ends with the
-end-of-sentence token, so segments can be tokenized one by one.
+tokens that training learns.  Between two of those lies one segment: every assistant segment starts after
+a think marker and ends with the end-of-sentence token, so segments can be tokenized one by one and give the
+tokens of the whole text.
 """
+import itertools
 import json
 
 BOS, EOS, PAD = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"
@@ -100,7 +102,7 @@ def segments(messages, thinking, drop_thinking=True):
             out.append((text, False))
         else:
             raise ValueError(f"role {m['role']}")
-    return out
+    return [("".join(t for t, _ in group), own) for own, group in itertools.groupby(out, key=lambda s: s[1])]
 
 
 def render(messages, thinking, drop_thinking=True):

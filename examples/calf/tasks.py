@@ -231,6 +231,10 @@ def count(rng, test=False, level=1.0):
     w, k = x[0], rng.randint(1, min(n, 6))          # w stands k times among others that stand once
     x[:k] = [w] * k
     rng.shuffle(x)
+    if not test and rng.random() < .3:              # all in a row is rare by chance, and hard
+        x.sort(key=lambda y: y == w)
+        at = rng.randint(0, n - k)
+        x = x[:at] + x[n - k:] + x[at:n - k]
     t = ", ".join(x)
     user = rng.choice([lambda: f"How many times does {w} appear in this list: {t}?", lambda: f"How often is {w} in this list: {t}?",
                        lambda: f"Count {w} in: {t}", lambda: ask(rng, f"count how often {w} appears: {t}"), lambda: f"How many {w} are here: {t}?",
@@ -349,7 +353,7 @@ def clock(rng):
 def tools(rng, test=False, level=1.0):
     store, out = {}, []
     kind = rng.choices(["calculator", "lookup", "two", "clock"], [5, 4, 3 if test else 5, 0 if test else 1])[0]
-    for _ in range(1 if test else rng.randint(2, 6)):
+    for _ in range(1 if test else rng.choice([1, 1, 2, 3, 4, 5, 6])):
         out.append({"calculator": lambda: calculate(rng), "lookup": lambda: fetch(rng, store), "two": lambda: fetch_two(rng, store),
                     "clock": lambda: clock(rng)}[kind]())
         out[-1]["tools"] = kind
@@ -583,7 +587,7 @@ def courtesy(rng, test=False, level=1.0):
 
 MAKERS = {"arithmetic": arithmetic, "recall": recall, "copy": copy, "reverse": reverse, "sort": sort, "count": count, "tools": tools,
           "grading": grading, "solution": solve, "courtesy": courtesy}
-MIX = {"arithmetic": 23, "recall": 10, "copy": 6, "reverse": 9, "sort": 12, "count": 10, "tools": 11, "grading": 13, "solution": 8, "courtesy": 5}
+MIX = {"arithmetic": 23, "recall": 10, "copy": 6, "reverse": 9, "sort": 12, "count": 12, "tools": 11, "grading": 13, "solution": 8, "courtesy": 5}
 POLISH = {"arithmetic": 18, "recall": 7, "copy": 5, "reverse": 7, "sort": 9, "count": 19, "tools": 22, "grading": 14, "solution": 9,
           "courtesy": 4}
 
