@@ -813,6 +813,37 @@ MINKE_API int32_t minke_importance(minke_context *ctx, const int32_t *tokens, si
                                    uint32_t chunk, const char *out_path,
                                    minke_progress_fn progress, void *progress_user);
 
+/* ---- Learning: text from the host ---------------------------------------- */
+
+/* The drivers below (proof search, judges) ask the host for text and nothing else, so that it
+ * may come from minke's sessions, from a service, or from a script. */
+
+#define MINKE_ASK_PROOF  1   /* a solution with its self-evaluation, or any first answer */
+#define MINKE_ASK_VERIFY 2   /* an evaluation of a solution */
+#define MINKE_ASK_META   3   /* an analysis of an evaluation */
+#define MINKE_ASK_REFINE 4   /* a better solution, made from evaluated ones */
+#define MINKE_ASK_JUDGE  5   /* a score for an answer */
+
+/* Takes one completion: text UTF-8 (other bytes are allowed), the answer as the model ended it;
+ * what stands in front of the last "</think>" in it counts as reasoning.  reason: MINKE_FINISH_*;
+ * only those with MINKE_FINISH_STOP are used, all others (a time-out is MINKE_FINISH_CANCELLED)
+ * count as unfinished.  n_thinking: length of the reasoning, in one unit for all completions
+ * (tokens, say); 0 = the bytes in front of </think>.  Copies what it needs.  Returns 0, or
+ * nonzero when no more is wanted: the callback should return then. */
+typedef int32_t (*minke_take_fn)(void *sink, const char *text, size_t text_len, int32_t reason,
+                                 uint64_t n_thinking);
+
+/* Generate n completions of a prompt (a user's message, UTF-8, borrowed for the call) and hand
+ * each to take(sink, ...), on this thread, in an order that is the same every time.  Completions
+ * that are not handed over count as unfinished; more than n are ignored.  ask: MINKE_ASK_*, so
+ * that a host may use other models or lengths by purpose.  seed: for the sampler; differs
+ * between the requests of one search, and is the same when an interrupted search is resumed.
+ * Return 0, also when some or all did not finish; nonzero stops the driver, which returns
+ * MINKE_ECANCELED: what was taken in this call is then forgotten. */
+typedef int32_t (*minke_complete_fn)(void *user, int32_t ask, uint64_t seed, const char *prompt,
+                                     size_t prompt_len, uint32_t n, minke_take_fn take,
+                                     void *sink);
+
 #ifdef __cplusplus
 }
 #endif

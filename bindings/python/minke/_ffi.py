@@ -37,6 +37,9 @@ OBSERVER_FN = CFUNCTYPE(c_int32, c_void_p, c_uint32, c_uint32, c_uint64, POINTER
                         POINTER(c_float), c_size_t)
 REPLY_FN = CFUNCTYPE(c_int32, c_void_p, c_int32, c_uint32, c_void_p, c_size_t)
 ROW_FN = CFUNCTYPE(c_int32, c_void_p, c_uint64, POINTER(c_float), c_size_t)
+TAKE_FN = CFUNCTYPE(c_int32, c_void_p, c_void_p, c_size_t, c_int32, c_uint64)
+COMPLETE_FN = CFUNCTYPE(c_int32, c_void_p, c_int32, c_uint64, c_void_p, c_size_t, c_uint32,
+                        TAKE_FN, c_void_p)
 
 # ---- Structs ---------------------------------------------------------------
 
