@@ -20,7 +20,7 @@ try:
 except ImportError:
     reference = None
 
-ITEMS, SEED, THREADS = 25, 1, 2
+ITEMS, SEED, THREADS = 100, 1, 2
 PAIRS = 46              # of a list that is several times longer than the top-k
 
 
