@@ -121,12 +121,12 @@ static void qmeta_rope(const struct qmeta *m, const struct mk_config *c)
 
 /* ---- The tokenizer ------------------------------------------------------------------------- */
 
-/* tokenizer.json and tokenizer_config.json, either NULL when absent. */
+/* tokenizer.json, tokenizer_config.json and chat_template.jinja, each NULL when absent. */
 struct qmeta_files {
     const struct mk_allocator *alloc;
     struct mk_arena arena;
-    char *json, *config;
-    size_t json_len, config_len;
+    char *json, *config, *chat;
+    size_t json_len, config_len, chat_len;
     const struct mk_json *root, *config_root;
     struct mk_gguf_string *tokens;  /* (n,) */
     int32_t *types;
@@ -264,7 +264,10 @@ static int32_t qmeta_convert_tokenizer(struct mk_gguf_writer *w, struct qmeta_fi
     if (status < 0)
         return status;
     f->n = s->config.vocab_size;
-    status = mk_json_parse(&f->root, &f->arena, f->json, f->json_len, "tokenizer.json");
+    if (f->chat != NULL)                    /* a file of its own is the one that counts */
+        status = mk_tokenizer_set_template(tok, f->chat, f->chat_len);
+    if (status == MINKE_OK)
+        status = mk_json_parse(&f->root, &f->arena, f->json, f->json_len, "tokenizer.json");
     if (status == MINKE_OK && f->config != NULL)
         status = mk_json_parse(&f->config_root, &f->arena, f->config, f->config_len,
                                "tokenizer_config.json");
@@ -290,6 +293,8 @@ static int32_t qmeta_tokenizer(struct mk_gguf_writer *w, const struct mk_q_sourc
     status = qmeta_load(&f.json, &f.json_len, s->env, dir, "tokenizer.json");
     if (status == MINKE_OK)
         status = qmeta_load(&f.config, &f.config_len, s->env, dir, "tokenizer_config.json");
+    if (status == MINKE_OK)
+        status = qmeta_load(&f.chat, &f.chat_len, s->env, dir, "chat_template.jinja");
     if (status == MINKE_OK && f.json != NULL)
         status = qmeta_convert_tokenizer(w, &f, s);
     if (status == MINKE_EUNSUPPORTED)
@@ -300,6 +305,7 @@ static int32_t qmeta_tokenizer(struct mk_gguf_writer *w, const struct mk_q_sourc
     }
     mk_free(f.alloc, f.json);
     mk_free(f.alloc, f.config);
+    mk_free(f.alloc, f.chat);
     mk_arena_free(&f.arena);
     return status;
 }

@@ -156,6 +156,29 @@ TEST(slow_types_are_named)
     remove(OUT);
 }
 
+TEST(a_template_in_a_file_of_its_own_is_carried_along)
+{
+    char folder[] = "/tmp/minke-quantize-XXXXXX", command[256];
+    const char *name = NULL;
+    minke_context *ctx = NULL;
+
+    CHECK(mkdtemp(folder) != NULL);
+    snprintf(command, sizeof command, "cp examples/calf/*.json examples/calf/*.safetensors %s && "
+             "echo \"{{ somebody's }}\" > %s/chat_template.jinja", folder, folder);
+    CHECK_INT(system(command), 0);
+    for (int round = 0; round < 2; round++) {
+        CHECK_INT(minke_quantize(OUT, round == 0 ? folder : "examples/calf", NULL), MINKE_OK);
+        CHECK_INT(minke_context_open(&ctx, OUT, NULL), MINKE_OK);
+        CHECK_INT(minke_chat_encoding(ctx, &name), round == 0 ? MINKE_EUNSUPPORTED : MINKE_OK);
+        if (round == 1)
+            CHECK_STR(name, "deepseek-v3.2");
+        minke_context_free(ctx);
+    }
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    CHECK_INT(system(command), 0);
+    remove(OUT);
+}
+
 TEST(what_fails_leaves_the_older_file_alone)
 {
     char line[16] = "";
@@ -259,6 +282,6 @@ TEST(wrong_arguments_are_named)
 TEST_MAIN(RUN(a_checkpoint_becomes_the_same_tensors_as_elsewhere);
           RUN(any_number_of_threads_writes_the_same_bytes);
           RUN(parts_get_their_types_and_norms_stay_exact);
-          RUN(slow_types_are_named);
+          RUN(slow_types_are_named); RUN(a_template_in_a_file_of_its_own_is_carried_along);
           RUN(what_fails_leaves_the_older_file_alone); RUN(any_allocation_may_fail);
           RUN(wrong_arguments_are_named))
