@@ -834,15 +834,76 @@ typedef int32_t (*minke_take_fn)(void *sink, const char *text, size_t text_len, 
                                  uint64_t n_thinking);
 
 /* Generate n completions of a prompt (a user's message, UTF-8, borrowed for the call) and hand
- * each to take(sink, ...), on this thread, in an order that is the same every time.  Completions
- * that are not handed over count as unfinished; more than n are ignored.  ask: MINKE_ASK_*, so
- * that a host may use other models or lengths by purpose.  seed: for the sampler; differs
- * between the requests of one search, and is the same when an interrupted search is resumed.
- * Return 0, also when some or all did not finish; nonzero stops the driver, which returns
- * MINKE_ECANCELED: what was taken in this call is then forgotten. */
+ * each to take(sink, ...), in their order, on this thread; as soon as each is there, if it can
+ * be.  seed: completion i is to be sampled with seed + i; a search that is resumed asks for the
+ * rest alone, with fewer n and a larger seed.  ask: MINKE_ASK_*, so that a host may use other
+ * models or lengths by purpose.  Return 0, also when some did not finish: those not handed over
+ * count as unfinished, and more than n are not taken.  Nonzero stops the driver, which returns
+ * MINKE_ECANCELED; what was taken stays taken. */
 typedef int32_t (*minke_complete_fn)(void *user, int32_t ask, uint64_t seed, const char *prompt,
                                      size_t prompt_len, uint32_t n, minke_take_fn take,
                                      void *sink);
+
+/* ---- Learning: proofs ---------------------------------------------------- */
+
+/* Solutions that judge themselves, as DeepSeekMath-V2 writes them: one section under the line
+ * "## Solution" and one under "## Self Evaluation".  An evaluation, a solution's own or a
+ * verifier's, holds "Here is my evaluation of the solution:" and, behind "Based on my evaluation,
+ * the final overall score should be:" (or "overal"), \boxed{} with 1 for complete and rigorous,
+ * 0.5 for sound but for small errors, 0 otherwise.  Texts are what the model ended with; what
+ * stands up to the last "</think>" is left out.  Any thread; no state is kept. */
+
+#define MINKE_PROOF_DEFAULT  0   /* as released, but a score outside [0, 1] is none */
+#define MINKE_PROOF_RELEASED 1   /* exactly what DeepSeek's released code reads: also "boxed{"
+                                  * without backslash, a score of 2, inf or nan, headings as
+                                  * "**Solution**" or in the middle of a line */
+#define MINKE_PROOF_STRICT   2   /* both headings once, alone on their lines, the first at the
+                                  * beginning; both phrases, the first at the beginning; \boxed{}
+                                  * with 0, 0.5 or 1 at the end */
+
+/* Score of an evaluation, or of an analysis of one: *score.  MINKE_EFORMAT when it has none. */
+MINKE_API int32_t minke_proof_score(const char *text, size_t text_len, uint32_t mode,
+                                    double *score);
+
+/* The two sections without white space around them, one behind the other: the solution's
+ * *n_solution bytes and the evaluation's *n_evaluation, counted also on MINKE_ENOSPC.
+ * MINKE_EFORMAT when a section is missing. */
+MINKE_API int32_t minke_proof_split(const char *text, size_t text_len, uint32_t mode,
+                                    char *parts, size_t capacity, size_t *n_solution,
+                                    size_t *n_evaluation);
+
+/* The prompt for MINKE_ASK_PROOF (of problem), MINKE_ASK_VERIFY (of problem and proof),
+ * MINKE_ASK_META (and rating, an evaluation) or MINKE_ASK_REFINE (rating may be empty).  What a
+ * kind does not need may be NULL.  *n_out: bytes, also on MINKE_ENOSPC.
+ *
+ * prompts: text of a file with other wording, or NULL.  A line "@prompt NAME" begins a part: proof,
+ * verify, meta, refine, or solution and evaluation, of which candidates are made; what is in
+ * front of the first is a comment, and parts that are missing keep minke's wording.  {problem},
+ * {proof}, {rating}, {instruction} (the part proof, filled in), {candidates}, {number} (from 1) or
+ * {index} (from 0), {solution} or {solution_index} (of an evaluation) are replaced, all other
+ * braces stay.  MINKE_EFORMAT: the message names the line, or the part and what it lacks. */
+MINKE_API int32_t minke_proof_prompt(int32_t ask, const char *prompts, size_t prompts_len,
+                                     const char *problem, size_t problem_len, const char *proof,
+                                     size_t proof_len, const char *rating, size_t rating_len,
+                                     char *text, size_t capacity, size_t *n_out);
+
+/* What an evaluation earns whose solution deserves score: (1 - |s' - s|) * meta, or 0 when a
+ * phrase or the score s' is missing.  score and meta, the rating of the evaluation (1 = none was
+ * made), in [0, 1]. */
+MINKE_API int32_t minke_proof_verifier_reward(const char *evaluation, size_t evaluation_len,
+                                              double score, double meta, double *reward);
+
+/* What a solution with its self-evaluation s' earns: 0.76 * s + 0.24 * (1 - |s' - s|) * meta, or 0
+ * when a section, a phrase or the score is missing. */
+MINKE_API int32_t minke_proof_generator_reward(const char *text, size_t text_len, double score,
+                                               double meta, double *reward);
+
+/* A label without humans, from n evaluations of one proof: scores (n,) and confirmed (n,), the
+ * share of analyses that found the evaluation right (not looked at where the score is 1).  Those
+ * below 1 that more than half confirm count; *label is the lowest of their scores when at least
+ * k (0 = 1) agree on it, 1 when none counts, and -1 when the proof is to be discarded. */
+MINKE_API int32_t minke_proof_label(const double *scores, const double *confirmed, size_t n,
+                                    uint32_t k, double *label);
 
 #ifdef __cplusplus
 }

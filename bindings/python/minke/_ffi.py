@@ -267,6 +267,7 @@ _handle_out = POINTER(c_void_p)
 _size_out = POINTER(c_size_t)
 _tokens = POINTER(c_int32)
 _floats = POINTER(c_float)
+_doubles = POINTER(c_double)
 
 # name: (result, arguments)
 PROTOTYPES = {
@@ -346,6 +347,15 @@ PROTOTYPES = {
     "minke_quantize": (c_int32, [c_char_p, c_char_p, POINTER(QuantizeParams)]),
     "minke_importance": (c_int32, [_handle, _tokens, c_size_t, c_uint32, c_char_p, PROGRESS_FN,
                                    c_void_p]),
+    "minke_proof_score": (c_int32, [c_char_p, c_size_t, c_uint32, _doubles]),
+    "minke_proof_split": (c_int32, [c_char_p, c_size_t, c_uint32, c_char_p, c_size_t, _size_out,
+                                    _size_out]),
+    "minke_proof_prompt": (c_int32, [c_int32, c_char_p, c_size_t, c_char_p, c_size_t, c_char_p,
+                                     c_size_t, c_char_p, c_size_t, c_char_p, c_size_t,
+                                     _size_out]),
+    "minke_proof_verifier_reward": (c_int32, [c_char_p, c_size_t, c_double, c_double, _doubles]),
+    "minke_proof_generator_reward": (c_int32, [c_char_p, c_size_t, c_double, c_double, _doubles]),
+    "minke_proof_label": (c_int32, [_doubles, _doubles, c_size_t, c_uint32, _doubles]),
 }
 
 # ---- Finding and loading ---------------------------------------------------
