@@ -19,14 +19,17 @@ struct layer {
     size_t size;
 };
 
-/* Room for n tokens; V3.2's dimensions with so many heads.  Caches are empty. */
+/* Room for n tokens; V3.2's dimensions with so many heads; attend16: 16-bit products.  Caches are
+ * empty. */
 static inline void layer_open(struct layer *b, uint32_t n_threads, size_t n, uint32_t heads,
-                              uint32_t cache_type, uint32_t index_type, size_t n_rows)
+                              uint32_t cache_type, uint32_t index_type, size_t n_rows,
+                              int attend16)
 {
     const struct mk_allocator a = {NULL, NULL, NULL};
     struct mk_config *c = &b->model.config;
     struct mk_carve carve = {.base = NULL};
-    struct mk_work_shape shape = {.n_rows = n_rows, .max_tokens = n, .n_threads = n_threads};
+    struct mk_work_shape shape = {.n_rows = n_rows, .max_tokens = n, .n_threads = n_threads,
+                                  .attend16 = attend16};
 
     memset(b, 0, sizeof(*b));
     *c = (struct mk_config){.hidden_size = 64, .num_attention_heads = heads,

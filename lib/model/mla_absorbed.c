@@ -13,6 +13,8 @@
 
 /* Keys between which the next block's are fetched: a multiple of what every tile of dots takes. */
 #define ABSORBED_SLICE 24u
+/* Keys that are widened and rounded at a time, while they are in the first-level cache. */
+#define ABSORBED_ROUND 8u
 
 /* Some heads' softmax under way: room for `heads` of them. */
 struct absorbed_sum {
@@ -55,47 +57,129 @@ static void absorbed_clear(struct absorbed_sum s, size_t heads, size_t L)
     }
 }
 
+/* Some heads of one row against one split of its keys. */
+struct absorbed_part {
+    const struct mk_mla *j;
+    const struct mk_attend *a;
+    struct mk_mla_span span;
+    size_t end;              /* of the split's keys in the span */
+    size_t n_vec, heads;     /* vectors of heads, heads in them */
+};
+
+/* Queries of the row's heads from h on, lanes beside each other; rounded if so wished. */
+static void absorbed_queries(const struct absorbed_part *p, size_t i, size_t h)
+{
+    const struct mk_mla *j = p->j;
+    const struct mk_kernels *k = j->f->ops.k;
+    const struct mk_config *c = &j->f->model->config;
+    const size_t dim = (size_t)c->kv_lora_rank + c->qk_rope_head_dim, words = mk_words16(dim);
+
+    for (size_t n = 0; n < p->heads; n += MK_LANE) {
+        const size_t n_rows = mk_min(MK_LANE, p->heads - n);
+        const float *q = j->f->work->qa + (i * c->num_attention_heads + h + n) * dim;
+
+        if (!j->f->work->shape.attend16) {
+            k->interleave((uint32_t *)(void *)(p->a->q + n * dim), (const uint8_t *)q,
+                          dim * sizeof(float), n_rows, dim);
+            continue;
+        }
+        memset(p->a->q_step + n, 0, MK_LANE * sizeof(float));
+        k->attend_round(p->a->keys16, words, p->a->q_step + n, NULL, 0, 0, q, dim, n_rows, dim);
+        k->interleave(p->a->q16 + n * words, (const uint8_t *)p->a->keys16,
+                      words * sizeof(uint32_t), n_rows, words);
+    }
+}
+
+/* Fetch n keys from `next` on. */
+static void absorbed_fetch(const struct absorbed_part *p, size_t next, size_t n)
+{
+    next = mk_min(next, p->end);
+    mk_kv_prefetch(p->j->kv, p->span.list ? p->span.list + next : NULL, p->span.begin + next,
+                   mk_min(n, p->end - next));
+}
+
+/* Keys [b, b + n) of the span as floats. */
+static const float *absorbed_keys(const struct absorbed_part *p, size_t b, size_t n)
+{
+    return mk_kv_latents(p->j->kv, p->j->f->ops.k, p->a->keys,
+                         p->span.list ? p->span.list + b : NULL, p->span.begin + b, n);
+}
+
+static void absorbed_block(const struct absorbed_part *p, size_t b, size_t n,
+                           struct absorbed_sum out)
+{
+    const struct mk_forward *f = p->j->f;
+    const struct mk_config *c = &f->model->config;
+    const struct mk_kernels *k = f->ops.k;
+    const struct mk_attend *a = p->a;
+    const size_t L = c->kv_lora_rank, dim = L + c->qk_rope_head_dim, lds = p->n_vec * MK_LANE;
+    const float *keys = absorbed_keys(p, b, n);
+    float shrink[MK_LANE * MK_HEAD_VECS];
+
+    for (size_t t = 0; t < n; t += ABSORBED_SLICE) {
+        absorbed_fetch(p, b + MK_KEY_BLOCK + t, ABSORBED_SLICE);
+        /* s = q' . c + q_pe . k_pe */
+        k->attend_dots(a->s + t * lds, lds, a->q, dim * MK_LANE, p->n_vec, keys + t * dim, dim,
+                       mk_min(ABSORBED_SLICE, n - t), dim, 1);
+    }
+    k->attend_soften(a->s, lds, p->n_vec, n, f->model->rope.softmax_scale, out.max, out.sum,
+                     shrink);
+    /* o' = shrink o' + p c */
+    k->attend_values(out.acc, L, a->s, lds, shrink, p->heads, keys, dim, n, L);
+}
+
+/* The same with 16-bit products: keys are rounded once for all heads of the part. */
+static void absorbed_block16(const struct absorbed_part *p, size_t b, size_t n,
+                             struct absorbed_sum out)
+{
+    const struct mk_forward *f = p->j->f;
+    const struct mk_config *c = &f->model->config;
+    const struct mk_kernels *k = f->ops.k;
+    const struct mk_attend *a = p->a;
+    const size_t L = c->kv_lora_rank, dim = L + c->qk_rope_head_dim, lds = p->n_vec * MK_LANE;
+    const size_t words = mk_words16(dim), ldp = mk_round_up(L, MK_LANE);
+    float shrink[MK_LANE * MK_HEAD_VECS], back[MK_LANE * MK_HEAD_VECS];
+
+    for (size_t t = 0; t < n; t += ABSORBED_ROUND)
+        k->attend_round(a->keys16 + t * words, words, a->key_step + t, a->pairs + t / 2 * ldp,
+                        ldp, L, absorbed_keys(p, b + t, mk_min(ABSORBED_ROUND, n - t)), dim,
+                        mk_min(ABSORBED_ROUND, n - t), dim);
+    for (size_t t = 0; t < n; t += ABSORBED_SLICE) {
+        absorbed_fetch(p, b + MK_KEY_BLOCK16 + t, ABSORBED_SLICE);
+        /* s = q' . c + q_pe . k_pe */
+        k->attend_dots16(a->s + t * lds, lds, a->q16, words * MK_LANE, a->q_step, p->n_vec,
+                         a->keys16 + t * words, words, a->key_step + t,
+                         mk_min(ABSORBED_SLICE, n - t), words);
+    }
+    k->attend_soften(a->s, lds, p->n_vec, n, f->model->rope.softmax_scale, out.max, out.sum,
+                     shrink);
+    k->attend_weights16(a->s, lds, p->n_vec, back, a->key_step, n);
+    /* o' = shrink o' + p c */
+    k->attend_values16(out.acc, L, (const uint32_t *)(const void *)a->s, lds, back, shrink,
+                       p->heads, a->pairs, ldp, mk_ceil_div(n, 2), L);
+}
+
 /* Vectors [v, v + n_vec) of row i's heads against one split of its keys; out starts anew. */
 static void absorbed_split(const struct mk_mla *j, size_t i, struct mk_mla_span span,
                            size_t split, size_t v, size_t n_vec, struct absorbed_sum out,
                            uint32_t worker)
 {
     const struct mk_config *c = &j->f->model->config;
-    const struct mk_kernels *k = j->f->ops.k;
     const struct mk_work *work = j->f->work;
-    const size_t L = c->kv_lora_rank, dim = L + c->qk_rope_head_dim, lds = n_vec * MK_LANE;
-    const size_t heads = mk_min(lds, c->num_attention_heads - v * MK_LANE);
-    const size_t end = mk_min(span.n, (split + 1) * MK_SPLIT);
-    const struct mk_attend *a = &work->attend[worker];
-    float shrink[MK_LANE * MK_HEAD_VECS];
+    const struct absorbed_part p = {
+        j, &work->attend[worker], span, mk_min(span.n, (split + 1) * MK_SPLIT), n_vec,
+        mk_min(n_vec * MK_LANE, c->num_attention_heads - v * MK_LANE)};
+    const size_t step = work->shape.attend16 ? MK_KEY_BLOCK16 : MK_KEY_BLOCK;
 
-    for (size_t n = 0; n < n_vec; n++) {
-        const size_t h = (v + n) * MK_LANE;
+    absorbed_queries(&p, i, v * MK_LANE);
+    absorbed_clear(out, n_vec * MK_LANE, c->kv_lora_rank);
+    for (size_t b = split * MK_SPLIT; b < p.end; b += step) {
+        const size_t n = mk_min(step, p.end - b);
 
-        k->interleave((uint32_t *)(void *)(a->q + n * dim * MK_LANE),
-                      (const uint8_t *)(work->qa + (i * c->num_attention_heads + h) * dim),
-                      dim * sizeof(float), mk_min(MK_LANE, c->num_attention_heads - h), dim);
-    }
-    absorbed_clear(out, lds, L);
-    for (size_t b = split * MK_SPLIT; b < end; b += MK_KEY_BLOCK) {
-        const size_t n = mk_min(MK_KEY_BLOCK, end - b);
-        const int32_t *list = span.list;
-        const float *keys = mk_kv_latents(j->kv, k, a->keys, list ? list + b : NULL,
-                                          span.begin + b, n);
-
-        for (size_t t = 0; t < n; t += ABSORBED_SLICE) {
-            const size_t next = mk_min(b + MK_KEY_BLOCK + t, end);
-
-            mk_kv_prefetch(j->kv, list ? list + next : NULL, span.begin + next,
-                           mk_min(ABSORBED_SLICE, end - next));
-            /* s = q' . c + q_pe . k_pe */
-            k->attend_dots(a->s + t * lds, lds, a->q, dim * MK_LANE, n_vec, keys + t * dim, dim,
-                           mk_min(ABSORBED_SLICE, n - t), dim, 1);
-        }
-        k->attend_soften(a->s, lds, n_vec, n, j->f->model->rope.softmax_scale, out.max, out.sum,
-                         shrink);
-        /* o' = shrink o' + p c */
-        k->attend_values(out.acc, L, a->s, lds, shrink, heads, keys, dim, n, L);
+        if (work->shape.attend16)
+            absorbed_block16(&p, b, n, out);
+        else
+            absorbed_block(&p, b, n, out);
     }
 }
 

@@ -33,6 +33,18 @@ static float *work_floats(struct mk_carve *c, size_t a, size_t b)
     return work_carve2(c, a, b, sizeof(float));
 }
 
+/* What 16-bit products take beside. */
+static void work_attend16(struct mk_attend *a, struct mk_carve *c, size_t L, size_t R)
+{
+    const size_t words = mk_words16(L + R);
+
+    a->q16 = work_carve2(c, MK_HEAD_VECS * MK_LANE, words, sizeof(uint32_t));
+    a->keys16 = work_carve2(c, MK_KEY_BLOCK16, words, sizeof(uint32_t));
+    a->pairs = work_carve2(c, MK_KEY_BLOCK16 / 2, mk_round_up(L, MK_LANE), sizeof(uint32_t));
+    a->q_step = work_floats(c, MK_HEAD_VECS, MK_LANE);
+    a->key_step = work_floats(c, MK_KEY_BLOCK16, 1);
+}
+
 static void work_attention(struct mk_work *w, struct mk_carve *c, const struct mk_config *m)
 {
     const size_t T = w->shape.n_rows, H = m->num_attention_heads, L = m->kv_lora_rank;
@@ -58,8 +70,10 @@ static void work_attention(struct mk_work *w, struct mk_carve *c, const struct m
 
         a.q = work_floats(c, MK_HEAD_VECS * MK_LANE, L + R);
         a.keys = work_floats(c, MK_KEY_BLOCK, L + R);
-        a.s = work_floats(c, MK_KEY_BLOCK, MK_HEAD_VECS * MK_LANE);
+        a.s = work_floats(c, mk_max(MK_KEY_BLOCK, MK_KEY_BLOCK16), MK_HEAD_VECS * MK_LANE);
         a.sums = work_floats(c, 2 * MK_HEAD_VECS * MK_LANE, L + 2);
+        if (w->shape.attend16)
+            work_attend16(&a, c, L, R);
         if (w->attend != NULL)
             w->attend[i] = a;
     }

@@ -17,6 +17,7 @@ void *mk_carve(struct mk_carve *c, size_t count, size_t item_size);
 #define MK_LANE 16u            /* heads or rows in a vector */
 #define MK_HEAD_VECS 4u        /* vectors of them that a worker takes at a time */
 #define MK_KEY_BLOCK 64u       /* keys that attention works through at a time */
+#define MK_KEY_BLOCK16 64u     /* the same with 16-bit products */
 #define MK_EXPAND 128u         /* naive: keys made per head at a time */
 #define MK_SPLIT 1024u         /* absorbed: keys after which a softmax begins anew */
 #define MK_WAVE 16u            /* absorbed: splits of a row under way at a time */
@@ -33,13 +34,25 @@ struct mk_work_shape {
     enum mk_kv_index index_type;
     int mtp;                   /* room for the prediction layer's input */
     int index_scores;          /* keep the scores of what was selected */
+    int attend16;              /* attention with 16-bit products */
 };
+
+/* Dwords of a row of dim numbers in 16 bits. */
+static inline size_t mk_words16(size_t dim)
+{
+    return (dim + 31) / 32 * 16;
+}
 
 /* A worker's own memory in attention. */
 struct mk_attend {
     float *q;                  /* (MK_HEAD_VECS, L + R, MK_LANE) queries, lanes are heads */
     float *keys;               /* (MK_KEY_BLOCK, L + R) widened latents */
     float *s;                  /* (MK_KEY_BLOCK, MK_HEAD_VECS, MK_LANE) scores */
+    uint32_t *q16;             /* with 16 bits: (MK_HEAD_VECS, words, MK_LANE), words a dword
+                                * for two numbers of L + R, as kernels.h says */
+    uint32_t *keys16;          /* (MK_KEY_BLOCK16, words) */
+    uint32_t *pairs;           /* (MK_KEY_BLOCK16 / 2, L in vectors) values */
+    float *q_step, *key_step;  /* (MK_HEAD_VECS * MK_LANE,), (MK_KEY_BLOCK16,) */
     float *sums;               /* (2, MK_HEAD_VECS * MK_LANE, L + 2) sums, maxima */
     float *index_s;            /* (MK_INDEX_BLOCK, index heads in vectors) */
     float *index_keys;         /* (MK_INDEX_BLOCK, index_head_dim) */

@@ -253,6 +253,287 @@ static AT5_TARGET void at5_values(float *acc, size_t lda, const float *p, size_t
     }
 }
 
+/* ---- Attention with 16-bit integers ------------------------------------- */
+
+AT5_INLINE __m512 at5_some(const float *x, size_t n)
+{
+    return n >= 16 ? _mm512_loadu_ps(x) : _mm512_maskz_loadu_ps(at5_mask(n), x);
+}
+
+/* The low halves of a's lanes and of b's. */
+AT5_INLINE __m512i at5_pair(__m512i a, __m512i b)
+{
+    return _mm512_mask_blend_epi16(0xAAAAAAAAu, a, _mm512_slli_epi32(b, 16));
+}
+
+AT5_INLINE __m512i at5_round16(__m512 x, __m512 inverse)
+{
+    return _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse));
+}
+
+/* Two rows.  range_ps with 11 is the larger magnitude. */
+AT5_INLINE void at5_round_steps(float step[2], const float *a, const float *b, size_t dim)
+{
+    __m512 s[4], max[2];
+
+    AT5_UNROLL
+    for (size_t i = 0; i < 4; i++)
+        s[i] = _mm512_setzero_ps();
+    max[0] = max[1] = _mm512_setzero_ps();
+    for (size_t d = 0; d < dim; d += 32)
+        AT5_UNROLL
+        for (size_t i = 0; i < 2; i++) {
+            const size_t at = d + 16 * i, n = at < dim ? dim - at : 0;
+            const __m512 x = at5_some(a + d + 16 * i, n), y = at5_some(b + d + 16 * i, n);
+
+            s[i] = _mm512_fmadd_ps(x, x, s[i]);
+            s[2 + i] = _mm512_fmadd_ps(y, y, s[2 + i]);
+            max[0] = _mm512_range_ps(max[0], x, 11);
+            max[1] = _mm512_range_ps(max[1], y, 11);
+        }
+    for (size_t i = 0; i < 2; i++)
+        step[i] = mk_round16_step(_mm512_reduce_add_ps(_mm512_add_ps(s[2 * i], s[2 * i + 1])),
+                                  _mm512_reduce_max_ps(max[i]));
+}
+
+static AT5_TARGET void at5_round(uint32_t *out, size_t ldo, float *step, uint32_t *pairs,
+                                 size_t ldp, size_t n_pairs, const float *x, size_t ldx,
+                                 size_t n, size_t dim)
+{
+    for (size_t t = 0; t < n; t += 2, x += 2 * ldx, out += 2 * ldo, pairs += pairs ? ldp : 0) {
+        const int two = t + 1 < n;
+        const float *y = two ? x + ldx : x;
+        float steps[2];
+
+        at5_round_steps(steps, x, y, dim);
+        step[t] = steps[0];
+        if (two)
+            step[t + 1] = steps[1];
+        const __m512 fa = _mm512_set1_ps(steps[0] == 0.0f ? 0.0f : 1.0f / steps[0]);
+        const __m512 fb = _mm512_set1_ps(!two || steps[1] == 0.0f ? 0.0f : 1.0f / steps[1]);
+        for (size_t d = 0; d < dim; d += 32) {
+            const size_t n0 = dim - d, n1 = n0 > 16 ? n0 - 16 : 0;
+            const __m512i a0 = at5_round16(at5_some(x + d, n0), fa);
+            const __m512i a1 = at5_round16(at5_some(x + d + 16, n1), fa);
+            const __m512i b0 = at5_round16(at5_some(y + d, n0), fb);
+            const __m512i b1 = at5_round16(at5_some(y + d + 16, n1), fb);
+
+            _mm512_storeu_si512(out + d / 2, at5_pair(a0, a1));
+            if (two)
+                _mm512_storeu_si512(out + ldo + d / 2, at5_pair(b0, b1));
+            if (pairs != NULL && d < n_pairs)
+                _mm512_storeu_si512(pairs + d, at5_pair(a0, b0));
+            if (pairs != NULL && d + 16 < n_pairs)
+                _mm512_storeu_si512(pairs + d + 16, at5_pair(a1, b1));
+        }
+    }
+}
+
+AT5_INLINE __m512i at5_dword(const uint32_t *p)
+{
+    return _mm512_set1_epi32((int32_t)*p);
+}
+
+/* sum += products of two numbers each.  gcc keeps copies of the sums of its own function for it
+ * in memory. */
+AT5_INLINE void at5_dpw(__m512i *sum, __m512i a, __m512i b)
+{
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(*sum) : "v"(a), "v"(b));
+}
+
+/* NK keys against NV vectors of lanes; sums are integers in s until the last panel. */
+#define AT5_DOTS16(NV, NK)                                                                      \
+static AT5_TARGET void at5_dots16_##NV##_##NK(float *s, size_t lds, const uint32_t *q,          \
+                                              size_t ldq, const float *q_step,                  \
+                                              const uint32_t *keys, size_t ldk,                 \
+                                              const float *key_step, size_t words, int first,   \
+                                              int last)                                         \
+{                                                                                               \
+    __m512i a[NK][NV];                                                                          \
+                                                                                                \
+    AT5_UNROLL                                                                                  \
+    for (size_t t = 0; t < NK; t++)                                                             \
+        AT5_UNROLL                                                                              \
+        for (size_t v = 0; v < NV; v++)                                                         \
+            a[t][v] = first ? _mm512_setzero_si512()                                            \
+                            : _mm512_loadu_si512(s + t * lds + 16 * v);                         \
+    for (size_t w = 0; w < words; w++) {                                                        \
+        __m512i x[NV];                                                                          \
+                                                                                                \
+        AT5_UNROLL                                                                              \
+        for (size_t v = 0; v < NV; v++)                                                         \
+            x[v] = _mm512_loadu_si512(q + v * ldq + 16 * w);                                    \
+        AT5_UNROLL                                                                              \
+        for (size_t t = 0; t < NK; t++) {                                                       \
+            const __m512i y = at5_dword(keys + t * ldk + w);                                    \
+                                                                                                \
+            AT5_UNROLL                                                                          \
+            for (size_t v = 0; v < NV; v++)                                                     \
+                at5_dpw(&a[t][v], x[v], y);                                                     \
+        }                                                                                       \
+    }                                                                                           \
+    AT5_UNROLL                                                                                  \
+    for (size_t t = 0; t < NK; t++) {                                                           \
+        const __m512 y = _mm512_set1_ps(key_step[t]);                                           \
+                                                                                                \
+        AT5_UNROLL                                                                              \
+        for (size_t v = 0; v < NV; v++)                                                         \
+            if (last)                                                                           \
+                _mm512_storeu_ps(s + t * lds + 16 * v,                                          \
+                                 _mm512_mul_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(a[t][v]), y),   \
+                                               _mm512_loadu_ps(q_step + 16 * v)));              \
+            else                                                                                \
+                _mm512_storeu_si512(s + t * lds + 16 * v, a[t][v]);                             \
+    }                                                                                           \
+}
+AT5_DOTS16(4, 6) AT5_DOTS16(4, 4) AT5_DOTS16(4, 1)
+AT5_DOTS16(2, 12) AT5_DOTS16(2, 4) AT5_DOTS16(2, 1)
+AT5_DOTS16(1, 8) AT5_DOTS16(1, 4) AT5_DOTS16(1, 1)
+
+typedef void (*at5_dots16_fn)(float *, size_t, const uint32_t *, size_t, const float *,
+                              const uint32_t *, size_t, const float *, size_t, int, int);
+
+static const struct at5_dots16_tile {
+    size_t n_vec, n_keys[3];
+    at5_dots16_fn fn[3];
+} at5_dots16_tiles[3] = {
+    {4, {6, 4, 1}, {at5_dots16_4_6, at5_dots16_4_4, at5_dots16_4_1}},
+    {2, {12, 4, 1}, {at5_dots16_2_12, at5_dots16_2_4, at5_dots16_2_1}},
+    {1, {8, 4, 1}, {at5_dots16_1_8, at5_dots16_1_4, at5_dots16_1_1}},
+};
+
+static AT5_TARGET void at5_dots16(float *s, size_t lds, const uint32_t *q, size_t ldq,
+                                  const float *q_step, size_t n_vec, const uint32_t *keys,
+                                  size_t ldk, const float *key_step, size_t n_keys, size_t words)
+{
+    for (size_t v = 0, n_v; v < n_vec; v += n_v) {
+        const struct at5_dots16_tile *tile = &at5_dots16_tiles[n_vec - v >= 4 ? 0
+                                                               : n_vec - v >= 2 ? 1 : 2];
+
+        n_v = tile->n_vec;
+        for (size_t w = 0; w < words; w += AT5_PANEL) {
+            const size_t n_w = words - w < AT5_PANEL ? words - w : AT5_PANEL;
+            size_t t = 0;
+
+            for (int i = 0; i < 3; i++)
+                for (; t + tile->n_keys[i] <= n_keys; t += tile->n_keys[i])
+                    tile->fn[i](s + t * lds + 16 * v, lds, q + v * ldq + 16 * w, ldq,
+                                q_step + 16 * v, keys + t * ldk + w, ldk, key_step + t, n_w,
+                                w == 0, w + n_w == words);
+        }
+    }
+}
+
+static AT5_TARGET void at5_weights16(float *s, size_t lds, size_t n_vec, float *back,
+                                     const float *step, size_t n_keys)
+{
+    const __m512 zero = _mm512_setzero_ps();
+
+    for (size_t v = 0; v < n_vec; v++, s += 16, back += 16) {
+        __m512 sum = zero, top = zero;
+
+        for (size_t t = 0; t < n_keys; t++) {
+            const __m512 w = _mm512_mul_ps(_mm512_loadu_ps(s + t * lds),
+                                           _mm512_set1_ps(step[t]));
+
+            sum = _mm512_add_ps(sum, w);
+            top = _mm512_max_ps(w, top);
+        }
+        const __mmask16 some = _mm512_cmp_ps_mask(sum, _mm512_set1_ps(MK_ROUND16_TINY),
+                                                  _CMP_NLE_UQ);
+        const __m512 unit = _mm512_maskz_max_ps(some,
+                                _mm512_div_ps(top, _mm512_set1_ps(MK_ROUND16_MAX)),
+                                _mm512_div_ps(sum, _mm512_set1_ps(MK_ROUND16_SUM)));
+        const __m512 inverse = _mm512_maskz_div_ps(some, _mm512_set1_ps(1.0f), unit);
+
+        _mm512_storeu_ps(back, unit);
+        for (size_t t = 0; t < n_keys; t += 2) {
+            const __m512i a = at5_round16(_mm512_mul_ps(_mm512_loadu_ps(s + t * lds),
+                                                        _mm512_set1_ps(step[t])), inverse);
+            __m512i b = _mm512_setzero_si512();
+
+            if (t + 1 < n_keys)
+                b = at5_round16(_mm512_mul_ps(_mm512_loadu_ps(s + (t + 1) * lds),
+                                              _mm512_set1_ps(step[t + 1])), inverse);
+            _mm512_storeu_si512(s + t / 2 * lds, at5_pair(a, b));
+        }
+    }
+}
+
+/* acc = shrink acc + back sum */
+AT5_INLINE void at5_add16(float *acc, __mmask16 mask, __m512i sum, const float *shrink,
+                          const float *back)
+{
+    const __m512 old = _mm512_mul_ps(_mm512_set1_ps(*shrink), _mm512_maskz_loadu_ps(mask, acc));
+
+    _mm512_mask_storeu_ps(acc, mask, _mm512_fmadd_ps(_mm512_set1_ps(*back),
+                                                     _mm512_cvtepi32_ps(sum), old));
+}
+
+/* NH heads, NV vectors of the values; mask is of the last vector. */
+#define AT5_VALUES16(NV, NH)                                                                    \
+static AT5_TARGET void at5_values16_##NV##_##NH(float *acc, size_t lda, const uint32_t *p,      \
+                                                size_t ldp, const float *back,                  \
+                                                const float *shrink, const uint32_t *pairs,     \
+                                                size_t ldv, size_t n_pairs, __mmask16 mask)     \
+{                                                                                               \
+    __m512i a[NH][NV];                                                                          \
+                                                                                                \
+    AT5_UNROLL                                                                                  \
+    for (size_t h = 0; h < NH; h++)                                                             \
+        AT5_UNROLL                                                                              \
+        for (size_t v = 0; v < NV; v++)                                                         \
+            a[h][v] = _mm512_setzero_si512();                                                   \
+    for (size_t t = 0; t < n_pairs; t++) {                                                      \
+        __m512i x[NV];                                                                          \
+                                                                                                \
+        AT5_UNROLL                                                                              \
+        for (size_t v = 0; v < NV; v++)                                                         \
+            x[v] = _mm512_maskz_loadu_epi32(mask, pairs + t * ldv + 16 * v);                    \
+        AT5_UNROLL                                                                              \
+        for (size_t h = 0; h < NH; h++) {                                                       \
+            const __m512i y = at5_dword(p + t * ldp + h);                                       \
+                                                                                                \
+            AT5_UNROLL                                                                          \
+            for (size_t v = 0; v < NV; v++)                                                     \
+                at5_dpw(&a[h][v], x[v], y);                                                     \
+        }                                                                                       \
+    }                                                                                           \
+    AT5_UNROLL                                                                                  \
+    for (size_t h = 0; h < NH; h++)                                                             \
+        AT5_UNROLL                                                                              \
+        for (size_t v = 0; v < NV; v++)                                                         \
+            at5_add16(acc + h * lda + 16 * v, mask, a[h][v], shrink + h, back + h);             \
+}
+AT5_VALUES16(4, 6) AT5_VALUES16(4, 4) AT5_VALUES16(4, 1)
+AT5_VALUES16(1, 6) AT5_VALUES16(1, 4) AT5_VALUES16(1, 1)
+
+typedef void (*at5_values16_fn)(float *, size_t, const uint32_t *, size_t, const float *,
+                                const float *, const uint32_t *, size_t, size_t, __mmask16);
+
+static const at5_values16_fn at5_values16_tiles[2][3] = {
+    {at5_values16_4_6, at5_values16_4_4, at5_values16_4_1},
+    {at5_values16_1_6, at5_values16_1_4, at5_values16_1_1},
+};
+
+static AT5_TARGET void at5_values16(float *acc, size_t lda, const uint32_t *p, size_t ldp,
+                                    const float *back, const float *shrink, size_t n_heads,
+                                    const uint32_t *pairs, size_t ldv, size_t n_pairs,
+                                    size_t dim)
+{
+    for (size_t d = 0; d < dim;) {
+        const int narrow = dim - d < 64;
+        const __mmask16 mask = narrow ? at5_mask(dim - d) : 0xFFFF;
+        size_t h = 0;
+
+        for (int i = 0; i < 3; i++)
+            for (; h + at5_values_heads[i] <= n_heads; h += at5_values_heads[i])
+                at5_values16_tiles[narrow][i](acc + h * lda + d, lda, p + h, ldp, back + h,
+                                              shrink + h, pairs + d, ldv, n_pairs, mask);
+        d += narrow ? 16 : 64;
+    }
+}
+
 /* ---- The indexer -------------------------------------------------------- */
 
 static AT5_TARGET void at5_index_sum(float *scores, const float *s, size_t lds, const float *w,
@@ -396,6 +677,11 @@ void mk_attend_init_avx512(struct mk_kernels *k)
     k->attend_dots = at5_dots;
     k->attend_soften = at5_soften;
     k->attend_values = at5_values;
+    k->attend16 = 1;
+    k->attend_round = at5_round;
+    k->attend_dots16 = at5_dots16;
+    k->attend_weights16 = at5_weights16;
+    k->attend_values16 = at5_values16;
     k->index_sum = at5_index_sum;
     k->index_scores = at5_index_scores;
     k->index_above = at5_index_above;

@@ -84,8 +84,7 @@ static void atc_values(float *acc, size_t lda, const float *p, size_t ldp, const
     }
 }
 
-/* ---- The indexer -------------------------------------------------------- */
-
+/* The sum of 16 lanes in a fixed tree. */
 static float atc_sum16(const float *s)
 {
     float t[8];
@@ -96,6 +95,113 @@ static float atc_sum16(const float *s)
         t[i] += t[i + 4];
     return (t[0] + t[2]) + (t[1] + t[3]);
 }
+
+/* ---- Attention with 16-bit integers ------------------------------------- */
+
+/* x / step to nearest even, in 16 bits; 0 for NaN. */
+static uint32_t atc_round16(float x, float inverse)
+{
+    const float r = (x * inverse + 12582912.0f) - 12582912.0f;
+
+    return r >= -MK_ROUND16_MAX && r <= MK_ROUND16_MAX ? (uint32_t)(int32_t)r & 0xFFFFu : 0u;
+}
+
+static float atc_round_step(const float *x, size_t dim)
+{
+    float lanes[2 * ATC_LANES] = {0}, max = 0.0f;
+
+    for (size_t d = 0; d < dim; d++) {
+        lanes[d % (2 * ATC_LANES)] = fmaf(x[d], x[d], lanes[d % (2 * ATC_LANES)]);
+        max = fabsf(x[d]) > max ? fabsf(x[d]) : max;
+    }
+    for (size_t l = 0; l < ATC_LANES; l++)
+        lanes[l] += lanes[l + ATC_LANES];
+    return mk_round16_step(atc_sum16(lanes), max);
+}
+
+static void atc_round(uint32_t *out, size_t ldo, float *step, uint32_t *pairs, size_t ldp,
+                      size_t n_pairs, const float *x, size_t ldx, size_t n, size_t dim)
+{
+    for (size_t t = 0; t < n; t++, x += ldx, out += ldo) {
+        step[t] = atc_round_step(x, dim);
+        const float inverse = step[t] == 0.0f ? 0.0f : 1.0f / step[t];
+
+        memset(out, 0, (dim + 31) / 32 * ATC_LANES * sizeof(*out));
+        for (size_t d = 0; d < dim; d++)
+            out[d / 32 * 16 + d % 16] |= atc_round16(x[d], inverse) << (d % 32 < 16 ? 0 : 16);
+        for (size_t d = 0; d < (n_pairs + 15) / 16 * 16 && pairs != NULL; d++) {
+            const uint32_t q = d < dim ? atc_round16(x[d], inverse) : 0u;
+            uint32_t *pair = pairs + t / 2 * ldp + d;
+
+            *pair = t % 2 == 0 ? q : *pair | q << 16;
+        }
+    }
+}
+
+/* The sum of products of two numbers each. */
+static int32_t atc_two(uint32_t a, uint32_t b)
+{
+    return (int16_t)(a & 0xFFFFu) * (int16_t)(b & 0xFFFFu)
+         + (int16_t)(a >> 16) * (int16_t)(b >> 16);
+}
+
+static void atc_dots16(float *s, size_t lds, const uint32_t *q, size_t ldq, const float *q_step,
+                       size_t n_vec, const uint32_t *keys, size_t ldk, const float *key_step,
+                       size_t n_keys, size_t words)
+{
+    for (size_t t = 0; t < n_keys; t++)
+        for (size_t l = 0; l < n_vec * ATC_LANES; l++) {
+            const uint32_t *lane = q + l / ATC_LANES * ldq + l % ATC_LANES;
+            int32_t sum = 0;
+
+            for (size_t w = 0; w < words; w++)
+                sum += atc_two(lane[w * ATC_LANES], keys[t * ldk + w]);
+            s[t * lds + l] = (float)sum * key_step[t] * q_step[l];
+        }
+}
+
+static void atc_weights16(float *s, size_t lds, size_t n_vec, float *back, const float *step,
+                          size_t n_keys)
+{
+    for (size_t l = 0; l < n_vec * ATC_LANES; l++) {
+        float sum = 0.0f, top = 0.0f;
+
+        for (size_t t = 0; t < n_keys; t++) {
+            const float w = s[t * lds + l] * step[t];
+
+            sum += w;
+            top = w > top ? w : top;
+        }
+        const float by_top = top / MK_ROUND16_MAX, by_sum = sum / MK_ROUND16_SUM;
+
+        back[l] = sum <= MK_ROUND16_TINY ? 0.0f : by_top > by_sum ? by_top : by_sum;
+        const float inverse = back[l] == 0.0f ? 0.0f : 1.0f / back[l];
+        for (size_t t = 0; t < n_keys; t += 2) {
+            const uint32_t low = atc_round16(s[t * lds + l] * step[t], inverse);
+            const uint32_t high = t + 1 == n_keys ? 0u
+                                : atc_round16(s[(t + 1) * lds + l] * step[t + 1], inverse);
+            const uint32_t pair = low | high << 16;
+
+            memcpy(&s[t / 2 * lds + l], &pair, sizeof(pair));
+        }
+    }
+}
+
+static void atc_values16(float *acc, size_t lda, const uint32_t *p, size_t ldp,
+                         const float *back, const float *shrink, size_t n_heads,
+                         const uint32_t *pairs, size_t ldv, size_t n_pairs, size_t dim)
+{
+    for (size_t h = 0; h < n_heads; h++)
+        for (size_t d = 0; d < dim; d++) {
+            int32_t sum = 0;
+
+            for (size_t t = 0; t < n_pairs; t++)
+                sum += atc_two(p[t * ldp + h], pairs[t * ldv + d]);
+            acc[h * lda + d] = fmaf(back[h], (float)sum, shrink[h] * acc[h * lda + d]);
+        }
+}
+
+/* ---- The indexer -------------------------------------------------------- */
 
 static void atc_index_sum(float *scores, const float *s, size_t lds, const float *w,
                           size_t n_vec, size_t n_keys)
@@ -150,6 +256,10 @@ void mk_attend_init_c(struct mk_kernels *k)
     k->attend_dots = atc_dots;
     k->attend_soften = atc_soften;
     k->attend_values = atc_values;
+    k->attend_round = atc_round;
+    k->attend_dots16 = atc_dots16;
+    k->attend_weights16 = atc_weights16;
+    k->attend_values16 = atc_values16;
     k->index_sum = atc_index_sum;
     k->index_scores = atc_index_scores;
     k->index_above = atc_index_above;

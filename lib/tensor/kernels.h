@@ -36,6 +36,8 @@ struct mk_index_query {
     float *w;                /* (n_vec, 16): head weight; 0 in padding */
 };
 
+#define MK_ATTEND16_KEYS 128u    /* keys whose rounded weights are summed before they are scaled */
+
 /* Every slot has a C twin that defines its result.  All sums run in one fixed order, so that
  * a row gives the same bits alone and among many. */
 struct mk_kernels {
@@ -75,6 +77,34 @@ struct mk_kernels {
     void (*attend_values)(float *acc, size_t lda, const float *p, size_t ldp,
                           const float *shrink, size_t n_heads, const float *values, size_t ldv,
                           size_t n_keys, size_t dim);
+
+    /* The same with 16-bit integers, whose sums are exact in any order.  A row x (dim,) is
+     * step * q, q whole numbers to nearest even, none above 32767 and their norm at most 46000:
+     * so no sum of products of two rows passes 2^31.  A row whose norm is below 1e-15 is zeros;
+     * one that holds NaN, or is above 1e19, has step NaN.  Stored in dwords of two numbers, q[32
+     * b + i] low and q[32 b + 16 + i] high in dword 16 b + i, ceil(dim / 32) * 16 of them, zeros
+     * behind dim. */
+    int attend16;            /* they are faster than the above on this processor */
+    /* Round n rows of x, ldx apart, into out, ldo apart, and step.  pairs: also q[d] of row 2 t
+     * low and of row 2 t + 1 high in dword d of row t, d < n_pairs up to a multiple of 16, ldp
+     * apart; zeros for a row behind n; NULL for none. */
+    void (*attend_round)(uint32_t *out, size_t ldo, float *step, uint32_t *pairs, size_t ldp,
+                         size_t n_pairs, const float *x, size_t ldx, size_t n, size_t dim);
+    /* s[t][16 v + l] = sum * key_step[t] * q_step[16 v + l], of lane l of rounded rows q[v]
+     * (words, 16) and keys[t] (words,). */
+    void (*attend_dots16)(float *s, size_t lds, const uint32_t *q, size_t ldq,
+                          const float *q_step, size_t n_vec, const uint32_t *keys, size_t ldk,
+                          const float *key_step, size_t n_keys, size_t words);
+    /* Round s[t][l] * step[t] >= 0, t < n_keys <= MK_ATTEND16_KEYS, to back[l] * p, no p above
+     * 32767 and their sum about 65000 at most: row 2 t low and 2 t + 1 high in row t, in place
+     * of s.  All are 0 where the sum is below 1e-30. */
+    void (*attend_weights16)(float *s, size_t lds, size_t n_vec, float *back, const float *step,
+                             size_t n_keys);
+    /* acc[h][d] = fma(back[h], sum, shrink[h] * acc[h][d]), sum over the two numbers of p[t][h]
+     * times those of pairs[t][d] and over t < n_pairs. */
+    void (*attend_values16)(float *acc, size_t lda, const uint32_t *p, size_t ldp,
+                            const float *back, const float *shrink, size_t n_heads,
+                            const uint32_t *pairs, size_t ldv, size_t n_pairs, size_t dim);
 
     /* scores[t] = sum of w[h] relu(dot of head h and key t): of dots s (n_keys, n_vec * 16), or
      * of rounded keys (n_keys, words * 4), stored with 128 added, times scale[t].  Lanes sum

@@ -2,6 +2,8 @@
 #ifndef MK_KERNELS_MATH_H
 #define MK_KERNELS_MATH_H
 
+#include <float.h>
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -47,6 +49,23 @@ static inline float mk_exp(float x)
 
     memcpy(&two_n, &bits, sizeof(two_n));
     return n == n ? p * two_n : n;
+}
+
+/* What a 16-bit step is worth in a row of this sum of squares and largest magnitude. */
+#define MK_ROUND16_NORM 46000.0f
+#define MK_ROUND16_MAX 32767.0f
+#define MK_ROUND16_TINY 1e-30f     /* sums of squares, or of weights, that are taken for 0 */
+#define MK_ROUND16_SUM 65000.0f
+
+static inline float mk_round16_step(float squares, float max)
+{
+    const float by_norm = sqrtf(squares) / MK_ROUND16_NORM, by_max = max / MK_ROUND16_MAX;
+
+    if (squares <= MK_ROUND16_TINY)
+        return 0.0f;
+    if (!(squares <= FLT_MAX))
+        return NAN;
+    return by_norm > by_max ? by_norm : by_max;
 }
 
 /* The sixteen values of IQ4_NL and IQ4_XS, with 128 added. */

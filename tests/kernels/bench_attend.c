@@ -1,9 +1,11 @@
 /* Times attention and the indexer on one layer's real shape against the floating-point and the
  * integer peak measured right before.  The rows are random; best of several rounds.
  * Usage: bench_attend [threads] [tokens] for decoding, with [rows] for prefill,
- * rows 0 for where forms cross over. */
+ * rows 0 for where forms cross over.  A last argument "16" for 16-bit products. */
 #include "layer.h"
 #include "peaks.h"
+
+static int bench_attend16;
 
 static double bench_seconds(uint64_t start)
 {
@@ -47,7 +49,8 @@ static void bench_open(struct layer *b, uint32_t n_threads, size_t n, uint32_t h
 {
     float row[576];
 
-    layer_open(b, n_threads, n, heads, cache_type, index_type, n_rows);
+    layer_open(b, n_threads, n, heads, cache_type, index_type, n_rows,
+               bench_attend16);
     for (size_t t = 0; t < n; t++) {
         for (size_t i = 0; i < 576; i++)
             row[i] = kd_float();
@@ -234,6 +237,8 @@ static void bench_crossover(uint32_t n_threads)
 
 int main(int argc, char **argv)
 {
+    bench_attend16 = argc > 2 && strcmp(argv[argc - 1], "16") == 0;
+    argc -= bench_attend16;
     const uint32_t n_threads = argc > 1 ? (uint32_t)atoi(argv[1]) : mk_cpu_threads();
     const size_t n = argc > 2 ? (size_t)atoi(argv[2]) : 131072;
 
@@ -242,7 +247,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "AVX-512 with VNNI is needed\n");
         return 77;
     }
-    printf("%u threads, %zu tokens\n", n_threads, n);
+    printf("%u threads, %zu tokens%s\n", n_threads, n,
+           bench_attend16 ? ", 16-bit products" : "");
     if (argc > 3 && atoi(argv[3]) == 0) {
         bench_crossover(n_threads);
         return 0;

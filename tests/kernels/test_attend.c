@@ -118,6 +118,164 @@ TEST(weighted_sums_match_their_twin_bit_for_bit)
         }
 }
 
+/* ---- 16-bit integers ---------------------------------------------------- */
+
+/* Rows with outliers, of nothing, and with numbers that are none. */
+static float *rounding_rows(size_t n, size_t ldx, size_t dim)
+{
+    float *x = kd_floats(n * ldx, 1.0f);
+
+    for (size_t t = 0; t < n; t++)
+        switch (t % 9) {
+        case 2: x[t * ldx + kd_u32() % dim] = 300.0f; break;
+        case 3: memset(x + t * ldx, 0, dim * sizeof(*x)); break;
+        case 5: x[t * ldx + kd_u32() % dim] = NAN; break;
+        case 6: x[t * ldx + kd_u32() % dim] = -INFINITY; break;
+        case 7: for (size_t d = 0; d < dim; d++) x[t * ldx + d] *= 1e-17f; break;
+        default: break;
+        }
+    return x;
+}
+
+TEST(rounding_to_16_bits_matches_its_twin_bit_for_bit)
+{
+    static const size_t dims[] = {1, 7, 16, 17, 31, 32, 33, 40, 64, 100, 576};
+
+    for (size_t j = 0; j < sizeof(dims) / sizeof(dims[0]); j++)
+        for (size_t n = 1; n <= 12; n += n < 4 ? 1 : 4) {
+            const size_t dim = dims[j], ldx = dim + 1, words = (dim + 31) / 32 * 16;
+            const size_t ldo = words + 3, n_pairs = dim - dim / 5, wide = (n_pairs + 15) / 16 * 16;
+            const size_t ldp = wide + 1, out_size = ((n - 1) * ldo + words) * 4;
+            const size_t pair_size = ((n - 1) / 2 * ldp + wide) * 4;
+            float *x = rounding_rows(n, ldx, dim), *steps[2];
+            uint32_t *out[2], *pairs[2];
+
+            for (int l = 0; l < 2; l++) {
+                const struct mk_kernels *k = l ? &level : &twin;
+
+                steps[l] = kd_floats(n, 0.0f);
+                out[l] = kd_guarded(out_size);
+                pairs[l] = kd_guarded(pair_size);
+                memset(out[l], 0, out_size);
+                k->attend_round(out[l], ldo, steps[l], pairs[l], ldp, n_pairs, x, ldx, n, dim);
+            }
+            for (size_t t = 0; t < n; t++) {
+                const int bad = t % 9 == 5 || t % 9 == 6;
+
+                CHECK(bad ? steps[0][t] != steps[0][t] && steps[1][t] != steps[1][t]
+                          : memcmp(&steps[0][t], &steps[1][t], 4) == 0);
+                CHECK(t % 9 != 3 || steps[0][t] == 0.0f);
+            }
+            CHECK(memcmp(out[0], out[1], out_size) == 0);
+            CHECK(memcmp(pairs[0], pairs[1], pair_size) == 0);
+            level.attend_round(out[1], ldo, steps[1], NULL, 0, 0, x, ldx, n, dim);
+            CHECK(memcmp(out[0], out[1], out_size) == 0);
+        }
+}
+
+/* Number d of a rounded row. */
+static int32_t rounded_at(const uint32_t *row, size_t d)
+{
+    return (int16_t)(row[d / 32 * 16 + d % 16] >> (d % 32 < 16 ? 0 : 16));
+}
+
+TEST(rounded_rows_are_within_half_a_step_and_their_products_fit)
+{
+    const size_t dim = 576, n = 8;
+    float *x = rounding_rows(n, dim, dim), *steps = kd_floats(n, 0.0f);
+    uint32_t *out = kd_guarded(n * 288 * 4);
+
+    level.attend_round(out, 288, steps, NULL, 0, 0, x, dim, n, dim);
+    for (size_t t = 0; t < 5; t++) {
+        double norm = 0.0;
+
+        for (size_t d = 0; d < dim; d++) {
+            const int32_t q = rounded_at(out + t * 288, d);
+
+            CHECK(fabs((double)x[t * dim + d] - (double)steps[t] * q)
+                  <= 0.5001 * (double)steps[t]);
+            norm += (double)q * q;
+        }
+        CHECK(norm < 0x1p31);
+        CHECK(t == 3 || norm > 1e9);
+    }
+}
+
+TEST(dots_of_16_bits_match_their_twin_bit_for_bit)
+{
+    for (size_t n_vec = 1; n_vec <= 7; n_vec++)
+        for (size_t n_keys = 1; n_keys <= 64; n_keys += n_keys < 19 ? 1 : 9) {
+            const size_t words = 80, ldk = 83, lds = 16 * n_vec + 3, ldq = words * 16;
+            uint32_t *q = kd_guarded(n_vec * ldq * 4), *keys = kd_guarded(n_keys * ldk * 4);
+            float *q_step = kd_floats(16 * n_vec, 1.0f), *key_step = kd_floats(n_keys, 1.0f);
+            float *a = kd_floats(n_keys * lds, 1.0f), *b = kd_guarded(n_keys * lds * 4);
+
+            /* Numbers of 13 bits: 160 products stay below 2^31. */
+            for (size_t i = 0; i < n_vec * ldq; i++)
+                q[i] = (kd_u32() % 7000 - 3500) << 16 | ((kd_u32() % 7000 - 3500) & 0xFFFF);
+            for (size_t i = 0; i < n_keys * ldk; i++)
+                keys[i] = (kd_u32() % 7000 - 3500) << 16 | ((kd_u32() % 7000 - 3500) & 0xFFFF);
+            memcpy(b, a, n_keys * lds * 4);
+            twin.attend_dots16(a, lds, q, ldq, q_step, n_vec, keys, ldk, key_step, n_keys, words);
+            level.attend_dots16(b, lds, q, ldq, q_step, n_vec, keys, ldk, key_step, n_keys,
+                                words);
+            CHECK(same(a, b, n_keys * lds));
+        }
+}
+
+TEST(weights_of_16_bits_match_their_twin_bit_for_bit)
+{
+    for (size_t n_vec = 1; n_vec <= 3; n_vec++)
+        for (size_t n_keys = 1; n_keys <= MK_ATTEND16_KEYS; n_keys += n_keys < 9 ? 1 : 17) {
+            const size_t lds = 16 * n_vec + 2, n = n_keys * lds;
+            float *a = kd_floats(n, 1.0f), *b = kd_floats(n, 0.0f);
+            float *step = kd_floats(n_keys, 1.0f), *back[2];
+
+            for (size_t t = 0; t < n_keys; t++)
+                step[t] = fabsf(step[t]);
+            /* Lane 1 lies on one key, lane 2 has nothing, lane 3 nearly so, lane 4 no numbers. */
+            for (size_t i = 0; i < n; i++) {
+                a[i] = fabsf(a[i]);
+                a[i] *= i % lds == 1 && i / lds > 0 ? 1e-6f : i % lds == 2 ? 0.0f
+                      : i % lds == 3 ? 1e-34f : i % lds == 4 ? NAN : 1.0f;
+            }
+            memcpy(b, a, n * sizeof(*b));
+            for (int l = 0; l < 2; l++)
+                back[l] = kd_floats(16 * n_vec, 0.0f);
+            twin.attend_weights16(a, lds, n_vec, back[0], step, n_keys);
+            level.attend_weights16(b, lds, n_vec, back[1], step, n_keys);
+            for (size_t t = 0; t < (n_keys + 1) / 2; t++)
+                CHECK(same(a + t * lds, b + t * lds, 16 * n_vec));
+            for (size_t i = 0; i < 16 * n_vec; i++)
+                CHECK(i == 4 ? back[1][i] != back[1][i] : back[0][i] == back[1][i]);
+            CHECK(back[1][2] == 0.0f && back[1][3] == 0.0f);
+        }
+}
+
+TEST(weighted_sums_of_16_bits_match_their_twin_bit_for_bit)
+{
+    static const size_t dims[] = {1, 16, 20, 64, 100, 128, 150};
+
+    for (size_t n_heads = 1; n_heads <= 20; n_heads++)
+        for (size_t j = 0; j < sizeof(dims) / sizeof(dims[0]); j++) {
+            const size_t dim = dims[j], n_pairs = 7, lda = dim + 1, ldv = dim + 3, ldp = n_heads;
+            uint32_t *p = kd_guarded(n_pairs * ldp * 4), *values = kd_guarded(n_pairs * ldv * 4);
+            float *a = kd_floats(n_heads * lda, 1.0f), *b = kd_guarded(n_heads * lda * 4);
+            float *shrink = kd_floats(n_heads, 1.0f), *back = kd_floats(n_heads, 1e-4f);
+
+            for (size_t i = 0; i < n_pairs * ldp; i++)
+                p[i] = kd_u32() % 4000 << 16 | kd_u32() % 4000;
+            for (size_t i = 0; i < n_pairs * ldv; i++)
+                values[i] = kd_u32();
+            memcpy(b, a, n_heads * lda * 4);
+            twin.attend_values16(a, lda, p, ldp, back, shrink, n_heads, values, ldv, n_pairs,
+                                 dim);
+            level.attend_values16(b, lda, p, ldp, back, shrink, n_heads, values, ldv, n_pairs,
+                                  dim);
+            CHECK(same(a, b, n_heads * lda));
+        }
+}
+
 TEST(index_scores_match_their_twins_bit_for_bit)
 {
     for (size_t n_vec = 1; n_vec <= 7; n_vec++)
@@ -238,6 +396,11 @@ static void run_level(uint32_t features)
     RUN(dots_match_their_twin_bit_for_bit);
     RUN(the_running_softmax_matches_its_twin);
     RUN(weighted_sums_match_their_twin_bit_for_bit);
+    RUN(rounding_to_16_bits_matches_its_twin_bit_for_bit);
+    RUN(rounded_rows_are_within_half_a_step_and_their_products_fit);
+    RUN(dots_of_16_bits_match_their_twin_bit_for_bit);
+    RUN(weights_of_16_bits_match_their_twin_bit_for_bit);
+    RUN(weighted_sums_of_16_bits_match_their_twin_bit_for_bit);
     RUN(index_scores_match_their_twins_bit_for_bit);
     RUN(the_best_are_those_that_sorting_finds);
     RUN(a_score_that_is_no_number_is_not_selected);

@@ -119,7 +119,7 @@ static void measure(int set)
     double found[N_FORMS] = {0};
 
     for (int i = 0; i < N_FORMS; i++) {
-        layer_open(&b[i], 2, n_tokens, 16, MINKE_CACHE_FP8, types[i], 1);
+        layer_open(&b[i], 2, n_tokens, 16, MINKE_CACHE_FP8, types[i], 1, 0);
         ids[i] = malloc(TOP_K * sizeof(**ids));
     }
     for (size_t i = 0; i < 64 * D; i++)
