@@ -317,13 +317,22 @@ static uint8_t *load_head_matrix(const struct load_state *s, struct mk_mat *mat,
     return out + load_head_bytes(s, type, n_out, n_in);
 }
 
-/* out (n_in, n_out) = in (n_out, n_in) transposed, of 2 or 4 bytes each. */
+/* out (n_in, n_out) = in (n_out, n_in) transposed, of 2 or 4 bytes each, a few columns at a
+ * time, so that what is written stays in the cache. */
 static void load_transpose(uint8_t *out, const uint8_t *in, size_t n_out, size_t n_in,
                            size_t size)
 {
-    for (size_t r = 0; r < n_out; r++)
-        for (size_t c = 0; c < n_in; c++)
-            memcpy(out + (c * n_out + r) * size, in + (r * n_in + c) * size, size);
+    for (size_t begin = 0; begin < n_in; begin += 16) {
+        const size_t end = mk_min(begin + 16, n_in);
+
+        for (size_t r = 0; r < n_out; r++)
+            for (size_t c = begin; c < end; c++) {
+                if (size == 4)
+                    memcpy(out + (c * n_out + r) * 4, in + (r * n_in + c) * 4, 4);
+                else
+                    memcpy(out + (c * n_out + r) * 2, in + (r * n_in + c) * 2, 2);
+            }
+    }
 }
 
 /* (n_out, n_in) of a stored type as its transpose in another: what load_turned_type says.

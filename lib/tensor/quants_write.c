@@ -209,20 +209,25 @@ void mk_encode_q5_1(uint8_t *out, const float *x, const float *w)
     qw_nibbles(out + 8, out + 4, q);
 }
 
-/* The plain rule: the largest weight becomes 127.  A search gains nothing at 8 bits. */
+/* The plain rule: the largest weight becomes 127.  A search gains nothing at 8 bits.  Written
+ * so that compilers make vectors of it: models are opened by it too. */
 void mk_encode_q8_0(uint8_t *out, const float *x, const float *w)
 {
-    float largest = 0.0f, d;
-    uint8_t q[32];
+    int32_t bits[32], largest = 0;
+    float top, inverse;
 
     (void)w;
-    for (uint32_t i = 0; i < 32; i++)
-        if (x[i] > largest || -x[i] > largest)
-            largest = x[i] < 0.0f ? -x[i] : x[i];
-    d = qw_store_f16(out, largest / 127.0f);
-    qw_symmetric_codes(q, x, 32, d, -127, 127);
-    for (uint32_t i = 0; i < 32; i++)
-        out[2 + i] = (uint8_t)(q[i] - 127);
+    memcpy(bits, x, sizeof bits);
+    for (uint32_t i = 0; i < 32; i++) {
+        const int32_t size = bits[i] & 0x7fffffff;      /* of |x|, in the order of floats */
+        largest = size > largest ? size : largest;
+    }
+    memcpy(&top, &largest, sizeof top);
+    inverse = qw_inverse(qw_store_f16(out, top / 127.0f));
+    for (uint32_t i = 0; i < 32; i++) {
+        const int q = qw_round(x[i] * inverse);
+        out[2 + i] = (uint8_t)(q > 127 ? 127 : q < -127 ? -127 : q);
+    }
 }
 
 /* ---- Blocks of 256: scales of sub-blocks in units of a common one ---------------------- */
