@@ -13,8 +13,6 @@
 
 /* Keys between which the next block's are fetched: a multiple of what every tile of dots takes. */
 #define ABSORBED_SLICE 24u
-/* Keys that are widened and rounded at a time, while they are in the first-level cache. */
-#define ABSORBED_ROUND 8u
 
 /* Some heads' softmax under way: room for `heads` of them. */
 struct absorbed_sum {
@@ -128,7 +126,8 @@ static void absorbed_block(const struct absorbed_part *p, size_t b, size_t n,
     k->attend_values(out.acc, L, a->s, lds, shrink, p->heads, keys, dim, n, L);
 }
 
-/* The same with 16-bit products: keys are rounded once for all heads of the part. */
+/* The same with 16-bit products: keys are rounded once for all heads of the part, a pair at a
+ * time, and the next block's fetched between: in longer bursts they come too late. */
 static void absorbed_block16(const struct absorbed_part *p, size_t b, size_t n,
                              struct absorbed_sum out)
 {
@@ -140,17 +139,16 @@ static void absorbed_block16(const struct absorbed_part *p, size_t b, size_t n,
     const size_t words = mk_words16(dim), ldp = mk_round_up(L, MK_LANE);
     float shrink[MK_LANE * MK_HEAD_VECS], back[MK_LANE * MK_HEAD_VECS];
 
-    for (size_t t = 0; t < n; t += ABSORBED_ROUND)
+    for (size_t t = 0; t < n; t += 2) {
+        const size_t n_rows = mk_min(2, n - t);
+
+        absorbed_fetch(p, b + MK_KEY_BLOCK16 + t, 2);
         k->attend_round(a->keys16 + t * words, words, a->key_step + t, a->pairs + t / 2 * ldp,
-                        ldp, L, absorbed_keys(p, b + t, mk_min(ABSORBED_ROUND, n - t)), dim,
-                        mk_min(ABSORBED_ROUND, n - t), dim);
-    for (size_t t = 0; t < n; t += ABSORBED_SLICE) {
-        absorbed_fetch(p, b + MK_KEY_BLOCK16 + t, ABSORBED_SLICE);
-        /* s = q' . c + q_pe . k_pe */
-        k->attend_dots16(a->s + t * lds, lds, a->q16, words * MK_LANE, a->q_step, p->n_vec,
-                         a->keys16 + t * words, words, a->key_step + t,
-                         mk_min(ABSORBED_SLICE, n - t), words);
+                        ldp, L, absorbed_keys(p, b + t, n_rows), dim, n_rows, dim);
     }
+    /* s = q' . c + q_pe . k_pe */
+    k->attend_dots16(a->s, lds, a->q16, words * MK_LANE, a->q_step, p->n_vec, a->keys16, words,
+                     a->key_step, n, words);
     k->attend_soften(a->s, lds, p->n_vec, n, f->model->rope.softmax_scale, out.max, out.sum,
                      shrink);
     k->attend_weights16(a->s, lds, p->n_vec, back, a->key_step, n);

@@ -255,11 +255,6 @@ static AT5_TARGET void at5_values(float *acc, size_t lda, const float *p, size_t
 
 /* ---- Attention with 16-bit integers ------------------------------------- */
 
-AT5_INLINE __m512 at5_some(const float *x, size_t n)
-{
-    return n >= 16 ? _mm512_loadu_ps(x) : _mm512_maskz_loadu_ps(at5_mask(n), x);
-}
-
 /* The low halves of a's lanes and of b's. */
 AT5_INLINE __m512i at5_pair(__m512i a, __m512i b)
 {
@@ -271,61 +266,89 @@ AT5_INLINE __m512i at5_round16(__m512 x, __m512 inverse)
     return _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse));
 }
 
-/* Two rows.  range_ps with 11 is the larger magnitude. */
-AT5_INLINE void at5_round_steps(float step[2], const float *a, const float *b, size_t dim)
+/* Two rows at a time: sums of squares in 32 lanes each, largest magnitudes (range_ps with 11). */
+struct at5_rows {
+    const float *a, *b;
+    __m512 a0, a1, b0, b1, max_a, max_b;
+};
+
+AT5_INLINE void at5_measure(struct at5_rows *r, size_t d, __mmask16 m0, __mmask16 m1)
 {
-    __m512 s[4], max[2];
+    const __m512 a0 = _mm512_maskz_loadu_ps(m0, r->a + d);
+    const __m512 a1 = _mm512_maskz_loadu_ps(m1, r->a + d + 16);
+    const __m512 b0 = _mm512_maskz_loadu_ps(m0, r->b + d);
+    const __m512 b1 = _mm512_maskz_loadu_ps(m1, r->b + d + 16);
 
-    AT5_UNROLL
-    for (size_t i = 0; i < 4; i++)
-        s[i] = _mm512_setzero_ps();
-    max[0] = max[1] = _mm512_setzero_ps();
-    for (size_t d = 0; d < dim; d += 32)
-        AT5_UNROLL
-        for (size_t i = 0; i < 2; i++) {
-            const size_t at = d + 16 * i, n = at < dim ? dim - at : 0;
-            const __m512 x = at5_some(a + d + 16 * i, n), y = at5_some(b + d + 16 * i, n);
+    r->a0 = _mm512_fmadd_ps(a0, a0, r->a0);
+    r->a1 = _mm512_fmadd_ps(a1, a1, r->a1);
+    r->b0 = _mm512_fmadd_ps(b0, b0, r->b0);
+    r->b1 = _mm512_fmadd_ps(b1, b1, r->b1);
+    r->max_a = _mm512_range_ps(_mm512_range_ps(r->max_a, a0, 11), a1, 11);
+    r->max_b = _mm512_range_ps(_mm512_range_ps(r->max_b, b0, 11), b1, 11);
+}
 
-            s[i] = _mm512_fmadd_ps(x, x, s[i]);
-            s[2 + i] = _mm512_fmadd_ps(y, y, s[2 + i]);
-            max[0] = _mm512_range_ps(max[0], x, 11);
-            max[1] = _mm512_range_ps(max[1], y, 11);
-        }
-    for (size_t i = 0; i < 2; i++)
-        step[i] = mk_round16_step(_mm512_reduce_add_ps(_mm512_add_ps(s[2 * i], s[2 * i + 1])),
-                                  _mm512_reduce_max_ps(max[i]));
+AT5_INLINE float at5_step(__m512 s0, __m512 s1, __m512 max)
+{
+    return mk_round16_step(_mm512_reduce_add_ps(_mm512_add_ps(s0, s1)),
+                           _mm512_reduce_max_ps(max));
+}
+
+/* Where two rounded rows go: b and pairs may be NULL. */
+struct at5_rounded {
+    uint32_t *a, *b, *pairs;
+    size_t n_pairs;
+    __m512 inverse_a, inverse_b;
+};
+
+AT5_INLINE void at5_round_32(const struct at5_rounded *r, const float *a, const float *b,
+                             size_t d, __mmask16 m0, __mmask16 m1)
+{
+    const __m512i a0 = at5_round16(_mm512_maskz_loadu_ps(m0, a + d), r->inverse_a);
+    const __m512i a1 = at5_round16(_mm512_maskz_loadu_ps(m1, a + d + 16), r->inverse_a);
+    const __m512i b0 = at5_round16(_mm512_maskz_loadu_ps(m0, b + d), r->inverse_b);
+    const __m512i b1 = at5_round16(_mm512_maskz_loadu_ps(m1, b + d + 16), r->inverse_b);
+
+    _mm512_storeu_si512(r->a + d / 2, at5_pair(a0, a1));
+    if (r->b != NULL)
+        _mm512_storeu_si512(r->b + d / 2, at5_pair(b0, b1));
+    if (d < r->n_pairs)
+        _mm512_storeu_si512(r->pairs + d, at5_pair(a0, b0));
+    if (d + 16 < r->n_pairs)
+        _mm512_storeu_si512(r->pairs + d + 16, at5_pair(a1, b1));
 }
 
 static AT5_TARGET void at5_round(uint32_t *out, size_t ldo, float *step, uint32_t *pairs,
                                  size_t ldp, size_t n_pairs, const float *x, size_t ldx,
                                  size_t n, size_t dim)
 {
-    for (size_t t = 0; t < n; t += 2, x += 2 * ldx, out += 2 * ldo, pairs += pairs ? ldp : 0) {
+    const size_t full = dim / 32 * 32;
+    const __mmask16 m0 = at5_mask(dim - full);
+    const __mmask16 m1 = at5_mask(dim - full > 16 ? dim - full - 16 : 0);
+    const __m512 zero = _mm512_setzero_ps();
+
+    for (size_t t = 0; t < n; t += 2, x += 2 * ldx) {
         const int two = t + 1 < n;
-        const float *y = two ? x + ldx : x;
-        float steps[2];
+        struct at5_rows in = {x, two ? x + ldx : x, zero, zero, zero, zero, zero, zero};
+        struct at5_rounded r = {out + t * ldo, two ? out + (t + 1) * ldo : NULL,
+                                pairs == NULL ? NULL : pairs + t / 2 * ldp,
+                                pairs == NULL ? 0 : n_pairs, zero, zero};
 
-        at5_round_steps(steps, x, y, dim);
-        step[t] = steps[0];
-        if (two)
-            step[t + 1] = steps[1];
-        const __m512 fa = _mm512_set1_ps(steps[0] == 0.0f ? 0.0f : 1.0f / steps[0]);
-        const __m512 fb = _mm512_set1_ps(!two || steps[1] == 0.0f ? 0.0f : 1.0f / steps[1]);
-        for (size_t d = 0; d < dim; d += 32) {
-            const size_t n0 = dim - d, n1 = n0 > 16 ? n0 - 16 : 0;
-            const __m512i a0 = at5_round16(at5_some(x + d, n0), fa);
-            const __m512i a1 = at5_round16(at5_some(x + d + 16, n1), fa);
-            const __m512i b0 = at5_round16(at5_some(y + d, n0), fb);
-            const __m512i b1 = at5_round16(at5_some(y + d + 16, n1), fb);
-
-            _mm512_storeu_si512(out + d / 2, at5_pair(a0, a1));
-            if (two)
-                _mm512_storeu_si512(out + ldo + d / 2, at5_pair(b0, b1));
-            if (pairs != NULL && d < n_pairs)
-                _mm512_storeu_si512(pairs + d, at5_pair(a0, b0));
-            if (pairs != NULL && d + 16 < n_pairs)
-                _mm512_storeu_si512(pairs + d + 16, at5_pair(a1, b1));
+        for (size_t d = 0; d < full; d += 32)
+            at5_measure(&in, d, 0xFFFF, 0xFFFF);
+        if (full < dim)
+            at5_measure(&in, full, m0, m1);
+        step[t] = at5_step(in.a0, in.a1, in.max_a);
+        if (step[t] != 0.0f)
+            r.inverse_a = _mm512_set1_ps(1.0f / step[t]);
+        if (two) {
+            step[t + 1] = at5_step(in.b0, in.b1, in.max_b);
+            if (step[t + 1] != 0.0f)
+                r.inverse_b = _mm512_set1_ps(1.0f / step[t + 1]);
         }
+        for (size_t d = 0; d < full; d += 32)
+            at5_round_32(&r, in.a, in.b, d, 0xFFFF, 0xFFFF);
+        if (full < dim)
+            at5_round_32(&r, in.a, in.b, full, m0, m1);
     }
 }
 
