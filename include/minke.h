@@ -158,6 +158,12 @@ typedef struct minke_context_params {
 #define MINKE_CONTEXT_TOKENIZER_ONLY (1u << 3)
 /* Same bits also for any chunking of the prompt: one attention form everywhere. */
 #define MINKE_CONTEXT_DETERMINISTIC  (1u << 4)
+/* Activations may be rounded to 16 bits where that is faster on this processor; elsewhere
+ * nothing changes.  Today that is attention over cached latents, about twice as fast with
+ * AVX-512: in the tests its output is off by 1e-4 to 1.5e-3 of its size, 5e-3 being what they
+ * allow, instead of by 3e-6.  Still the same bits for any number of threads, and together
+ * with MINKE_CONTEXT_DETERMINISTIC for any chunking. */
+#define MINKE_CONTEXT_FAST           (1u << 5)
 
 /* Fill params with defaults for a struct of this size: pass sizeof *params. */
 MINKE_API void minke_context_params_init(minke_context_params *params, size_t size);
@@ -904,6 +910,97 @@ MINKE_API int32_t minke_proof_generator_reward(const char *text, size_t text_len
  * k (0 = 1) agree on it, 1 when none counts, and -1 when the proof is to be discarded. */
 MINKE_API int32_t minke_proof_label(const double *scores, const double *confirmed, size_t n,
                                     uint32_t k, double *label);
+
+/* ---- Learning: searching for a proof ------------------------------------- */
+
+/* Completions into a solution: refined step by step, from a pool, or the best of many.  The
+ * solution's sections and scores are read as minke_proof_split and minke_proof_score do; answers
+ * without both sections are left out, but for the drivers that sample, where the whole text is then
+ * the solution.  One thread at a time. */
+typedef struct minke_search minke_search;
+
+/* Solutions judge themselves and are refined with that judgement, until one gives itself 1; of
+ * n_first chains the last solution with the best self-score wins. */
+#define MINKE_SEARCH_SEQUENTIAL 0
+/* A pool of solutions, each verified n_verifications times; in every round the n_best by their
+ * mean score (then self-score, then by chance) are refined with their evaluations, until one
+ * passes. */
+#define MINKE_SEARCH_POOL       1
+/* Of n_first samples: the answer that most give (the last \boxed{} of the solution, compared as a
+ * number or a text; the whole solution where there is none), */
+#define MINKE_SEARCH_VOTE       2
+#define MINKE_SEARCH_BEST       3   /* the best self-score, */
+#define MINKE_SEARCH_LONGEST    4   /* the longest reasoning; ties to the first */
+
+/* How the pool works, and what 0 in the counts stands for. */
+#define MINKE_PRESET_PAPER      0   /* 64 first proofs, 64 verifications, 64 best; a prompt for
+                                     * each pair of a proof and one of 8 evaluations, low scores
+                                     * first; 1 sample; passed with 1 by all verifications; 16
+                                     * rounds behind the first */
+#define MINKE_PRESET_REPOSITORY 1   /* 128 first proofs, 64 verifications, 32 best; a prompt for
+                                     * each proof, with 4 evaluations of each score (8 where all
+                                     * scores are equal); 4 samples; passed with a mean above
+                                     * 0.99999; 15 rounds behind the first */
+
+typedef struct minke_search_params {
+    uint32_t struct_size;
+    uint32_t driver;             /* MINKE_SEARCH_* */
+    uint32_t preset;             /* MINKE_PRESET_* */
+    uint32_t mode;               /* MINKE_PROOF_DEFAULT or _STRICT */
+    uint32_t n_first;            /* first solutions; 0 = sequential 1, samples 8, or the preset's */
+    uint32_t n_verifications;    /* of every solution in the pool */
+    uint32_t n_meta;             /* analyses of every evaluation with a score of 0.75 or less; 0 =
+                                  * none; reported, and used for nothing */
+    uint32_t n_best;             /* solutions refined in a round */
+    uint32_t n_analyses;         /* evaluations used of each: prompts, or shown per score */
+    uint32_t n_samples;          /* completions of a prompt that refines */
+    uint32_t max_rounds;         /* the first included; 0 = sequential 8, or the preset's */
+    uint32_t reserved0;          /* must be 0 */
+    uint64_t seed;               /* of requests and of all that goes by chance */
+    uint64_t max_bytes;          /* of the texts kept; 0 = 4 GiB (1 GiB with 32 bits) */
+    const char *prompts;         /* text as for minke_proof_prompt, copied; NULL = minke's */
+    size_t prompts_len;
+    const char *journal;         /* path of the journal, or NULL */
+    minke_log_fn log;            /* NULL = silent; one line a round */
+    void *log_user;
+    minke_alloc_fn alloc;        /* NULL = C library; set both or neither */
+    minke_free_fn free;
+    void *alloc_user;
+} minke_search_params;
+
+MINKE_API void minke_search_params_init(minke_search_params *params, size_t size);
+
+/* params may be NULL.  Counts are at most 16384.  On success the caller owns *out.
+ *
+ * journal: every completion is appended to that file and is on disk before the next is taken; a
+ * search that was killed goes on from there and finds what it would have found.  A last line that
+ * is cut or damaged is left out; two searches must not write to one.  MINKE_EINVAL: the
+ * journal is of another problem, or of other settings, seed or prompts.  MINKE_EFORMAT: the file
+ * is no journal, or damaged (the message names the line), or the prompts are. */
+MINKE_API int32_t minke_search_open(minke_search **out, const char *problem, size_t problem_len,
+                                    const minke_search_params *params);
+
+MINKE_API void minke_search_free(minke_search *s);
+
+/* Search to the end.  MINKE_ECANCELED: complete said so; MINKE_ENOMEM, also for max_bytes;
+ * MINKE_EIO: the journal cannot be written; MINKE_EFORMAT: what the journal holds is not what this
+ * search asks for.  After an error the search may be run again and goes on from what it has.
+ * Finding nothing is no error. */
+MINKE_API int32_t minke_search_run(minke_search *s, minke_complete_fn complete, void *user);
+
+/* The solution chosen, without its evaluation: *solution borrowed until the next run or free; NULL
+ * with length 0 when there is none (yet).  *score: mean of its verifications, its share of the
+ * votes, or its self-score; -1 = none; may be NULL. */
+MINKE_API int32_t minke_search_best(const minke_search *s, const char **solution,
+                                    size_t *solution_len, double *score);
+
+/* All that was found as a JSON object: driver, solved, finished, rounds, requests, completions, of
+ * these unfinished and unreadable; best (id), score, answer; and proofs, an array of id, round,
+ * chain (of sequential), parent (id), self_score, mean, ratings, qualities (of ratings), votes,
+ * thinking, solution, evaluation, as far as the driver knows them.  *n_out: bytes, also on
+ * MINKE_ENOSPC. */
+MINKE_API int32_t minke_search_result(const minke_search *s, char *text, size_t capacity,
+                                      size_t *n_out);
 
 #ifdef __cplusplus
 }

@@ -18,7 +18,8 @@
 #define CONTEXT_MAX_TOKENIZER ((uint64_t)256 << 20)  /* bytes of tokenizer.json */
 #define CONTEXT_FLAGS                                                                    \
     (MINKE_CONTEXT_MMAP | MINKE_CONTEXT_VERIFY | MINKE_CONTEXT_STRICT                    \
-     | MINKE_CONTEXT_TOKENIZER_ONLY | MINKE_CONTEXT_DETERMINISTIC)
+     | MINKE_CONTEXT_TOKENIZER_ONLY | MINKE_CONTEXT_DETERMINISTIC                   \
+     | MINKE_CONTEXT_FAST)
 
 /* The size of the params struct in ABI 1. */
 #define CONTEXT_PARAMS_MIN (offsetof(minke_context_params, executor_user) + sizeof(void *))

@@ -91,6 +91,7 @@ static int32_t session_layout(struct minke_session *s, void *base, size_t *bytes
         .index_topk = session_topk(s),
         .mtp = (s->params.flags & MINKE_SESSION_MTP) != 0,
         .index_scores = (s->params.observe & MINKE_OBSERVE_SELECTED) != 0,
+        .attend16 = (s->model->flags & MINKE_CONTEXT_FAST) && s->model->kernels.attend16,
     };
     int32_t rc;
 

@@ -104,6 +104,26 @@ TEST(layers_are_the_references_within_the_rounding_of_the_cache)
     minke_context_free(ctx);
 }
 
+TEST(layers_are_the_references_within_the_rounding_of_16_bit_products)
+{
+    /* Twice what the worst of these layers is off by. */
+    const double bound = 1.1e-3;
+    minke_context *ctx = golden_open(g.path, 2, MINKE_CONTEXT_FAST);
+    int64_t n_layers = 0;
+
+    CHECK_INT(minke_context_info(ctx, MINKE_INFO_N_LAYERS, &n_layers), MINKE_OK);
+    for (uint32_t l = 0; g.first_row == 0 && golden_is_clear(&g) && l < n_layers; l++)
+        for (int form = MK_FORM_NAIVE; form <= MK_FORM_ABSORBED; form++) {
+            const double off = layer_error(ctx, l, MINKE_CACHE_F32, (enum mk_form)form);
+
+            CHECK(off <= bound);
+            if (!(off <= bound) || getenv("MINKE_TEST_VERBOSE"))
+                fprintf(stderr, "%s layer %u, 16 bits, %s: off by %.2e\n", g.path, l,
+                        form == MK_FORM_NAIVE ? "naive" : "absorbed", off);
+        }
+    minke_context_free(ctx);
+}
+
 /* ---- The same bits ------------------------------------------------------- */
 
 /* Logits of all rows, in steps of `step` tokens and chunks of `chunk`; caller frees. */
@@ -124,7 +144,7 @@ static float *all_rows(minke_context *ctx, uint32_t cache_type, uint32_t index_t
     return rows;
 }
 
-TEST(same_bits_for_any_chunking_and_any_number_of_threads)
+static void check_chunking(uint32_t context_flags, size_t n_caches)
 {
     static const uint32_t indices[] = {MINKE_INDEX_F32, MINKE_INDEX_INT8, MINKE_INDEX_RESCORED};
     static const struct { uint32_t threads, chunk; size_t step; } ways[] = {
@@ -134,9 +154,9 @@ TEST(same_bits_for_any_chunking_and_any_number_of_threads)
     minke_context *ctx[4];
 
     for (uint32_t t = 1; t <= 3; t++)
-        ctx[t] = golden_open(g.path, t, MINKE_CONTEXT_DETERMINISTIC);
+        ctx[t] = golden_open(g.path, t, MINKE_CONTEXT_DETERMINISTIC | context_flags);
     const int dsa = mk_context_model(ctx[1])->config.index_topk > 0;
-    for (size_t c = 0; c < 3; c++)
+    for (size_t c = 0; c < n_caches; c++)
         for (size_t i = 0; i < (dsa ? 3 : 1); i++) {
             float *first = all_rows(ctx[1], caches[c], indices[i], 512, 1000);
 
@@ -153,13 +173,24 @@ TEST(same_bits_for_any_chunking_and_any_number_of_threads)
         minke_context_free(ctx[t]);
 }
 
+TEST(same_bits_for_any_chunking_and_any_number_of_threads)
+{
+    check_chunking(0, 3);
+}
+
+TEST(same_bits_for_any_chunking_with_16_bit_products)
+{
+    check_chunking(MINKE_CONTEXT_FAST, 1);
+}
+
 /* Without the flag: any number of threads, the same chunking. */
-TEST(same_bits_for_any_number_of_threads_in_every_form)
+static void check_threads(uint32_t context_flags, size_t n_caches)
 {
     const size_t size = g.prompt.rows * g.logits.cols * sizeof(float);
-    minke_context *one = golden_open(g.path, 1, 0), *three = golden_open(g.path, 3, 0);
+    minke_context *one = golden_open(g.path, 1, context_flags);
+    minke_context *three = golden_open(g.path, 3, context_flags);
 
-    for (size_t c = 0; c < 3; c++)
+    for (size_t c = 0; c < n_caches; c++)
         for (uint32_t chunk = 5; chunk <= 150; chunk += 145) {
             float *a = all_rows(one, caches[c], MINKE_INDEX_NATIVE, chunk, 1000);
             float *b = all_rows(three, caches[c], MINKE_INDEX_NATIVE, chunk, 1000);
@@ -170,6 +201,16 @@ TEST(same_bits_for_any_number_of_threads_in_every_form)
         }
     minke_context_free(one);
     minke_context_free(three);
+}
+
+TEST(same_bits_for_any_number_of_threads_in_every_form)
+{
+    check_threads(0, 3);
+}
+
+TEST(same_bits_for_any_number_of_threads_with_16_bit_products)
+{
+    check_threads(MINKE_CONTEXT_FAST, 1);
 }
 
 /* ---- Memory, time -------------------------------------------------------- */
@@ -242,9 +283,12 @@ int main(void)
             continue;
         n_seen++;
         RUN(layers_are_the_references_within_the_rounding_of_the_cache);
+        RUN(layers_are_the_references_within_the_rounding_of_16_bit_products);
         if (g.prompt.rows <= 400) {
             RUN(same_bits_for_any_chunking_and_any_number_of_threads);
+            RUN(same_bits_for_any_chunking_with_16_bit_products);
             RUN(same_bits_for_any_number_of_threads_in_every_form);
+            RUN(same_bits_for_any_number_of_threads_with_16_bit_products);
         }
         RUN(memory_told_beforehand_follows_the_bytes_of_a_row);
         RUN(time_is_told_by_part);

@@ -202,6 +202,35 @@ class GenerateParams(Structure):
     ]
 
 
+class SearchParams(Structure):
+    """minke_search_params."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("driver", c_uint32),
+        ("preset", c_uint32),
+        ("mode", c_uint32),
+        ("n_first", c_uint32),
+        ("n_verifications", c_uint32),
+        ("n_meta", c_uint32),
+        ("n_best", c_uint32),
+        ("n_analyses", c_uint32),
+        ("n_samples", c_uint32),
+        ("max_rounds", c_uint32),
+        ("reserved0", c_uint32),
+        ("seed", c_uint64),
+        ("max_bytes", c_uint64),
+        ("prompts", c_char_p),
+        ("prompts_len", c_size_t),
+        ("journal", c_char_p),
+        ("log", LOG_FN),
+        ("log_user", c_void_p),
+        ("alloc", ALLOC_FN),
+        ("free", FREE_FN),
+        ("alloc_user", c_void_p),
+    ]
+
+
 # C struct -> the class that mirrors it.
 STRUCTS = {
     "minke_context_params": ContextParams,
@@ -212,6 +241,7 @@ STRUCTS = {
     "minke_trim_params": TrimParams,
     "minke_reply_params": ReplyParams,
     "minke_generate_params": GenerateParams,
+    "minke_search_params": SearchParams,
 }
 
 # ---- Constants -------------------------------------------------------------
@@ -221,6 +251,7 @@ CONTEXT_VERIFY = 1 << 1
 CONTEXT_STRICT = 1 << 2
 CONTEXT_TOKENIZER_ONLY = 1 << 3
 CONTEXT_DETERMINISTIC = 1 << 4
+CONTEXT_FAST = 1 << 5
 
 TOKENIZE_SPECIAL = 1 << 0
 TOKENIZE_BOS = 1 << 1
@@ -356,6 +387,12 @@ PROTOTYPES = {
     "minke_proof_verifier_reward": (c_int32, [c_char_p, c_size_t, c_double, c_double, _doubles]),
     "minke_proof_generator_reward": (c_int32, [c_char_p, c_size_t, c_double, c_double, _doubles]),
     "minke_proof_label": (c_int32, [_doubles, _doubles, c_size_t, c_uint32, _doubles]),
+    "minke_search_params_init": (None, [POINTER(SearchParams), c_size_t]),
+    "minke_search_open": (c_int32, [_handle_out, c_char_p, c_size_t, POINTER(SearchParams)]),
+    "minke_search_free": (None, [_handle]),
+    "minke_search_run": (c_int32, [_handle, COMPLETE_FN, c_void_p]),
+    "minke_search_best": (c_int32, [_handle, POINTER(c_char_p), _size_out, _doubles]),
+    "minke_search_result": (c_int32, [_handle, c_char_p, c_size_t, _size_out]),
 }
 
 # ---- Finding and loading ---------------------------------------------------

@@ -44,6 +44,7 @@ class Model(ChatMixin, Handle):
     verify: refuse weights that hold NaN or infinity.
     strict: refuse tensors that the model does not use.
     deterministic: the same bits also for any chunking of the prompt.
+    fast: activations may be rounded to 16 bits where that is faster (see the header).
     log(level, text): lines that the library reports; level 0 error, 1 warning, 2 information.
     progress(done, total): bytes while loading; an exception in it stops the loading.
     library: path of the C library (see the package's description).
@@ -55,7 +56,7 @@ class Model(ChatMixin, Handle):
 
     def __init__(self, path: Optional[_ffi.PathLike] = None, threads: int = 0,
                  tokenizer_only: bool = False, *, mmap: bool = False, verify: bool = False,
-                 strict: bool = False, deterministic: bool = False,
+                 strict: bool = False, deterministic: bool = False, fast: bool = False,
                  log: Optional[Callable[[int, str], object]] = None,
                  progress: Optional[Callable[[int, int], object]] = None,
                  library: Optional[_ffi.PathLike] = None) -> None:
@@ -67,7 +68,7 @@ class Model(ChatMixin, Handle):
         params.flags = sum(flag for flag, wanted in (
             (_ffi.CONTEXT_MMAP, mmap), (_ffi.CONTEXT_VERIFY, verify),
             (_ffi.CONTEXT_STRICT, strict), (_ffi.CONTEXT_TOKENIZER_ONLY, tokenizer_only),
-            (_ffi.CONTEXT_DETERMINISTIC, deterministic)) if wanted)
+            (_ffi.CONTEXT_DETERMINISTIC, deterministic), (_ffi.CONTEXT_FAST, fast)) if wanted)
         params.progress = _ffi.PROGRESS_FN(lambda _user, done, total: raised.run(
             lambda: progress(done, total) if progress is not None else None))
         if log is not None:
