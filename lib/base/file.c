@@ -36,6 +36,11 @@ struct mk_file {
 
 /* ---- The operating system ------------------------------------------------ */
 
+/* How files are opened. */
+#define OPEN_READ 0
+#define OPEN_NEW  1    /* there must be none */
+#define OPEN_EDIT 2    /* created where there is none */
+
 /* strerror follows the locale. */
 static const char *file_reason(int code)
 {
@@ -77,10 +82,11 @@ static int file_wide(wchar_t *wide, size_t n, const char *path)
     return got > 0 ? 0 : -1;
 }
 
-static int file_open_fd(const char *path, int create)
+static int file_open_fd(const char *path, int how)
 {
     wchar_t wide[1024];
-    const int flags = create ? _O_RDWR | _O_CREAT | _O_EXCL : _O_RDONLY;
+    static const int modes[3] = {_O_RDONLY, _O_RDWR | _O_CREAT | _O_EXCL, _O_RDWR | _O_CREAT};
+    const int flags = modes[how];
 
     if (file_wide(wide, 1024, path) != 0)
         return -1;
@@ -123,6 +129,11 @@ static int file_sync_fd(int fd)
     return _commit(fd);
 }
 
+static int file_cut_fd(int fd, uint64_t size)
+{
+    return _chsize_s(fd, (int64_t)size) == 0 ? 0 : -1;
+}
+
 static int file_remove(const char *path)
 {
     wchar_t wide[1024];
@@ -147,13 +158,13 @@ static int file_rename(const char *from, const char *to)
 typedef struct stat file_stat;
 
 /* O_NONBLOCK: a named pipe is refused later, and must not stop us here. */
-static int file_open_fd(const char *path, int create)
+static int file_open_fd(const char *path, int how)
 {
-    const int flags = create ? O_RDWR | O_CREAT | O_EXCL : O_RDONLY | O_NONBLOCK;
+    static const int modes[3] = {O_RDONLY, O_RDWR | O_CREAT | O_EXCL, O_RDWR | O_CREAT};
     int fd;
 
     do
-        fd = open(path, flags | O_CLOEXEC, 0666);
+        fd = open(path, modes[how] | O_NONBLOCK | O_CLOEXEC, 0666);
     while (fd < 0 && errno == EINTR);
     return fd;
 }
@@ -198,6 +209,11 @@ static int file_sync_fd(int fd)
     return fsync(fd);
 }
 
+static int file_cut_fd(int fd, uint64_t size)
+{
+    return ftruncate(fd, (off_t)size);
+}
+
 static int file_remove(const char *path)
 {
     return unlink(path);
@@ -218,7 +234,7 @@ static int32_t file_open_system(struct mk_file *f)
 {
     file_stat s;
 
-    f->fd = file_open_fd(f->path, 0);
+    f->fd = file_open_fd(f->path, OPEN_READ);
     if (f->fd < 0) {
         if (errno == ENOENT || errno == ENOTDIR)
             return MINKE_OK;
@@ -446,7 +462,7 @@ static int32_t writer_create(struct mk_writer *w, size_t size)
     for (uint32_t i = 0; i < WRITER_NAMES; i++) {
         mk_format(w->temporary, size, "%s.part-%lld-%u", w->path, (long long)mk_process_id(),
                   i);
-        w->fd = file_open_fd(w->temporary, 1);
+        w->fd = file_open_fd(w->temporary, OPEN_NEW);
         if (w->fd >= 0)
             return MINKE_OK;
         if (errno != EEXIST)
@@ -483,15 +499,15 @@ fail:
     return status;
 }
 
-static int32_t writer_put(struct mk_writer *w, uint64_t offset, const void *data, size_t n)
+static int32_t file_put(int fd, const char *path, uint64_t offset, const void *data, size_t n)
 {
     const unsigned char *p = data;
 
     while (n > 0) {
-        const int64_t put = file_write_at(w->fd, p, n, offset);
+        const int64_t put = file_write_at(fd, p, n, offset);
 
         if (put <= 0)
-            return file_fail(w->path, "cannot be written");
+            return file_fail(path, "cannot be written");
         p += put;
         n -= (size_t)put;
         offset += (uint64_t)put;
@@ -501,7 +517,7 @@ static int32_t writer_put(struct mk_writer *w, uint64_t offset, const void *data
 
 static int32_t writer_flush(struct mk_writer *w)
 {
-    const int32_t status = writer_put(w, w->flushed, w->buffer, w->used);
+    const int32_t status = file_put(w->fd, w->path, w->flushed, w->buffer, w->used);
 
     if (status == MINKE_OK) {
         w->flushed += w->used;
@@ -517,7 +533,7 @@ int32_t mk_writer_write(struct mk_writer *w, const void *data, size_t n)
     if (n > WRITER_BUFFER - w->used && (status = writer_flush(w)) != MINKE_OK)
         return status;
     if (n > WRITER_BUFFER) {
-        status = writer_put(w, w->flushed, data, n);
+        status = file_put(w->fd, w->path, w->flushed, data, n);
         if (status == MINKE_OK)
             w->flushed += n;
         return status;
@@ -537,7 +553,7 @@ int32_t mk_writer_patch(struct mk_writer *w, uint64_t offset, const void *data, 
     if (offset > w->flushed || n > w->flushed - offset)
         return mk_fail(MINKE_EINTERNAL, "%s: patch at %llu beyond the end", w->path,
                        (unsigned long long)offset);
-    return writer_put(w, offset, data, n);
+    return file_put(w->fd, w->path, offset, data, n);
 }
 
 uint64_t mk_writer_size(const struct mk_writer *w)
@@ -546,24 +562,28 @@ uint64_t mk_writer_size(const struct mk_writer *w)
 }
 
 /* Make the new name itself durable; file systems that cannot are no reason to fail. */
-static void writer_sync_dir(const struct mk_writer *w)
+static void file_sync_dir(char *path)
 {
 #if !defined(_WIN32)
-    char *slash = strrchr(w->temporary, '/');
+    char *slash = strrchr(path, '/');
     int fd;
 
     if (slash == NULL) {
         fd = open(".", O_RDONLY | O_CLOEXEC);
     } else {
-        slash[slash == w->temporary] = '\0';
-        fd = open(w->temporary, O_RDONLY | O_CLOEXEC);
+        char *end = slash + (slash == path);
+        const char was = *end;
+
+        *end = '\0';
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        *end = was;
     }
     if (fd >= 0) {
         fsync(fd);
         close(fd);
     }
 #else
-    (void)w;
+    (void)path;
 #endif
 }
 
@@ -580,7 +600,7 @@ int32_t mk_writer_commit(struct mk_writer *w)
     if (file_rename(w->temporary, w->path) != 0)
         return file_fail(w->path, "cannot be renamed into place");
     w->committed = 1;
-    writer_sync_dir(w);
+    file_sync_dir(w->temporary);
     return MINKE_OK;
 }
 
@@ -596,6 +616,80 @@ void mk_writer_free(struct mk_writer *w)
         file_remove(w->temporary);
     mk_free(&a, w->buffer);
     mk_free(&a, w->temporary);
+    mk_free(&a, w->path);
+    mk_free(&a, w);
+}
+
+/* ---- Appending ----------------------------------------------------------- */
+
+struct mk_append {
+    struct mk_allocator alloc;
+    char *path;
+    int fd;
+    uint64_t size;
+};
+
+int32_t mk_append_open(struct mk_append **out, const struct mk_allocator *a, const char *path,
+                       uint64_t keep)
+{
+    struct mk_append *w = mk_alloc(a, 1, sizeof(*w));
+    const size_t n = strlen(path);
+    int32_t status = MINKE_ENOMEM;
+    file_stat s;
+
+    if (w == NULL)
+        return MINKE_ENOMEM;
+    w->alloc = *a;
+    w->fd = -1;
+    w->size = keep;
+    w->path = mk_alloc(a, n + 1, 1);
+    if (w->path == NULL)
+        goto fail;
+    memcpy(w->path, path, n);
+    w->fd = file_open_fd(w->path, OPEN_EDIT);
+    if (w->fd < 0 || file_stat_fd(w->fd, &s) != 0) {
+        status = file_fail(w->path, "cannot be opened for writing");
+        goto fail;
+    }
+    if (!FILE_IS_REG(s) || s.st_size < 0 || (uint64_t)s.st_size < keep) {
+        status = mk_fail(MINKE_EIO, "%s: not a regular file of %llu bytes or more", w->path,
+                         (unsigned long long)keep);
+        goto fail;
+    }
+    if (file_cut_fd(w->fd, keep) != 0) {
+        status = file_fail(w->path, "cannot be cut");
+        goto fail;
+    }
+    file_sync_dir(w->path);
+    *out = w;
+    return MINKE_OK;
+
+fail:
+    mk_append_free(w);
+    return status;
+}
+
+int32_t mk_append_write(struct mk_append *w, const void *data, size_t n)
+{
+    int32_t status = file_put(w->fd, w->path, w->size, data, n);
+
+    if (status == MINKE_OK && file_sync_fd(w->fd) != 0)
+        status = file_fail(w->path, "cannot be flushed to disk");
+    if (status == MINKE_OK)
+        w->size += n;
+    else
+        (void)!file_cut_fd(w->fd, w->size);   /* where it fails, the next write goes over it */
+    return status;
+}
+
+void mk_append_free(struct mk_append *w)
+{
+    if (w == NULL)
+        return;
+    const struct mk_allocator a = w->alloc;
+
+    if (w->fd >= 0)
+        file_close_fd(w->fd);
     mk_free(&a, w->path);
     mk_free(&a, w);
 }

@@ -48,4 +48,13 @@ uint64_t mk_writer_size(const struct mk_writer *w);
 int32_t mk_writer_commit(struct mk_writer *w);
 void mk_writer_free(struct mk_writer *w);
 
+/* A file that grows: the one at path, created where there is none, without what stands behind its
+ * first keep bytes.  What was written is on disk when write returns; a part of what could not be
+ * written is taken off again.  Not through readers. */
+struct mk_append;
+int32_t mk_append_open(struct mk_append **out, const struct mk_allocator *a, const char *path,
+                       uint64_t keep);
+int32_t mk_append_write(struct mk_append *w, const void *data, size_t n);
+void mk_append_free(struct mk_append *w);
+
 #endif

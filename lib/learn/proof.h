@@ -16,11 +16,15 @@ struct mk_piece {
 /* Without white space at both ends, as Python's str.strip. */
 struct mk_piece mk_proof_strip(const char *text, size_t len);
 
-/* What stands behind the last "</think>", stripped. */
-struct mk_piece mk_proof_answer(const char *text, size_t len);
+/* What stands behind the last "</think>", stripped.  *n_before: bytes up to there, 0 when there is
+ * none; may be NULL. */
+struct mk_piece mk_proof_answer(const char *text, size_t len, size_t *n_before);
 
 /* Content of the last \boxed{} that is not blank, stripped; text NULL when there is none. */
 struct mk_piece mk_proof_boxed(const char *text, size_t len);
+
+/* A stripped text that Python's float() takes.  0, or -1 when it is another. */
+int mk_proof_number(const char *s, size_t n, double *out);
 
 /* The score of an evaluation; mode as in minke_proof_score.  0, or -1 when it has none. */
 int mk_proof_score(const char *text, size_t len, uint32_t mode, double *score);

@@ -106,10 +106,12 @@ static size_t proof_behind_last(const char *s, size_t n, const char *what)
     return behind;
 }
 
-struct mk_piece mk_proof_answer(const char *text, size_t len)
+struct mk_piece mk_proof_answer(const char *text, size_t len, size_t *n_before)
 {
     const size_t from = len > 0 ? proof_behind_last(text, len, PROOF_THINK_END) : 0;
 
+    if (n_before != NULL)
+        *n_before = from;
     return mk_proof_strip(len > 0 ? text + from : text, len - from);
 }
 
@@ -183,8 +185,7 @@ static int proof_word(const char *s, size_t n, const char *lower)
     return 1;
 }
 
-/* A text that Python's float() takes, stripped.  0 or -1. */
-static int proof_float(const char *s, size_t n, double *out)
+int mk_proof_number(const char *s, size_t n, double *out)
 {
     char b[2 * PROOF_DIGITS + PROOF_DIGITS + 8];
     const size_t sign = n > 0 && (s[0] == '+' || s[0] == '-');
@@ -278,14 +279,14 @@ static int proof_strict_score(const char *s, size_t n, double *score)
 
 int mk_proof_score(const char *text, size_t len, uint32_t mode, double *score)
 {
-    const struct mk_piece s = mk_proof_answer(text, len);
+    const struct mk_piece s = mk_proof_answer(text, len, NULL);
     struct mk_piece box;
     double value;
 
     if (mode == MINKE_PROOF_STRICT)
         return proof_strict_score(s.text, s.len, score);
     box = mk_proof_boxed(s.text, s.len);
-    if (box.text == NULL || proof_float(box.text, box.len, &value) != 0)
+    if (box.text == NULL || mk_proof_number(box.text, box.len, &value) != 0)
         return -1;
     if (mode == MINKE_PROOF_DEFAULT && !(value >= 0 && value <= 1))
         return -1;
@@ -295,7 +296,7 @@ int mk_proof_score(const char *text, size_t len, uint32_t mode, double *score)
 
 int mk_proof_format(const char *text, size_t len, double *score)
 {
-    const struct mk_piece s = mk_proof_answer(text, len);
+    const struct mk_piece s = mk_proof_answer(text, len, NULL);
 
     for (int analysis = 0; analysis < 2; analysis++) {
         size_t head;
@@ -483,7 +484,7 @@ static int32_t proof_split_strict(struct mk_text *solution, struct mk_text *eval
 int32_t mk_proof_split(struct mk_text *solution, struct mk_text *evaluation, const char *text,
                        size_t len, uint32_t mode)
 {
-    const struct mk_piece s = mk_proof_answer(text, len);
+    const struct mk_piece s = mk_proof_answer(text, len, NULL);
 
     if (mode == MINKE_PROOF_STRICT)
         return proof_split_strict(solution, evaluation, s);

@@ -219,6 +219,34 @@ TEST(quantizing_takes_structs_of_before_importance_and_of_later)
     CHECK_INT(quantize_status(&p), MINKE_EVERSION);
 }
 
+struct newer_search { minke_search_params known; uint64_t later; };
+
+static int32_t search_status(const void *params)
+{
+    minke_search *s = NULL;
+    const int32_t status = minke_search_open(&s, "x", 1, params);
+
+    minke_search_free(s);
+    return status;
+}
+
+TEST(searches_take_newer_structs_with_a_zero_tail)
+{
+    struct newer_search p;
+
+    minke_search_params_init(&p.known, sizeof p);
+    CHECK_INT(search_status(&p), MINKE_OK);
+    p.later = 1;
+    CHECK_INT(search_status(&p), MINKE_EVERSION);
+    minke_search_params_init(&p.known, sizeof p.known);
+    CHECK_INT(search_status(&p), MINKE_OK);
+    p.known.struct_size -= 8;
+    CHECK_INT(search_status(&p), MINKE_EINVAL);
+    p.known.struct_size += 8;
+    p.known.reserved0 = 1;
+    CHECK_INT(search_status(&p), MINKE_EVERSION);
+}
+
 /* ---- With a model ------------------------------------------------------- */
 
 static minke_context *small_model(void)
@@ -308,6 +336,7 @@ TEST_MAIN(RUN(init_sets_the_callers_size_and_zero_elsewhere),
           RUN(structs_of_chats_grow_as_the_others),
           RUN(trimming_takes_newer_structs_with_a_zero_tail),
           RUN(quantizing_takes_structs_of_before_importance_and_of_later),
+          RUN(searches_take_newer_structs_with_a_zero_tail),
           RUN(sessions_take_structs_of_the_first_release_and_of_later),
           RUN(generators_take_newer_structs_with_a_zero_tail),
           RUN(version_and_abi_are_the_headers))
