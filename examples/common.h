@@ -55,6 +55,11 @@ void set_cache(const struct program *program, minke_session_params *params, cons
 #define CACHE_OPTION(target) {"--cache", OPTION_TEXT, target, "TYPE", \
                               "f32, bf16, fp8, or native: as the model was trained (native)"}
 
+/* Programs let activations be rounded where that is faster; --exact is for nothing rounded: 32
+ * bits there, and in caches too unless --cache says otherwise. */
+#define EXACT_OPTION(target) {"--exact", OPTION_FLAG, target, NULL, \
+                              "round neither activations nor caches"}
+
 /* Which past tokens a session attends to: "dsa" is what the indexer selects, "dense" all of them,
  * "window" (or NULL, where window is not 0) the last window ones, NULL the model's own way.
  * Exits with 2 for anything else. */

@@ -13,7 +13,7 @@ struct settings {
     const char *model, *shape, *type, *save, *depths, *plot, *cache, *index,
                *attention;
     uint32_t threads, prefill, decode, repeats, layers, read_mb, window, chunk;
-    int json;
+    int json, fast;
 };
 
 struct bench {
@@ -46,6 +46,7 @@ static void read_settings(struct settings *set, int argc, char **argv)
         {"--depths", OPTION_TEXT, &set->depths, "A,B,..", "tokens held before decoding (0)"},
         {"--cache", OPTION_TEXT, &set->cache, "TYPE", "f32, bf16, fp8 or native (f32)"},
         {"--index", OPTION_TEXT, &set->index, "TYPE", "f32, int8, rescored or native (f32)"},
+        {"--fast", OPTION_FLAG, &set->fast, NULL, "round activations where that is faster"},
         ATTENTION_OPTIONS(&set->attention, &set->window),
         {"--repeats", OPTION_COUNT, &set->repeats, "N", "of each measurement (3)"},
         {"--read-mb", OPTION_COUNT, &set->read_mb, "N", "memory to measure reading with (4096)"},
@@ -289,6 +290,7 @@ static void open_model(struct bench *b)
     const char *path = b->set.model, *why = NULL;
     minke_context_params_init(&params, sizeof params);
     params.n_threads = b->set.threads;
+    params.flags = b->set.fast ? MINKE_CONTEXT_FAST : 0;
     params.progress = draw_loading;
     params.progress_user = &bar;
     if (b->set.shape != NULL) {

@@ -41,7 +41,7 @@ struct chat {
     float temperature;
     uint64_t seed;
     int color, talks;       /* stdout is a terminal; so is stderr */
-    int folded, tools, think;
+    int folded, tools, think, exact;
     minke_context *ctx;
     minke_session *session;
     minke_sampler *sampler;
@@ -231,6 +231,7 @@ static void open_chat(struct chat *c)
 
     minke_context_params_init(&params, sizeof params);
     params.n_threads = c->threads;
+    params.flags = c->exact ? 0 : MINKE_CONTEXT_FAST;
     params.progress = on_loading;
     params.progress_user = &bar;
     if (minke_context_open(&c->ctx, c->model, &params) < 0)
@@ -242,7 +243,7 @@ static void open_chat(struct chat *c)
     session.max_tokens = c->context;
     session.progress = on_reading;
     session.progress_user = c;
-    set_cache(&program, &session, c->cache);
+    set_cache(&program, &session, c->cache == NULL && c->exact ? "f32" : c->cache);
     if (minke_session_open(&c->session, c->ctx, &session) < 0)
         fail_call(&program, "session");
     minke_sampler_params_init(&sampling, sizeof sampling);
@@ -544,6 +545,7 @@ int main(int argc, char **argv)
         {"--temperature", OPTION_NUMBER, &c.temperature, "X", "0 is greedy (as advised)"},
         {"--seed", OPTION_SEED, &c.seed, "N", "equal seeds give equal text (0)"},
         CACHE_OPTION(&c.cache),
+        EXACT_OPTION(&c.exact),
         {NULL, OPTION_FLAG, NULL, NULL, NULL}};
 
     program.options = options;

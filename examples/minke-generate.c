@@ -10,7 +10,7 @@ struct settings {
     uint32_t max_tokens, context, threads, chunk, window;
     minke_sampler_params sampling;
     minke_session_params session;   /* caches */
-    int json, quiet, no_bos, no_special, ignore_eos, mmap, deterministic;
+    int json, quiet, no_bos, no_special, ignore_eos, mmap, deterministic, exact;
 };
 
 struct ids {
@@ -54,6 +54,7 @@ static void read_settings(struct settings *set, int argc, char **argv)
         {"--context", OPTION_COUNT, &set->context, "N", "session size (prompt + max tokens)"},
         {"--chunk", OPTION_COUNT, &set->chunk, "N", "prompt tokens per step"},
         CACHE_OPTION(&set->cache),
+        EXACT_OPTION(&set->exact),
         ATTENTION_OPTIONS(&set->attention, &set->window),
         {"--threads", OPTION_COUNT, &set->threads, "N", "0 is what the machine allows (0)"},
         {"--mmap", OPTION_FLAG, &set->mmap, NULL, "map the weights instead of reading them"},
@@ -70,7 +71,8 @@ static void read_settings(struct settings *set, int argc, char **argv)
     if ((set->prompt != NULL) + (set->file != NULL) + (set->ids != NULL) > 1)
         usage_error(&program, "more than one prompt given", NULL);
     minke_session_params_init(&set->session, sizeof set->session);
-    set_cache(&program, &set->session, set->cache);
+    set_cache(&program, &set->session,
+              set->cache == NULL && set->exact ? "f32" : set->cache);
     set_attention(&program, &set->session, set->attention, set->window);
     program.options = NULL;
 }
@@ -105,7 +107,8 @@ static minke_context *open_model(const struct settings *set, struct result *out)
     minke_context_params_init(&params, sizeof params);
     params.n_threads = set->threads;
     params.flags = (set->mmap ? MINKE_CONTEXT_MMAP : 0) |
-                   (set->deterministic ? MINKE_CONTEXT_DETERMINISTIC : 0);
+                   (set->deterministic ? MINKE_CONTEXT_DETERMINISTIC : 0) |
+                   (set->exact ? 0 : MINKE_CONTEXT_FAST);
     params.progress = on_progress;
     params.progress_user = &bar;
     params.log = on_log;
