@@ -17,7 +17,7 @@ source tree that holds this package, and where libraries are installed.
 
 from __future__ import annotations
 
-from . import errors
+from . import errors, learn
 from ._ffi import load as _load
 from .chat import (
     Arguments, CallBegun, CallEnded, Content, Finished, Malformed, Reasoning, ToolResult,
@@ -30,7 +30,8 @@ from .session import Session
 __version__ = "0.1.0"
 __all__ = [
     "Arguments", "CallBegun", "CallEnded", "Content", "Finished", "Malformed", "MinkeError",
-    "Model", "Reasoning", "Sampler", "Session", "ToolResult", "errors", "library_version",
+    "Model", "Reasoning", "Sampler", "Session", "ToolResult", "errors", "learn",
+    "library_version",
 ]
 
 

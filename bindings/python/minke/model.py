@@ -79,8 +79,9 @@ class Model(ChatMixin, Handle):
             params.log = self._on_log
         self._params = params
         out = c_void_p()
-        folder = os.fsencode(_default_model(lib.path) if path is None else path)
-        status = lib.minke_context_open(byref(out), folder, byref(params))
+        #: Where the model was opened from.
+        self.path = os.fsdecode(_default_model(lib.path) if path is None else path)
+        status = lib.minke_context_open(byref(out), os.fsencode(self.path), byref(params))
         self._ptr = out.value if status >= 0 else None
         raised.reraise()
         lib.check(status)

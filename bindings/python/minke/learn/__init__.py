@@ -1,0 +1,8 @@
+"""What training needs from inference: searches for solutions that judge themselves."""
+
+from __future__ import annotations
+
+from ._proof import Proof, Search, generator_reward, prove, read_proof, read_score, verifier_reward
+
+__all__ = ["Proof", "Search", "generator_reward", "prove", "read_proof", "read_score",
+           "verifier_reward"]
