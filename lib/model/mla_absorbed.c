@@ -11,7 +11,8 @@
 #include "base/checked.h"
 #include "tensor/kernels_math.h"
 
-/* Keys between which the next block's are fetched: a multiple of what every tile of dots takes. */
+/* Keys between which the next block's are fetched where keys are not widened: a multiple of what
+ * every tile of dots takes. */
 #define ABSORBED_SLICE 24u
 
 /* Some heads' softmax under way: room for `heads` of them. */
@@ -96,11 +97,11 @@ static void absorbed_fetch(const struct absorbed_part *p, size_t next, size_t n)
                    mk_min(n, p->end - next));
 }
 
-/* Keys [b, b + n) of the span as floats. */
-static const float *absorbed_keys(const struct absorbed_part *p, size_t b, size_t n)
+/* Keys [b, b + n) of the span as floats, in out or where they lie. */
+static const float *absorbed_keys(const struct absorbed_part *p, size_t b, float *out, size_t n)
 {
-    return mk_kv_latents(p->j->kv, p->j->f->ops.k, p->a->keys,
-                         p->span.list ? p->span.list + b : NULL, p->span.begin + b, n);
+    return mk_kv_latents(p->j->kv, p->j->f->ops.k, out, p->span.list ? p->span.list + b : NULL,
+                         p->span.begin + b, n);
 }
 
 static void absorbed_block(const struct absorbed_part *p, size_t b, size_t n,
@@ -111,11 +112,18 @@ static void absorbed_block(const struct absorbed_part *p, size_t b, size_t n,
     const struct mk_kernels *k = f->ops.k;
     const struct mk_attend *a = p->a;
     const size_t L = c->kv_lora_rank, dim = L + c->qk_rope_head_dim, lds = p->n_vec * MK_LANE;
-    const float *keys = absorbed_keys(p, b, n);
+    const float *keys = absorbed_keys(p, b, a->keys, mk_min(2, n));
+    const int in_place = keys != a->keys;
     float shrink[MK_LANE * MK_HEAD_VECS];
 
+    /* The next block is fetched between: in longer bursts it comes too late. */
+    for (size_t t = 0; t < n && !in_place; t += 2) {
+        absorbed_fetch(p, b + MK_KEY_BLOCK + t, 2);
+        absorbed_keys(p, b + t, a->keys + t * dim, mk_min(2, n - t));
+    }
     for (size_t t = 0; t < n; t += ABSORBED_SLICE) {
-        absorbed_fetch(p, b + MK_KEY_BLOCK + t, ABSORBED_SLICE);
+        if (in_place)
+            absorbed_fetch(p, b + MK_KEY_BLOCK + t, ABSORBED_SLICE);
         /* s = q' . c + q_pe . k_pe */
         k->attend_dots(a->s + t * lds, lds, a->q, dim * MK_LANE, p->n_vec, keys + t * dim, dim,
                        mk_min(ABSORBED_SLICE, n - t), dim, 1);
@@ -126,8 +134,7 @@ static void absorbed_block(const struct absorbed_part *p, size_t b, size_t n,
     k->attend_values(out.acc, L, a->s, lds, shrink, p->heads, keys, dim, n, L);
 }
 
-/* The same with 16-bit products: keys are rounded once for all heads of the part, a pair at a
- * time, and the next block's fetched between: in longer bursts they come too late. */
+/* The same with 16-bit products: keys are rounded once for all heads of the part. */
 static void absorbed_block16(const struct absorbed_part *p, size_t b, size_t n,
                              struct absorbed_sum out)
 {
@@ -144,7 +151,7 @@ static void absorbed_block16(const struct absorbed_part *p, size_t b, size_t n,
 
         absorbed_fetch(p, b + MK_KEY_BLOCK16 + t, 2);
         k->attend_round(a->keys16 + t * words, words, a->key_step + t, a->pairs + t / 2 * ldp,
-                        ldp, L, absorbed_keys(p, b + t, n_rows), dim, n_rows, dim);
+                        ldp, L, absorbed_keys(p, b + t, a->keys, n_rows), dim, n_rows, dim);
     }
     /* s = q' . c + q_pe . k_pe */
     k->attend_dots16(a->s, lds, a->q16, words * MK_LANE, a->q_step, p->n_vec, a->keys16, words,
