@@ -22,22 +22,31 @@ static size_t naive_padded(const struct mk_forward *f)
     return mk_round_up(f->n, MK_LANE);
 }
 
-/* The queries of (head, vector of rows) pairs, lanes beside each other. */
+/* The queries of (head, vector of rows) pairs, lanes beside each other; rounded if so wished. */
 static void naive_pack(void *arg, size_t begin, size_t end, uint32_t worker)
 {
     const struct naive_job *b = arg;
     const struct mk_forward *f = b->j->f;
     const struct mk_config *c = &f->model->config;
+    const struct mk_kernels *k = f->ops.k;
+    const struct mk_attend *a = &f->work->attend[worker];
     const size_t H = c->num_attention_heads, dim = c->qk_nope_head_dim + c->qk_rope_head_dim;
-    const size_t n_vecs = naive_padded(f) / MK_LANE;
+    const size_t n_vecs = naive_padded(f) / MK_LANE, words = mk_words16(dim);
 
-    (void)worker;
     for (size_t at = begin; at < end; at++) {
-        const size_t h = at / n_vecs, i = at % n_vecs * MK_LANE;
+        const size_t h = at / n_vecs, i = at % n_vecs * MK_LANE, n = mk_min(MK_LANE, f->n - i);
+        const float *q = f->work->q + (i * H + h) * dim;
 
-        f->ops.k->interleave((uint32_t *)(void *)(f->work->qa + at * dim * MK_LANE),
-                             (const uint8_t *)(f->work->q + (i * H + h) * dim),
-                             H * dim * sizeof(float), mk_min(MK_LANE, f->n - i), dim);
+        if (!f->work->shape.attend16) {
+            k->interleave((uint32_t *)(void *)(f->work->qa + at * dim * MK_LANE),
+                          (const uint8_t *)q, H * dim * sizeof(float), n, dim);
+            continue;
+        }
+        memset(f->work->q_step + at * MK_LANE, 0, MK_LANE * sizeof(float));
+        k->attend_round(a->keys16, words, f->work->q_step + at * MK_LANE, NULL, 0, 0, q, H * dim,
+                        n, dim);
+        k->interleave((uint32_t *)(void *)f->work->qa + at * words * MK_LANE,
+                      (const uint8_t *)a->keys16, words * sizeof(uint32_t), n, words);
     }
 }
 
@@ -92,51 +101,107 @@ static void naive_bias(void *arg, size_t begin, size_t end, uint32_t worker)
     }
 }
 
+/* Head h of a group of rows against keys [t, t + n) of the block: scores into s. */
+static void naive_dots(const struct naive_job *b, size_t h, size_t g, size_t t, size_t n,
+                       size_t n_vec, uint32_t worker)
+{
+    const struct mk_forward *f = b->j->f;
+    const struct mk_config *c = &f->model->config;
+    const struct mk_work *work = f->work;
+    const struct mk_attend *a = &work->attend[worker];
+    const size_t dim = c->qk_nope_head_dim + c->qk_rope_head_dim, words = mk_words16(dim);
+    const size_t at = h * naive_padded(f) + g * NAIVE_ROWS;
+
+    /* s = q . k, of the part without positions and of the rotated one */
+    if (work->shape.attend16)
+        f->ops.k->attend_dots16(a->s, NAIVE_ROWS, (const uint32_t *)(void *)work->qa + at * words,
+                                words * MK_LANE, work->q_step + at, n_vec, a->keys16 + t * words,
+                                words, a->key_step + t, n, words);
+    else
+        f->ops.k->attend_dots(a->s, NAIVE_ROWS, work->qa + at * dim, dim * MK_LANE, n_vec,
+                              work->k_block + (h * MK_EXPAND + t) * dim, dim, n, dim, 1);
+    if (work->bias_kind[g] == NAIVE_SOME)
+        f->ops.k->axpy(a->s, 1.0f, work->bias + (g * MK_EXPAND + t) * NAIVE_ROWS,
+                       n * NAIVE_ROWS);
+}
+
 /* Head h of a group of rows against the block. */
 static void naive_tile(const struct naive_job *b, size_t h, size_t g, uint32_t worker)
 {
     const struct mk_forward *f = b->j->f;
-    const struct mk_config *c = &f->model->config;
     const struct mk_kernels *k = f->ops.k;
     const struct mk_work *work = f->work;
     const struct mk_attend *a = &work->attend[worker];
-    const size_t N = c->qk_nope_head_dim, R = c->qk_rope_head_dim, V = c->v_head_dim;
-    const size_t dim = N + R, padded = naive_padded(f);
-    const size_t i = g * NAIVE_ROWS, n_rows = mk_min(NAIVE_ROWS, f->n - i);
+    const size_t V = f->model->config.v_head_dim, ldp = mk_round_up(V, MK_LANE);
+    const size_t at = h * naive_padded(f) + g * NAIVE_ROWS;
+    const size_t n_rows = mk_min(NAIVE_ROWS, f->n - g * NAIVE_ROWS);
     const size_t n_vec = mk_ceil_div(n_rows, MK_LANE);
-    const float *q = work->qa + (h * padded + i) * dim;
-    const float *pe = work->block + c->kv_lora_rank;
-    const size_t ld_pe = (size_t)c->kv_lora_rank + R;
-    float *max = work->stats + h * 2 * padded + i, *sum = max + padded;
-    float shrink[NAIVE_ROWS];
+    float *max = work->stats + at + h * naive_padded(f), *sum = max + naive_padded(f);
+    float *acc = work->acc + at * V, shrink[NAIVE_ROWS], back[NAIVE_ROWS];
 
     for (size_t t = 0; t < b->n_keys; t += MK_KEY_BLOCK) {
-        const size_t n = mk_min(MK_KEY_BLOCK, b->n_keys - t), at = h * MK_EXPAND + t;
+        const size_t n = mk_min(MK_KEY_BLOCK, b->n_keys - t);
 
-        /* s = q_nope . k_nope + q_pe . k_pe */
-        k->attend_dots(a->s, NAIVE_ROWS, q, dim * MK_LANE, n_vec, work->k_block + at * N, N, n,
-                       N, 1);
-        k->attend_dots(a->s, NAIVE_ROWS, q + N * MK_LANE, dim * MK_LANE, n_vec, pe + t * ld_pe,
-                       ld_pe, n, R, 0);
-        if (work->bias_kind[g] == NAIVE_SOME)
-            k->axpy(a->s, 1.0f, work->bias + (g * MK_EXPAND + t) * NAIVE_ROWS, n * NAIVE_ROWS);
+        naive_dots(b, h, g, t, n, n_vec, worker);
         k->attend_soften(a->s, NAIVE_ROWS, n_vec, n, f->model->rope.softmax_scale, max, sum,
                          shrink);
         /* o = shrink o + p v */
-        k->attend_values(work->acc + (h * padded + i) * V, V, a->s, NAIVE_ROWS, shrink, n_rows,
-                         work->v_block + at * V, V, n, V);
+        if (work->shape.attend16) {
+            k->attend_weights16(a->s, NAIVE_ROWS, n_vec, back, a->value_step + t, n);
+            k->attend_values16(acc, V, (const uint32_t *)(const void *)a->s, NAIVE_ROWS, back,
+                               shrink, n_rows, a->pairs + t / 2 * ldp, ldp, mk_ceil_div(n, 2), V);
+        } else {
+            k->attend_values(acc, V, a->s, NAIVE_ROWS, shrink, n_rows,
+                             work->v_block + (h * MK_EXPAND + t) * V, V, n, V);
+        }
     }
+}
+
+/* Round the block's keys and values of head h. */
+static void naive_round(const struct naive_job *b, size_t h, uint32_t worker)
+{
+    const struct mk_config *c = &b->j->f->model->config;
+    const struct mk_kernels *k = b->j->f->ops.k;
+    const struct mk_work *work = b->j->f->work;
+    const struct mk_attend *a = &work->attend[worker];
+    const size_t dim = c->qk_nope_head_dim + c->qk_rope_head_dim, V = c->v_head_dim;
+
+    k->attend_round(a->keys16, mk_words16(dim), a->key_step, NULL, 0, 0,
+                    work->k_block + h * MK_EXPAND * dim, dim, b->n_keys, dim);
+    k->attend_round(NULL, 0, a->value_step, a->pairs, mk_round_up(V, MK_LANE), V,
+                    work->v_block + h * MK_EXPAND * V, V, b->n_keys, V);
 }
 
 /* Items are (head, group of rows) pairs. */
 static void naive_tiles(void *arg, size_t begin, size_t end, uint32_t worker)
 {
     const struct naive_job *b = arg;
+    const struct mk_work *work = b->j->f->work;
     const size_t n_groups = mk_ceil_div(b->j->f->n, NAIVE_ROWS);
+    size_t rounded = SIZE_MAX;
 
-    for (size_t at = begin; at < end; at++)
-        if (b->j->f->work->bias_kind[at % n_groups] != NAIVE_NONE)
-            naive_tile(b, at / n_groups, at % n_groups, worker);
+    for (size_t at = begin; at < end; at++) {
+        if (work->bias_kind[at % n_groups] == NAIVE_NONE)
+            continue;
+        if (work->shape.attend16 && at / n_groups != rounded)
+            naive_round(b, rounded = at / n_groups, worker);
+        naive_tile(b, at / n_groups, at % n_groups, worker);
+    }
+}
+
+/* The rotated part of keys, the same for all heads [begin, end). */
+static void naive_rope(void *arg, size_t begin, size_t end, uint32_t worker)
+{
+    const struct naive_job *b = arg;
+    const struct mk_config *c = &b->j->f->model->config;
+    const struct mk_work *work = b->j->f->work;
+    const size_t N = c->qk_nope_head_dim, R = c->qk_rope_head_dim, L = c->kv_lora_rank;
+
+    (void)worker;
+    for (size_t h = begin; h < end; h++)
+        for (size_t t = 0; t < b->n_keys; t++)
+            memcpy(work->k_block + (h * MK_EXPAND + t) * (N + R) + N,
+                   work->block + t * (L + R) + L, R * sizeof(float));
 }
 
 static void naive_block(struct naive_job *b)
@@ -146,7 +211,7 @@ static void naive_block(struct naive_job *b)
     const struct mk_attention_weights *w = b->j->w;
     struct mk_work *work = f->work;
     const size_t H = c->num_attention_heads, N = c->qk_nope_head_dim, V = c->v_head_dim;
-    const size_t dim = (size_t)c->kv_lora_rank + c->qk_rope_head_dim;
+    const size_t R = c->qk_rope_head_dim, dim = c->kv_lora_rank + R;
     const size_t n_groups = mk_ceil_div(f->n, NAIVE_ROWS);
     const float *latents = mk_kv_latents(b->j->kv, f->ops.k, work->block, NULL, b->key,
                                          b->n_keys);
@@ -155,13 +220,15 @@ static void naive_block(struct naive_job *b)
         memcpy(work->block, latents, b->n_keys * dim * sizeof(float));
     /* k_nope = k_up c, v = v_b c, head by head */
     for (size_t h = 0; h < H; h++) {
-        work->products[2 * h] = (struct mk_product){work->k_block + h * MK_EXPAND * N, N,
-                                                    &w->k_up[h], work->block, dim, b->n_keys};
+        work->products[2 * h] = (struct mk_product){
+            work->k_block + h * MK_EXPAND * (N + R), N + R, &w->k_up[h], work->block, dim,
+            b->n_keys};
         work->products[2 * h + 1] = (struct mk_product){work->v_block + h * MK_EXPAND * V, V,
                                                         &w->v_b[h], work->block, dim,
                                                         b->n_keys};
     }
     mk_matmul_many(&f->ops, work->products, 2 * H);
+    mk_team_run(&f->ops.team, naive_rope, b, H, 1);
     mk_team_run(&f->ops.team, naive_bias, b, n_groups, 1);
     mk_team_run(&f->ops.team, naive_tiles, b, H * n_groups, 1);
 }

@@ -34,15 +34,19 @@ static float *work_floats(struct mk_carve *c, size_t a, size_t b)
 }
 
 /* What 16-bit products take beside. */
-static void work_attend16(struct mk_attend *a, struct mk_carve *c, size_t L, size_t R)
+static void work_attend16(struct mk_attend *a, struct mk_carve *c, const struct mk_config *m)
 {
-    const size_t words = mk_words16(L + R);
+    const size_t L = m->kv_lora_rank, R = m->qk_rope_head_dim, V = m->v_head_dim;
+    const size_t words = mk_words16(L + R), words_head = mk_words16(m->qk_nope_head_dim + R);
 
     a->q16 = work_carve2(c, MK_HEAD_VECS * MK_LANE, words, sizeof(uint32_t));
-    a->keys16 = work_carve2(c, MK_KEY_BLOCK16, words, sizeof(uint32_t));
-    a->pairs = work_carve2(c, MK_KEY_BLOCK16 / 2, mk_round_up(L, MK_LANE), sizeof(uint32_t));
+    a->keys16 = mk_carve(c, mk_max(MK_KEY_BLOCK16 * words, MK_EXPAND * words_head),
+                         sizeof(uint32_t));
+    a->pairs = mk_carve(c, mk_max(MK_KEY_BLOCK16 / 2 * mk_round_up(L, MK_LANE),
+                                  MK_EXPAND / 2 * mk_round_up(V, MK_LANE)), sizeof(uint32_t));
     a->q_step = work_floats(c, MK_HEAD_VECS, MK_LANE);
-    a->key_step = work_floats(c, MK_KEY_BLOCK16, 1);
+    a->key_step = work_floats(c, MK_EXPAND, 1);
+    a->value_step = work_floats(c, MK_EXPAND, 1);
 }
 
 static void work_attention(struct mk_work *w, struct mk_carve *c, const struct mk_config *m)
@@ -55,8 +59,11 @@ static void work_attention(struct mk_work *w, struct mk_carve *c, const struct m
     w->q = work_floats(c, T, H * (N + R));
     w->kv = work_floats(c, T, L + R);
     w->o = work_floats(c, T, H * V);
-    w->qa = work_floats(c, mk_round_up(T, MK_LANE), H * (mk_max(L, N) + R));
-    w->k_block = work_floats(c, MK_EXPAND, H * N);
+    w->qa = work_floats(c, mk_round_up(T, MK_LANE),
+                        H * mk_max(mk_max(L, N) + R, w->shape.attend16 ? mk_words16(N + R) : 0));
+    if (w->shape.attend16)
+        w->q_step = work_floats(c, mk_round_up(T, MK_LANE), H);
+    w->k_block = work_floats(c, MK_EXPAND, H * (N + R));
     w->v_block = work_floats(c, MK_EXPAND, H * V);
     w->block = work_floats(c, MK_EXPAND, L + R);
     w->acc = work_floats(c, mk_round_up(T, MK_LANE), H * V);
@@ -73,7 +80,7 @@ static void work_attention(struct mk_work *w, struct mk_carve *c, const struct m
         a.s = work_floats(c, mk_max(MK_KEY_BLOCK, MK_KEY_BLOCK16), MK_HEAD_VECS * MK_LANE);
         a.sums = work_floats(c, 2 * MK_HEAD_VECS * MK_LANE, L + 2);
         if (w->shape.attend16)
-            work_attend16(&a, c, L, R);
+            work_attend16(&a, c, m);
         if (w->attend != NULL)
             w->attend[i] = a;
     }

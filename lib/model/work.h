@@ -50,9 +50,11 @@ struct mk_attend {
     float *s;                  /* (MK_KEY_BLOCK, MK_HEAD_VECS, MK_LANE) scores */
     uint32_t *q16;             /* with 16 bits: (MK_HEAD_VECS, words, MK_LANE), words a dword
                                 * for two numbers of L + R, as kernels.h says */
-    uint32_t *keys16;          /* (MK_KEY_BLOCK16, words) */
-    uint32_t *pairs;           /* (MK_KEY_BLOCK16 / 2, L in vectors) values */
-    float *q_step, *key_step;  /* (MK_HEAD_VECS * MK_LANE,), (MK_KEY_BLOCK16,) */
+    uint32_t *keys16;          /* (MK_KEY_BLOCK16, words); naive: (MK_EXPAND, words of N + R) */
+    uint32_t *pairs;           /* (MK_KEY_BLOCK16 / 2, L in vectors) values;
+                                * naive: (MK_EXPAND / 2, V in vectors) */
+    float *q_step, *key_step;  /* (MK_HEAD_VECS * MK_LANE,), (MK_EXPAND,) */
+    float *value_step;         /* naive: (MK_EXPAND,) */
     float *sums;               /* (2, MK_HEAD_VECS * MK_LANE, L + 2) sums, maxima */
     float *index_s;            /* (MK_INDEX_BLOCK, index heads in vectors) */
     float *index_keys;         /* (MK_INDEX_BLOCK, index_head_dim) */
@@ -78,7 +80,8 @@ struct mk_work {
     float *o;                  /* (T, H, V) */
     float *qa;                 /* absorbed: (T, H, L + R) queries, then weighted latents;
                                 * naive: (H, T, N + R) queries, lanes are rows */
-    float *k_block, *v_block;  /* naive: (H, MK_EXPAND, N), (H, MK_EXPAND, V) */
+    float *q_step;             /* naive, with 16 bits: (H, T) */
+    float *k_block, *v_block;  /* naive: (H, MK_EXPAND, N + R), (H, MK_EXPAND, V) */
     float *block;              /* naive: (MK_EXPAND, L + R) widened latents */
     float *acc;                /* naive: (H, T, V) weighted values */
     float *stats;              /* naive: (H, 2, T) running maximum and sum */

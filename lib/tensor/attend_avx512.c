@@ -293,7 +293,7 @@ AT5_INLINE float at5_step(__m512 s0, __m512 s1, __m512 max)
                            _mm512_reduce_max_ps(max));
 }
 
-/* Where two rounded rows go: b and pairs may be NULL. */
+/* Where two rounded rows go: all may be NULL. */
 struct at5_rounded {
     uint32_t *a, *b, *pairs;
     size_t n_pairs;
@@ -308,7 +308,8 @@ AT5_INLINE void at5_round_32(const struct at5_rounded *r, const float *a, const 
     const __m512i b0 = at5_round16(_mm512_maskz_loadu_ps(m0, b + d), r->inverse_b);
     const __m512i b1 = at5_round16(_mm512_maskz_loadu_ps(m1, b + d + 16), r->inverse_b);
 
-    _mm512_storeu_si512(r->a + d / 2, at5_pair(a0, a1));
+    if (r->a != NULL)
+        _mm512_storeu_si512(r->a + d / 2, at5_pair(a0, a1));
     if (r->b != NULL)
         _mm512_storeu_si512(r->b + d / 2, at5_pair(b0, b1));
     if (d < r->n_pairs)
@@ -329,7 +330,8 @@ static AT5_TARGET void at5_round(uint32_t *out, size_t ldo, float *step, uint32_
     for (size_t t = 0; t < n; t += 2, x += 2 * ldx) {
         const int two = t + 1 < n;
         struct at5_rows in = {x, two ? x + ldx : x, zero, zero, zero, zero, zero, zero};
-        struct at5_rounded r = {out + t * ldo, two ? out + (t + 1) * ldo : NULL,
+        struct at5_rounded r = {out == NULL ? NULL : out + t * ldo,
+                                out == NULL || !two ? NULL : out + (t + 1) * ldo,
                                 pairs == NULL ? NULL : pairs + t / 2 * ldp,
                                 pairs == NULL ? 0 : n_pairs, zero, zero};
 

@@ -122,13 +122,16 @@ static float atc_round_step(const float *x, size_t dim)
 static void atc_round(uint32_t *out, size_t ldo, float *step, uint32_t *pairs, size_t ldp,
                       size_t n_pairs, const float *x, size_t ldx, size_t n, size_t dim)
 {
-    for (size_t t = 0; t < n; t++, x += ldx, out += ldo) {
+    for (size_t t = 0; t < n; t++, x += ldx) {
+        uint32_t *row = out == NULL ? NULL : out + t * ldo;
+
         step[t] = atc_round_step(x, dim);
         const float inverse = step[t] == 0.0f ? 0.0f : 1.0f / step[t];
 
-        memset(out, 0, (dim + 31) / 32 * ATC_LANES * sizeof(*out));
-        for (size_t d = 0; d < dim; d++)
-            out[d / 32 * 16 + d % 16] |= atc_round16(x[d], inverse) << (d % 32 < 16 ? 0 : 16);
+        if (row != NULL)
+            memset(row, 0, (dim + 31) / 32 * ATC_LANES * sizeof(*row));
+        for (size_t d = 0; d < dim && row != NULL; d++)
+            row[d / 32 * 16 + d % 16] |= atc_round16(x[d], inverse) << (d % 32 < 16 ? 0 : 16);
         for (size_t d = 0; d < (n_pairs + 15) / 16 * 16 && pairs != NULL; d++) {
             const uint32_t q = d < dim ? atc_round16(x[d], inverse) : 0u;
             uint32_t *pair = pairs + t / 2 * ldp + d;

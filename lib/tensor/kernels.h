@@ -85,9 +85,9 @@ struct mk_kernels {
      * b + i] low and q[32 b + 16 + i] high in dword 16 b + i, ceil(dim / 32) * 16 of them, zeros
      * behind dim. */
     int attend16;            /* they are faster than the above on this processor */
-    /* Round n rows of x, ldx apart, into out, ldo apart, and step.  pairs: also q[d] of row 2 t
-     * low and of row 2 t + 1 high in dword d of row t, d < n_pairs up to a multiple of 16, ldp
-     * apart; zeros for a row behind n; NULL for none. */
+    /* Round n rows of x, ldx apart, into out, ldo apart, and step.  pairs: q[d] of row 2 t low
+     * and of row 2 t + 1 high in dword d of row t, d < n_pairs up to a multiple of 16, ldp
+     * apart; zeros for a row behind n.  out or pairs may be NULL. */
     void (*attend_round)(uint32_t *out, size_t ldo, float *step, uint32_t *pairs, size_t ldp,
                          size_t n_pairs, const float *x, size_t ldx, size_t n, size_t dim);
     /* s[t][16 v + l] = sum * key_step[t] * q_step[16 v + l], of lane l of rounded rows q[v]
