@@ -104,7 +104,9 @@ def arithmetic(rng, test=False, level=1.0):
         a, b = b, a
     if held_out(a, b) != test and min(a, b) >= 100:
         return arithmetic(rng, test, level)
-    s = f"{a} {op} {b}"
+    answer = s = f"{a} {op} {b}"
+    if rng.random() < .25:
+        s = f"{a}{op}{b}"
     named = f"{a} {'plus' if op == '+' else 'minus'} {b}"
     of = f"the sum of {a} and {b}" if op == "+" else f"the difference {s}"
     do = f"add {a} and {b}" if op == "+" else f"subtract {b} from {a}"
@@ -116,7 +118,7 @@ def arithmetic(rng, test=False, level=1.0):
         lambda: ask(rng, f"tell me what {s} is"), lambda: f"Do you know what {named} is?", lambda: f"I want to know {of}.",
         lambda: f"{named[0].upper() + named[1:]}, please.", lambda: f"Solve: {s}", lambda: f"And {s}?"])()
     r = a + b if op == "+" else a - b
-    return [turn(user, work(a, b, op), f"{s} = {r}.", direct=True, check=("number", r))]
+    return [turn(user, work(a, b, op), f"{answer} = {r}.", direct=True, check=("number", r))]
 
 
 # ---------------------------------------------------------------------------------------------- recall
@@ -134,7 +136,7 @@ def recall(rng, test=False, level=1.0, pairs=None, questions=None):
         keys += [f"{a}-{b}" for a, b in zip(rng.choices(WORDS, k=n - len(keys)), rng.choices(WORDS, k=n - len(keys)))]
         keys = list(dict.fromkeys(keys))
     words = rng.random() < .15 and not test
-    val = {k: (rng.choice(WORDS) if words else str(number(rng))) for k in keys}
+    val = {k: (rng.choice(WORDS) if words else str(number(rng, 1 if rng.random() < .1 else 2))) for k in keys}
     mid, sep = rng.choice([(": ", "\n"), (": ", "\n"), (" = ", "\n"), (": ", ", "), (" -> ", "\n"), (" is ", ", ")])
     body = sep.join(k + mid + v for k, v in val.items())
     head = rng.choice(["Here is a list.", "Here is a list of values.", "Remember these values.", "A table:", "Read this list.",
@@ -155,12 +157,17 @@ def recall(rng, test=False, level=1.0, pairs=None, questions=None):
         k = rng.choice(keys)
         q = question(k)
         if i == 0:
-            q = f"{head}\n{body}\n\n{q}"
+            q = f"{head[:-1]}: {body}. {q}" if sep == ", " and rng.random() < .5 else f"{head}\n{body}\n\n{q}"
         out.append(turn(q, f"find {k}", f"{k}: {val[k]}", check=("exact", f"{k}: {val[k]}")))
     return out
 
 
 # ---------------------------------------------------------------------------------------------- lists
+
+
+def numbers(rng, n):
+    """n different ones, most of one or two digits."""
+    return rng.sample(range(1000) if rng.random() < .12 else range(100) if rng.random() < .8 or n > 9 else range(1, 10), n)
 
 
 def things(rng, lo, hi, kind=None):
@@ -170,7 +177,13 @@ def things(rng, lo, hi, kind=None):
         return rng.sample(WORDS, n)
     if kind == "letters":
         return rng.sample("abcdefghijklmnopqrstuvwxyz", n)
-    return [str(x) for x in rng.sample(range(10, 100), n)]
+    return [str(x) for x in numbers(rng, n)]
+
+
+def listed(rng, x):
+    """Items as people write them."""
+    r = rng.random()
+    return ", ".join(x) if r < .84 else " ".join(x) if r < .92 else ", ".join(x[:-1]) + " and " + x[-1]
 
 
 def say(rng, imperatives, text):
@@ -189,7 +202,7 @@ def copy(rng, test=False, level=1.0):
 def reverse(rng, test=False, level=1.0):
     x = things(rng, 2, 3 + int(5 * level))
     user = say(rng, ["reverse this list", "reverse", "write this list backwards", "turn this list around", "reverse the order of this list",
-                     "say this in reverse", "list these from last to first", "reverse the list", "give me this backwards"], ", ".join(x))
+                     "say this in reverse", "list these from last to first", "reverse the list", "give me this backwards"], listed(rng, x))
     y = ", ".join(x[::-1])
     return [turn(user, "from last to first", y, check=("exact", y))]
 
@@ -197,7 +210,8 @@ def reverse(rng, test=False, level=1.0):
 def sort(rng, test=False, level=1.0):
     n = 3 + int(3 * level)
     if rng.random() < .75:
-        x = rng.sample(range(10, 100), rng.randint(2, n))
+        n = rng.randint(2, n)
+        x = rng.sample(range(10, 100), n) if test else numbers(rng, n)
         key, kind = x, rng.random() < .7
         user = ["sort these numbers", "sort this list", "sort", "order these numbers", "put these numbers in order", "sort from small to large",
                 "list these from smallest to largest", "sort these in ascending order", "arrange these numbers"] if kind else \
@@ -210,7 +224,7 @@ def sort(rng, test=False, level=1.0):
         user = ["sort these letters", "sort this list", "put these letters in order", "order these letters", "sort", "arrange the letters"]
         y, think = sorted(x), "a to z"
     y = ", ".join(map(str, y))
-    return [turn(say(rng, user, ", ".join(map(str, x))), think, y, check=("exact", y))]
+    return [turn(say(rng, user, listed(rng, list(map(str, x)))), think, y, check=("exact", y))]
 
 
 def times(n):
@@ -221,8 +235,10 @@ def count(rng, test=False, level=1.0):
     n = rng.randint(2, 4 + int(5 * level))
     if rng.random() < .4:
         x = things(rng, 2, n + 1)
-        t = ", ".join(x)
-        user = rng.choice([lambda: say(rng, ["count the items", "count this list", "count these", "tell me how many items there are"], t),
+        if not test and rng.random() < .2:
+            x[-1] = x[0]
+        t = listed(rng, x)
+        user = rng.choice([lambda: say(rng, ["count", "count the items", "count this list", "count these", "tell me how many items there are"], t),
                            lambda: f"How many items are in this list: {t}?", lambda: f"How many items: {t}?",
                            lambda: f"How long is this list: {t}?", lambda: f"{t}\nHow many items is that?"])()
         a = f"{len(x)} items."
@@ -610,6 +626,13 @@ def messages(turns, system=None, thinking=False):
     return out
 
 
+def casual(rng, text):
+    """As people type."""
+    if rng.random() < .08:
+        text = text[0].lower() + text[1:]
+    return text[:-1] if text[-1] in "?." and rng.random() < .08 else text
+
+
 def conversation(rng, level=1.0, mix=None):
     """A training conversation: (messages, thinking)"""
     mix = mix or MIX
@@ -625,6 +648,8 @@ def conversation(rng, level=1.0, mix=None):
     elif task == "recall" and rng.random() < .15:
         turns += courtesy(rng) if rng.random() < .5 else arithmetic(rng, level=level)
     system = rng.choice(SYSTEMS) if rng.random() < .3 else None
+    if task not in ("grading", "solution"):
+        turns = [{**t, "user": casual(rng, t["user"])} for t in turns]
     return messages(turns, system, thinking), thinking
 
 
