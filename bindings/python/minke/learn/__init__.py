@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ._proof import Proof, Search, generator_reward, prove, read_proof, read_score, verifier_reward
+from ._proof import (
+    Proof, Search, completions, generator_reward, prove, read_proof, read_score, verifier_reward,
+)
 
-__all__ = ["Proof", "Search", "generator_reward", "prove", "read_proof", "read_score",
-           "verifier_reward"]
+__all__ = ["Proof", "Search", "completions", "generator_reward", "prove", "read_proof",
+           "read_score", "verifier_reward"]
