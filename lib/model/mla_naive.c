@@ -10,6 +10,7 @@
 struct naive_job {
     const struct mk_mla *j;
     size_t key, n_keys;          /* the block at hand */
+    size_t head, n_heads;        /* and the heads that it is made for */
 };
 
 #define NAIVE_ROWS ((size_t)MK_LANE * MK_HEAD_VECS)    /* rows that share a tile */
@@ -119,7 +120,8 @@ static void naive_dots(const struct naive_job *b, size_t h, size_t g, size_t t, 
                                 words, a->key_step + t, n, words);
     else
         f->ops.k->attend_dots(a->s, NAIVE_ROWS, work->qa + at * dim, dim * MK_LANE, n_vec,
-                              work->k_block + (h * MK_EXPAND + t) * dim, dim, n, dim, 1);
+                              work->k_block + ((h - b->head) * MK_EXPAND + t) * dim, dim, n, dim,
+                              1);
     if (work->bias_kind[g] == NAIVE_SOME)
         f->ops.k->axpy(a->s, 1.0f, work->bias + (g * MK_EXPAND + t) * NAIVE_ROWS,
                        n * NAIVE_ROWS);
@@ -136,11 +138,13 @@ static void naive_tile(const struct naive_job *b, size_t h, size_t g, uint32_t w
     const size_t at = h * naive_padded(f) + g * NAIVE_ROWS;
     const size_t n_rows = mk_min(NAIVE_ROWS, f->n - g * NAIVE_ROWS);
     const size_t n_vec = mk_ceil_div(n_rows, MK_LANE);
+    /* What lies behind the last row is seen by none. */
+    const size_t n_keys = mk_min(b->n_keys, f->first + g * NAIVE_ROWS + n_rows - b->key);
     float *max = work->stats + at + h * naive_padded(f), *sum = max + naive_padded(f);
     float *acc = work->acc + at * V, shrink[NAIVE_ROWS], back[NAIVE_ROWS];
 
-    for (size_t t = 0; t < b->n_keys; t += MK_KEY_BLOCK) {
-        const size_t n = mk_min(MK_KEY_BLOCK, b->n_keys - t);
+    for (size_t t = 0; t < n_keys; t += MK_KEY_BLOCK) {
+        const size_t n = mk_min(MK_KEY_BLOCK, n_keys - t);
 
         naive_dots(b, h, g, t, n, n_vec, worker);
         k->attend_soften(a->s, NAIVE_ROWS, n_vec, n, f->model->rope.softmax_scale, max, sum,
@@ -152,7 +156,7 @@ static void naive_tile(const struct naive_job *b, size_t h, size_t g, uint32_t w
                                shrink, n_rows, a->pairs + t / 2 * ldp, ldp, mk_ceil_div(n, 2), V);
         } else {
             k->attend_values(acc, V, a->s, NAIVE_ROWS, shrink, n_rows,
-                             work->v_block + (h * MK_EXPAND + t) * V, V, n, V);
+                             work->v_block + ((h - b->head) * MK_EXPAND + t) * V, V, n, V);
         }
     }
 }
@@ -167,12 +171,12 @@ static void naive_round(const struct naive_job *b, size_t h, uint32_t worker)
     const size_t dim = c->qk_nope_head_dim + c->qk_rope_head_dim, V = c->v_head_dim;
 
     k->attend_round(a->keys16, mk_words16(dim), a->key_step, NULL, 0, 0,
-                    work->k_block + h * MK_EXPAND * dim, dim, b->n_keys, dim);
+                    work->k_block + (h - b->head) * MK_EXPAND * dim, dim, b->n_keys, dim);
     k->attend_round(NULL, 0, a->value_step, a->pairs, mk_round_up(V, MK_LANE), V,
-                    work->v_block + h * MK_EXPAND * V, V, b->n_keys, V);
+                    work->v_block + (h - b->head) * MK_EXPAND * V, V, b->n_keys, V);
 }
 
-/* Items are (head, group of rows) pairs. */
+/* Items are (head at hand, group of rows) pairs. */
 static void naive_tiles(void *arg, size_t begin, size_t end, uint32_t worker)
 {
     const struct naive_job *b = arg;
@@ -181,15 +185,17 @@ static void naive_tiles(void *arg, size_t begin, size_t end, uint32_t worker)
     size_t rounded = SIZE_MAX;
 
     for (size_t at = begin; at < end; at++) {
-        if (work->bias_kind[at % n_groups] == NAIVE_NONE)
+        const size_t h = b->head + at / n_groups, g = at % n_groups;
+
+        if (work->bias_kind[g] == NAIVE_NONE)
             continue;
-        if (work->shape.attend16 && at / n_groups != rounded)
-            naive_round(b, rounded = at / n_groups, worker);
-        naive_tile(b, at / n_groups, at % n_groups, worker);
+        if (work->shape.attend16 && h != rounded)
+            naive_round(b, rounded = h, worker);
+        naive_tile(b, h, g, worker);
     }
 }
 
-/* The rotated part of keys, the same for all heads [begin, end). */
+/* The rotated part of keys, the same for all heads.  Items are heads at hand. */
 static void naive_rope(void *arg, size_t begin, size_t end, uint32_t worker)
 {
     const struct naive_job *b = arg;
@@ -204,33 +210,46 @@ static void naive_rope(void *arg, size_t begin, size_t end, uint32_t worker)
                    work->block + t * (L + R) + L, R * sizeof(float));
 }
 
-static void naive_block(struct naive_job *b)
+/* Some heads' keys and values of the block, and what rows make of them. */
+static void naive_heads(struct naive_job *b)
 {
     struct mk_forward *f = b->j->f;
     const struct mk_config *c = &f->model->config;
     const struct mk_attention_weights *w = b->j->w;
     struct mk_work *work = f->work;
-    const size_t H = c->num_attention_heads, N = c->qk_nope_head_dim, V = c->v_head_dim;
-    const size_t R = c->qk_rope_head_dim, dim = c->kv_lora_rank + R;
-    const size_t n_groups = mk_ceil_div(f->n, NAIVE_ROWS);
+    const size_t N = c->qk_nope_head_dim, V = c->v_head_dim, R = c->qk_rope_head_dim;
+    const size_t dim = c->kv_lora_rank + R;
+
+    /* k_nope = k_up c, v = v_b c, head by head */
+    for (size_t i = 0; i < b->n_heads; i++) {
+        work->products[2 * i] = (struct mk_product){
+            work->k_block + i * MK_EXPAND * (N + R), N + R, &w->k_up[b->head + i], work->block,
+            dim, b->n_keys};
+        work->products[2 * i + 1] = (struct mk_product){
+            work->v_block + i * MK_EXPAND * V, V, &w->v_b[b->head + i], work->block, dim,
+            b->n_keys};
+    }
+    mk_matmul_many(&f->ops, work->products, 2 * b->n_heads);
+    mk_team_run(&f->ops.team, naive_rope, b, b->n_heads, 1);
+    mk_team_run(&f->ops.team, naive_tiles, b, b->n_heads * mk_ceil_div(f->n, NAIVE_ROWS), 1);
+}
+
+static void naive_block(struct naive_job *b)
+{
+    struct mk_forward *f = b->j->f;
+    const struct mk_config *c = &f->model->config;
+    struct mk_work *work = f->work;
+    const size_t H = c->num_attention_heads, dim = c->kv_lora_rank + c->qk_rope_head_dim;
     const float *latents = mk_kv_latents(b->j->kv, f->ops.k, work->block, NULL, b->key,
                                          b->n_keys);
 
     if (latents != work->block)
         memcpy(work->block, latents, b->n_keys * dim * sizeof(float));
-    /* k_nope = k_up c, v = v_b c, head by head */
-    for (size_t h = 0; h < H; h++) {
-        work->products[2 * h] = (struct mk_product){
-            work->k_block + h * MK_EXPAND * (N + R), N + R, &w->k_up[h], work->block, dim,
-            b->n_keys};
-        work->products[2 * h + 1] = (struct mk_product){work->v_block + h * MK_EXPAND * V, V,
-                                                        &w->v_b[h], work->block, dim,
-                                                        b->n_keys};
+    mk_team_run(&f->ops.team, naive_bias, b, mk_ceil_div(f->n, NAIVE_ROWS), 1);
+    for (b->head = 0; b->head < H; b->head += b->n_heads) {
+        b->n_heads = mk_min(MK_EXPAND_HEADS, H - b->head);
+        naive_heads(b);
     }
-    mk_matmul_many(&f->ops, work->products, 2 * H);
-    mk_team_run(&f->ops.team, naive_rope, b, H, 1);
-    mk_team_run(&f->ops.team, naive_bias, b, n_groups, 1);
-    mk_team_run(&f->ops.team, naive_tiles, b, H * n_groups, 1);
 }
 
 /* Sums of heads begin at nothing. */

@@ -63,8 +63,8 @@ static void work_attention(struct mk_work *w, struct mk_carve *c, const struct m
                         H * mk_max(mk_max(L, N) + R, w->shape.attend16 ? mk_words16(N + R) : 0));
     if (w->shape.attend16)
         w->q_step = work_floats(c, mk_round_up(T, MK_LANE), H);
-    w->k_block = work_floats(c, MK_EXPAND, H * (N + R));
-    w->v_block = work_floats(c, MK_EXPAND, H * V);
+    w->k_block = work_floats(c, MK_EXPAND, mk_min(H, MK_EXPAND_HEADS) * (N + R));
+    w->v_block = work_floats(c, MK_EXPAND, mk_min(H, MK_EXPAND_HEADS) * V);
     w->block = work_floats(c, MK_EXPAND, L + R);
     w->acc = work_floats(c, mk_round_up(T, MK_LANE), H * V);
     w->stats = work_floats(c, mk_round_up(T, MK_LANE), H * 2);

@@ -18,7 +18,8 @@ void *mk_carve(struct mk_carve *c, size_t count, size_t item_size);
 #define MK_HEAD_VECS 4u        /* vectors of them that a worker takes at a time */
 #define MK_KEY_BLOCK 64u       /* keys that attention works through at a time */
 #define MK_KEY_BLOCK16 64u     /* the same with 16-bit products */
-#define MK_EXPAND 128u         /* naive: keys made per head at a time */
+#define MK_EXPAND 512u          /* naive: keys made per head at a time */
+#define MK_EXPAND_HEADS 32u    /* naive: heads that they are made for at a time */
 #define MK_SPLIT 1024u         /* absorbed: keys after which a softmax begins anew */
 #define MK_WAVE 16u            /* absorbed: splits of a row under way at a time */
 #define MK_INDEX_ROWS 16u      /* query rows whose index scores are held at a time */
@@ -81,7 +82,7 @@ struct mk_work {
     float *qa;                 /* absorbed: (T, H, L + R) queries, then weighted latents;
                                 * naive: (H, T, N + R) queries, lanes are rows */
     float *q_step;             /* naive, with 16 bits: (H, T) */
-    float *k_block, *v_block;  /* naive: (H, MK_EXPAND, N + R), (H, MK_EXPAND, V) */
+    float *k_block, *v_block;  /* naive: (MK_EXPAND_HEADS, MK_EXPAND, N + R or V) */
     float *block;              /* naive: (MK_EXPAND, L + R) widened latents */
     float *acc;                /* naive: (H, T, V) weighted values */
     float *stats;              /* naive: (H, 2, T) running maximum and sum */
