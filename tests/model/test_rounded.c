@@ -1,5 +1,5 @@
 /* Attention with 16-bit products against float64, on rows of several kinds; the same bits for any
- * number of workers. */
+ * number of workers; its two forms against each other, with these products and with exact ones. */
 #include "layer.h"
 
 #include <math.h>
@@ -189,10 +189,88 @@ TEST(a_row_that_holds_no_number_shows_in_every_head)
     layer_close(&b);
 }
 
+/* ---- Both forms --------------------------------------------------------- */
+
+#define MANY 35u                 /* heads: more than keys are made for at a time */
+
+/* A row-major matrix of f32, and its transpose. */
+static void weights(struct mk_mat *w, struct mk_mat *turned, size_t n_out, size_t n_in)
+{
+    float *x = kd_floats(n_out * n_in, 0.07f), *y = kd_floats(n_out * n_in, 0.0f);
+
+    for (size_t i = 0; i < n_out; i++)
+        for (size_t k = 0; k < n_in; k++)
+            y[k * n_out + i] = x[i * n_in + k];
+    *w = (struct mk_mat){MK_F32, MK_LAYOUT_ROWS, n_out, n_in, 4 * n_in, (uint8_t *)x, NULL};
+    *turned = (struct mk_mat){MK_F32, MK_LAYOUT_ROWS, n_in, n_out, 4 * n_out, (uint8_t *)y, NULL};
+}
+
+/* By how much the forms differ over n_rows rows behind `first` tokens. */
+static double form_gap(size_t first, size_t n_rows, size_t window, int attend16)
+{
+    static struct mk_mat k_up[MANY], k_b[MANY], v_b[MANY], turned;
+    const struct mk_attention_weights w = {.k_up = k_up, .k_b = k_b, .v_b = v_b};
+    const size_t n = n_rows * MANY * 128;
+    float row[DIM], *naive = malloc(n * sizeof(*naive));
+    double off = 0.0, all = 0.0;
+    struct layer b;
+    struct mk_mla j = {&b.f, &w, &b.kv};
+
+    if (v_b[0].data == NULL)
+        for (size_t h = 0; h < MANY; h++) {
+            weights(&k_up[h], &k_b[h], 128, LATENT);
+            weights(&v_b[h], &turned, 128, LATENT);
+        }
+    layer_open(&b, 2, first + n_rows, MANY, MINKE_CACHE_BF16, MINKE_INDEX_INT8, n_rows, attend16);
+    b.f.ops.scratch = b.work.scratch;
+    b.f.ops.scratch_bytes = b.work.scratch_bytes;
+    b.f.index_topk = 0;
+    b.f.window = window;
+    b.f.first = first;
+    b.f.n = n_rows;
+    for (size_t t = 0; t < first + n_rows; t++) {
+        draw(row, GAUSSIAN, 0);
+        mk_kv_put_latent(&b.kv, t, row);
+    }
+    for (size_t i = 0; i < n_rows * MANY * 192; i++)
+        b.work.q[i] = normal();
+    mk_mla_naive(&j);
+    memcpy(naive, b.work.o, n * sizeof(*naive));
+    mk_mla_absorbed(&j);
+    for (size_t i = 0; i < n; i++) {
+        const double e = (double)naive[i] - b.work.o[i];
+
+        off += e * e;
+        all += (double)b.work.o[i] * b.work.o[i];
+    }
+    layer_close(&b);
+    free(naive);
+    return sqrt(off / all);
+}
+
+TEST(both_forms_agree_over_several_blocks_of_keys_and_heads)
+{
+    static const struct { size_t first, n_rows, window; } cases[] = {
+        {0, 70, 0}, {1100, 65, 0}, {505, 9, 0}, {600, 130, 90}, {1023, 3, 0},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        for (int attend16 = 0; attend16 < 2; attend16++) {
+            const double gap = form_gap(cases[i].first, cases[i].n_rows, cases[i].window,
+                                        attend16);
+
+            CHECK(gap < (attend16 ? 5e-3 : 1e-5));
+            if (!(gap < (attend16 ? 5e-3 : 1e-5)) || getenv("MINKE_TEST_VERBOSE"))
+                fprintf(stderr, "%zu rows behind %zu, %d bits: forms differ by %.2e\n",
+                        cases[i].n_rows, cases[i].first, attend16 ? 16 : 32, gap);
+        }
+}
+
 static void run(void)
 {
     RUN(errors_of_16_bit_products_stay_below_5e_3);
     RUN(one_worker_and_three_give_the_same_bits_with_16_bit_products);
+    RUN(both_forms_agree_over_several_blocks_of_keys_and_heads);
     RUN(a_row_that_holds_no_number_shows_in_every_head);
 }
 
