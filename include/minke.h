@@ -819,6 +819,157 @@ MINKE_API int32_t minke_importance(minke_context *ctx, const int32_t *tokens, si
                                    uint32_t chunk, const char *out_path,
                                    minke_progress_fn progress, void *progress_user);
 
+/* ---- Learning: objectives ------------------------------------------------ */
+
+/* The policy objectives of the GRPO family over a ragged batch: loss, exact gradient and
+ * statistics, in double precision.  With lp, old and ref the log-probabilities of a token under
+ * the policy now, the one that sampled, and the reference, and A the advantage of its sequence:
+ *
+ *   r    = exp(lp - old)
+ *   loss = sum over tokens of  c (-w M min(r A, clip(r, 1 - clip_low, 1 + clip_high) A) + b D)
+ *
+ * c is the aggregation's weight, w truncated importance sampling (tis_cap), M the mask of
+ * off_policy_delta, D the KL estimate, b its weight; w, M and A are constants to the gradient.
+ *
+ *   preset     advantage  aggregation      clip          KL estimate  groups of equal rewards
+ *   "grpo"     mean, std  sequence mean    0.2   0.2     k3           stay
+ *   "dapo"     mean, std  token mean       0.2   0.28    k3           dropped
+ *   "dr_grpo"  mean       constant length  0.2   0.2     k3           stay
+ *   "olmo3"    mean       token mean       0.2   0.272   k3           dropped
+ *   "v3.2"     mean       sequence mean    0.2   0.2     unbiased     stay
+ *
+ * kl_weight is 0 unless given, in every preset.  DeepSeek publishes no clip for V3.2 and 10 for
+ * the final R1; dapo, dr_grpo and olmo3 were trained with kl_weight 0.
+ * References: DeepSeekMath arXiv 2402.03300, DAPO 2503.14476, Dr. GRPO 2503.20783,
+ * DeepSeek-V3.2 2512.02556 equations 5 to 9, Olmo 3 2512.13961. */
+
+#define MINKE_ADVANTAGE_MEAN     1   /* A = R - mean of the group */
+#define MINKE_ADVANTAGE_MEAN_STD 2   /* (R - mean) / (std + std_eps); 0 where all are equal */
+
+/* Of n sequences, T tokens, n_groups groups, all without what the filter drops.  Empty sequences
+ * add nothing to the sum and are counted. */
+#define MINKE_AGGREGATION_SEQUENCE_MEAN   1   /* c = 1 / (n * length of the sequence) */
+#define MINKE_AGGREGATION_TOKEN_MEAN      2   /* c = 1 / T: as verl and TRL do for DAPO */
+#define MINKE_AGGREGATION_GROUP_TOKENS    3   /* c = 1 / (n_groups * tokens of the group): as
+                                               * DAPO's paper writes it */
+#define MINKE_AGGREGATION_CONSTANT_LENGTH 4   /* c = 1 / (n * constant_length) */
+
+/* Estimates D of KL(policy || reference) from one token, x = lp - ref. */
+#define MINKE_KL_NONE     1   /* no such term, whatever kl_weight is */
+#define MINKE_KL_K1       2   /* x */
+#define MINKE_KL_K2       3   /* x^2 / 2 */
+#define MINKE_KL_K3       4   /* exp(-x) + x - 1 */
+#define MINKE_KL_UNBIASED 5   /* r k3, r not detached: its gradient is r x */
+
+#define MINKE_FILTER_NONE 1   /* groups of equal rewards stay: their A is 0 */
+#define MINKE_FILTER_DROP 2   /* they leave the batch before anything is counted; the rewards as
+                               * given decide, before overlong shaping; a group of one is one */
+
+/* Fields of minke_objective_params in which 0 is a value; or those that are set into given. */
+#define MINKE_OBJECTIVE_STD_DDOF         (1u << 0)
+#define MINKE_OBJECTIVE_STD_EPS          (1u << 1)
+#define MINKE_OBJECTIVE_CLIP_LOW         (1u << 2)
+#define MINKE_OBJECTIVE_CLIP_HIGH        (1u << 3)
+#define MINKE_OBJECTIVE_OFF_POLICY_DELTA (1u << 4)
+
+/* Any field may be set over any preset. */
+typedef struct minke_objective_params {
+    uint32_t struct_size;
+    uint32_t given;              /* MINKE_OBJECTIVE_* */
+    const char *preset;          /* NULL = "v3.2" */
+    uint32_t advantage;          /* MINKE_ADVANTAGE_*; 0 = the preset's, so for the next three */
+    uint32_t aggregation;        /* MINKE_AGGREGATION_* */
+    uint32_t kl;                 /* MINKE_KL_* */
+    uint32_t filter;             /* MINKE_FILTER_* */
+    uint32_t std_ddof;           /* given: divisor n - std_ddof of the variance, 0 or 1.  Else 0,
+                                  * as open-instruct; 1 in TRL, verl, SLIME, Dr. GRPO's code */
+    uint32_t reserved0;          /* must be 0 */
+    double std_eps;              /* given: at least 0.  Else 0, as the papers; TRL 1e-4, verl and
+                                  * SLIME 1e-6, open-instruct and Dr. GRPO's code 1e-8 */
+    double constant_length;      /* tokens, above 0; 0 = 1, as Dr. GRPO's paper.  Given without
+                                  * aggregation it chooses MINKE_AGGREGATION_CONSTANT_LENGTH.
+                                  * TRL: the longest completion allowed; verl: likewise, but not
+                                  * averaged over sequences */
+    double clip_low;             /* given: at least 0; infinity = no bound */
+    double clip_high;            /* given: at least 0; infinity = no bound */
+    double off_policy_delta;     /* given: the policy term of a sequence with A < 0 and mean of
+                                  * (rollout - lp) > delta is 0; its KL term stays, and it is
+                                  * counted.  Else nothing is masked.  V3.2's mask */
+    double tis_cap;              /* above 0: w = min(exp(old - rollout), tis_cap); 0 = no w.
+                                  * Olmo 3 took 2 */
+    uint64_t overlong_max;       /* tokens; adds minke_reward_overlong(length, overlong_max, */
+    uint64_t overlong_cache;     /*   overlong_cache) to each reward; 0 = off.  DAPO: 20480, 4096 */
+    double kl_weight;            /* b for all sequences; finite, at least 0 */
+} minke_objective_params;
+
+MINKE_API void minke_objective_params_init(minke_objective_params *params, size_t size);
+
+/* Sequences lie one behind the other in the arrays of tokens.  Nothing is kept. */
+typedef struct minke_objective_batch {
+    uint32_t struct_size;
+    uint32_t reserved0;          /* must be 0 */
+    size_t n_sequences;          /* at least 1 */
+    size_t n_tokens;             /* the sum of lengths */
+    const int32_t *groups;       /* (n_sequences,) any id, one per prompt, in any order */
+    const double *rewards;       /* (n_sequences,) finite, as every number here */
+    const size_t *lengths;       /* (n_sequences,) tokens of each; 0 is a length */
+    const double *kl_weights;    /* (n_sequences,) b of each, or NULL: kl_weight for all */
+    const double *logp;          /* (n_tokens,) lp */
+    const double *old;           /* (n_tokens,) */
+    const double *ref;           /* (n_tokens,) NULL = none; needed where b is not 0 */
+    const double *rollout;       /* (n_tokens,) the inference engine's own; NULL = old */
+} minke_objective_batch;
+
+MINKE_API void minke_objective_batch_init(minke_objective_batch *batch, size_t size);
+
+/* Of the batch without dropped groups, unless said otherwise; fractions and means are over its
+ * tokens, 0 when there are none. */
+typedef struct minke_objective_stats {
+    uint32_t struct_size;        /* set by the caller: no more is written */
+    uint32_t reserved0;
+    uint64_t groups;             /* dropped ones too */
+    uint64_t zero_variance_groups;   /* of these, with equal rewards (after overlong shaping) */
+    uint64_t dropped_groups;     /* of these, dropped */
+    uint64_t sequences;
+    uint64_t tokens;
+    uint64_t masked_sequences;   /* of sequences, by off_policy_delta */
+    double reward_mean;          /* over all sequences given, after overlong shaping */
+    double policy_loss;          /* loss = policy_loss + kl_loss */
+    double kl_loss;
+    double kl;                   /* mean D; 0 without ref */
+    double clip_fraction_low;    /* tokens with A < 0 and r < 1 - clip_low, masked ones too */
+    double clip_fraction_high;   /* tokens with A > 0 and r > 1 + clip_high */
+    double ratio_mean;           /* mean r */
+    double off_policy_kl;        /* mean of rollout - lp */
+    double tis_mean;             /* mean w; 1 without tis_cap */
+    double tis_fraction;         /* tokens whose w is the cap */
+} minke_objective_stats;
+
+MINKE_API void minke_objective_stats_init(minke_objective_stats *stats, size_t size);
+
+/* *loss; grad[t] = its derivative by logp[t], (n_tokens,), NULL or logp itself allowed;
+ * advantages[i], (n_sequences,), NULL allowed, 0 for dropped sequences; stats may be NULL.
+ * params may be NULL.  Sums run in the order of the batch: same input, same bits.  At the edges
+ * of the clip, r = 1 - clip_low and r = 1 + clip_high, the gradient is that inside.
+ *
+ * Where libraries differ: verl adds a second clip at 3 for A < 0 and bounds log-ratios by 20; it
+ * takes A = R for a group of one (here 0, as TRL and open-instruct) and leaves empty sequences
+ * out of its count (TRL counts them).
+ *
+ * MINKE_EINVAL: no such preset; a value out of range; a number that is not finite (the message
+ * names it); lengths that do not add up to n_tokens; ref missing; a ratio, KL estimate or sum
+ * that leaves the range of double.  MINKE_ENOMEM: 64 bytes per sequence.  Any thread. */
+MINKE_API int32_t minke_objective(const minke_objective_params *params,
+                                  const minke_objective_batch *batch, double *loss, double *grad,
+                                  double *advantages, minke_objective_stats *stats);
+
+/* ---- Learning: rewards --------------------------------------------------- */
+
+/* Length penalty, DAPO's soft one (equation 13): 0 up to max - cache tokens, then falling linearly
+ * to -1 at max, and -1 beyond.  *reward.  MINKE_EINVAL: cache above max. */
+MINKE_API int32_t minke_reward_overlong(uint64_t length, uint64_t max, uint64_t cache,
+                                        double *reward);
+
 /* ---- Learning: text from the host ---------------------------------------- */
 
 /* The drivers below (proof search, judges) ask the host for text and nothing else, so that it

@@ -231,6 +231,75 @@ class SearchParams(Structure):
     ]
 
 
+class ObjectiveParams(Structure):
+    """minke_objective_params."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("given", c_uint32),
+        ("preset", c_char_p),
+        ("advantage", c_uint32),
+        ("aggregation", c_uint32),
+        ("kl", c_uint32),
+        ("filter", c_uint32),
+        ("std_ddof", c_uint32),
+        ("reserved0", c_uint32),
+        ("std_eps", c_double),
+        ("constant_length", c_double),
+        ("clip_low", c_double),
+        ("clip_high", c_double),
+        ("off_policy_delta", c_double),
+        ("tis_cap", c_double),
+        ("overlong_max", c_uint64),
+        ("overlong_cache", c_uint64),
+        ("kl_weight", c_double),
+    ]
+
+
+class ObjectiveBatch(Structure):
+    """minke_objective_batch."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("reserved0", c_uint32),
+        ("n_sequences", c_size_t),
+        ("n_tokens", c_size_t),
+        ("groups", POINTER(c_int32)),
+        ("rewards", POINTER(c_double)),
+        ("lengths", POINTER(c_size_t)),
+        ("kl_weights", POINTER(c_double)),
+        ("logp", POINTER(c_double)),
+        ("old", POINTER(c_double)),
+        ("ref", POINTER(c_double)),
+        ("rollout", POINTER(c_double)),
+    ]
+
+
+class ObjectiveStats(Structure):
+    """minke_objective_stats."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("reserved0", c_uint32),
+        ("groups", c_uint64),
+        ("zero_variance_groups", c_uint64),
+        ("dropped_groups", c_uint64),
+        ("sequences", c_uint64),
+        ("tokens", c_uint64),
+        ("masked_sequences", c_uint64),
+        ("reward_mean", c_double),
+        ("policy_loss", c_double),
+        ("kl_loss", c_double),
+        ("kl", c_double),
+        ("clip_fraction_low", c_double),
+        ("clip_fraction_high", c_double),
+        ("ratio_mean", c_double),
+        ("off_policy_kl", c_double),
+        ("tis_mean", c_double),
+        ("tis_fraction", c_double),
+    ]
+
+
 # C struct -> the class that mirrors it.
 STRUCTS = {
     "minke_context_params": ContextParams,
@@ -242,6 +311,9 @@ STRUCTS = {
     "minke_reply_params": ReplyParams,
     "minke_generate_params": GenerateParams,
     "minke_search_params": SearchParams,
+    "minke_objective_params": ObjectiveParams,
+    "minke_objective_batch": ObjectiveBatch,
+    "minke_objective_stats": ObjectiveStats,
 }
 
 # ---- Constants -------------------------------------------------------------
@@ -378,6 +450,12 @@ PROTOTYPES = {
     "minke_quantize": (c_int32, [c_char_p, c_char_p, POINTER(QuantizeParams)]),
     "minke_importance": (c_int32, [_handle, _tokens, c_size_t, c_uint32, c_char_p, PROGRESS_FN,
                                    c_void_p]),
+    "minke_objective_params_init": (None, [POINTER(ObjectiveParams), c_size_t]),
+    "minke_objective_batch_init": (None, [POINTER(ObjectiveBatch), c_size_t]),
+    "minke_objective_stats_init": (None, [POINTER(ObjectiveStats), c_size_t]),
+    "minke_objective": (c_int32, [POINTER(ObjectiveParams), POINTER(ObjectiveBatch), _doubles,
+                                  _doubles, _doubles, POINTER(ObjectiveStats)]),
+    "minke_reward_overlong": (c_int32, [c_uint64, c_uint64, c_uint64, _doubles]),
     "minke_proof_score": (c_int32, [c_char_p, c_size_t, c_uint32, _doubles]),
     "minke_proof_split": (c_int32, [c_char_p, c_size_t, c_uint32, c_char_p, c_size_t, _size_out,
                                     _size_out]),

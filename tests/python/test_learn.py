@@ -1,0 +1,225 @@
+"""minke.learn: objectives against formulas written down again here, against central differences
+and against numbers that other libraries' code gave."""
+
+import itertools
+import math
+import random
+import unittest
+
+import minke
+from minke.learn import objective
+
+PRESETS = ("grpo", "dapo", "dr_grpo", "olmo3", "v3.2")
+LENGTHS = (3, 5, 1, 0, 4, 2)
+GROUPS = (7, -4, 7, -4, 7, 12)
+REWARDS = (1.0, 0.0, 0.25, 2.0, 0.0, 1.0)
+
+
+def batch(seed: int = 1, wide: float = 0.4) -> dict:
+    """Log-probabilities whose ratios lie on both sides of both clips, and not at their edges."""
+    rng = random.Random(seed)
+
+    def rows(base, spread):
+        return [[x + rng.uniform(-spread, spread) for x in row] for row in base]
+
+    old = rows([[-1.5] * n for n in LENGTHS], 1.0)
+    while True:
+        logp = rows(old, wide)
+        ratios = [math.exp(a - b) for x, y in zip(logp, old) for a, b in zip(x, y)]
+        if all(abs(r - edge) > 1e-3 for r in ratios for edge in (0.8, 0.9, 1.2, 1.272, 1.28, 1.1)):
+            break
+    return {"rewards": list(REWARDS), "groups": list(GROUPS), "logp": logp, "old": old,
+            "ref": rows(logp, 0.5), "rollout": rows(old, 0.3)}
+
+
+def reference(b: dict, advantage: str, aggregation: str, kl: str, drop: bool, low: float,
+              high: float, ddof: int = 0, eps: float = 0.0, weight=0.0, delta=None, cap=None,
+              constant: float = 1.0) -> float:
+    """The loss, as the papers' formulas read."""
+    members = {g: [i for i, x in enumerate(b["groups"]) if x == g] for g in b["groups"]}
+    kept = {g: m for g, m in members.items()
+            if not (drop and len({b["rewards"][i] for i in m}) == 1)}
+    total = sum(LENGTHS[i] for m in kept.values() for i in m)
+    n = sum(len(m) for m in kept.values())
+    loss = 0.0
+    for m in kept.values():
+        values = [b["rewards"][i] for i in m]
+        mean = sum(values) / len(values)
+        std = 0.0
+        if len(m) > 1:
+            std = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(m) - ddof))
+        for i in m:
+            a = b["rewards"][i] - mean
+            if advantage == "mean_std":
+                a = a / (std + eps) if a else 0.0
+            size = LENGTHS[i]
+            rollout = b["rollout"] or b["old"]
+            gap = sum(y - x for x, y in zip(b["logp"][i], rollout[i])) / max(size, 1)
+            mask = 0.0 if delta is not None and a < 0 and gap > delta else 1.0
+            beta = weight[i] if isinstance(weight, list) else weight
+            term = 0.0
+            for t in range(size):
+                lp, old, ref = b["logp"][i][t], b["old"][i][t], b["ref"][i][t]
+                r = math.exp(lp - old)
+                w = min(math.exp(old - rollout[i][t]), cap) if cap else 1.0
+                best = min(r * a, max(1 - low, min(1 + high, r)) * a)
+                k3 = math.exp(ref - lp) - (ref - lp) - 1
+                d = {"none": 0.0, "k1": lp - ref, "k2": (lp - ref) ** 2 / 2, "k3": k3,
+                     "unbiased": r * k3}[kl]
+                term += -w * mask * best + beta * d
+            loss += term * {"sequence_mean": 1 / (n * max(size, 1)), "token_mean": 1 / total,
+                            "group_tokens": 1 / (len(kept) * sum(LENGTHS[j] for j in m)),
+                            "constant_length": 1 / (n * constant)}[aggregation]
+    return loss
+
+
+OF_PRESET = {
+    "grpo": dict(advantage="mean_std", aggregation="sequence_mean", kl="k3", drop=False, low=0.2,
+                 high=0.2),
+    "dapo": dict(advantage="mean_std", aggregation="token_mean", kl="k3", drop=True, low=0.2,
+                 high=0.28),
+    "dr_grpo": dict(advantage="mean", aggregation="constant_length", kl="k3", drop=False, low=0.2,
+                    high=0.2),
+    "olmo3": dict(advantage="mean", aggregation="token_mean", kl="k3", drop=True, low=0.2,
+                  high=0.272),
+    "v3.2": dict(advantage="mean", aggregation="sequence_mean", kl="unbiased", drop=False,
+                 low=0.2, high=0.2),
+}
+
+# A switch, and what it changes in the reference.
+SWITCHES = [
+    ({}, {}),
+    ({"advantage": "mean"}, {"advantage": "mean"}),
+    ({"advantage": "mean_std"}, {"advantage": "mean_std"}),
+    ({"advantage": "mean_std", "std_ddof": 1, "std_eps": 1e-4},
+     {"advantage": "mean_std", "ddof": 1, "eps": 1e-4}),
+    ({"aggregation": "sequence_mean"}, {"aggregation": "sequence_mean"}),
+    ({"aggregation": "token_mean"}, {"aggregation": "token_mean"}),
+    ({"aggregation": "group_tokens"}, {"aggregation": "group_tokens"}),
+    ({"constant_length": 6}, {"aggregation": "constant_length", "constant": 6}),
+    ({"clip_low": 0.1}, {"low": 0.1}),
+    ({"clip_high": 0.1}, {"high": 0.1}),
+    ({"clip_low": math.inf, "clip_high": math.inf}, {"low": 1e9, "high": 1e9}),
+    ({"kl": "none", "kl_weight": 0.3}, {"kl": "none"}),
+    ({"kl": "k1", "kl_weight": 0.3}, {"kl": "k1", "weight": 0.3}),
+    ({"kl": "k2", "kl_weight": 0.3}, {"kl": "k2", "weight": 0.3}),
+    ({"kl": "k3", "kl_weight": 0.3}, {"kl": "k3", "weight": 0.3}),
+    ({"kl": "unbiased", "kl_weight": 0.3}, {"kl": "unbiased", "weight": 0.3}),
+    ({"kl_weight": 0.3}, {"weight": 0.3}),
+    ({"kl_weight": [0.1, 0.0, 0.5, 1.0, 2.0, 0.25]}, {"weight": [0.1, 0.0, 0.5, 1.0, 2.0, 0.25]}),
+    ({"off_policy_delta": 0.0, "kl_weight": 0.2}, {"delta": 0.0, "weight": 0.2}),
+    ({"off_policy_delta": -10.0}, {"delta": -10.0}),
+    ({"tis_cap": 1.1}, {"cap": 1.1}),
+    ({"filter_groups": True}, {"drop": True}),
+    ({"filter_groups": False}, {"drop": False}),
+]
+
+
+class Objectives(unittest.TestCase):
+    def test_every_switch_over_every_preset_is_the_formula(self) -> None:
+        for preset, (switch, change), seed in itertools.product(PRESETS, SWITCHES, (1, 2, 3)):
+            with self.subTest(preset=preset, switch=switch, seed=seed):
+                b = batch(seed)
+                expected = reference(b, **{**OF_PRESET[preset], **change})
+                found = objective(preset, **b, **switch)
+                self.assertAlmostEqual(found.loss, expected, delta=1e-13)
+                self.assertAlmostEqual(found.stats.policy_loss + found.stats["kl_loss"],
+                                       found.loss, delta=1e-13)
+
+    def test_every_gradient_is_that_of_central_differences(self) -> None:
+        h = 1e-6
+        for preset, (switch, _) in itertools.product(PRESETS, SWITCHES):
+            b = batch(5)
+            if "off_policy_delta" not in switch:
+                b["rollout"] = b["rollout"] if "tis_cap" in switch else None
+            found = objective(preset, **b, **switch)
+            for i, t in ((i, t) for i, n in enumerate(LENGTHS) for t in range(n)):
+                x = b["logp"][i][t]
+                b["logp"][i][t] = x + h
+                above = objective(preset, **b, **switch).loss
+                b["logp"][i][t] = x - h
+                below = objective(preset, **b, **switch).loss
+                b["logp"][i][t] = x
+                with self.subTest(preset=preset, switch=switch, i=i, t=t):
+                    self.assertAlmostEqual((above - below) / (2 * h), found.grad[i][t],
+                                           delta=1e-6)
+
+    def test_gradient_of_the_unbiased_kl_is_ratio_times_log_ratio(self) -> None:
+        b = batch(3)
+        b["rewards"] = [1.0] * len(LENGTHS)       # no advantage: the KL term is all there is
+        found = objective("v3.2", **b, kl_weight=1.0)
+        for i, row in enumerate(found.grad):
+            for t, value in enumerate(row):
+                lp, old, ref = b["logp"][i][t], b["old"][i][t], b["ref"][i][t]
+                self.assertAlmostEqual(value * len(LENGTHS) * LENGTHS[i],
+                                       math.exp(lp - old) * (lp - ref), delta=1e-12)
+
+    def test_rollout_is_old_where_there_is_none(self) -> None:
+        b = batch(4)
+        b["rollout"] = None
+        switches = {"off_policy_delta": -0.3, "tis_cap": 0.9}
+        with_old = objective("v3.2", **{**b, "rollout": b["old"]}, **switches)
+        without = objective("v3.2", **b, **switches)
+        self.assertEqual((with_old.loss, with_old.grad), (without.loss, without.grad))
+        self.assertGreater(without.stats.masked_sequences, 0)
+        self.assertEqual(objective("v3.2", **b).stats.masked_sequences, 0)
+
+    def test_a_single_sample_and_an_empty_answer_teach_nothing(self) -> None:
+        for preset in PRESETS:
+            found = objective(preset, rewards=[3.0], groups=[0], logp=[[-1.0]], old=[[-2.0]])
+            self.assertEqual((found.loss, found.grad, found.advantages), (0.0, [[0.0]], [0.0]))
+            found = objective(preset, rewards=[3.0, 1.0], groups=[0, 0], logp=[[], []],
+                              old=[[], []])
+            self.assertEqual((found.loss, found.grad), (0.0, [[], []]))
+            self.assertEqual(found.stats.tokens, 0)
+
+    def test_length_penalty_is_added_before_the_mean(self) -> None:
+        b = batch(1)
+        found = objective("v3.2", **b, overlong=(5, 4))
+        shaped = [r + max(-1.0, min(0.0, (1 - n) / 4)) for r, n in zip(REWARDS, LENGTHS)]
+        self.assertEqual(found.advantages,
+                         objective("v3.2", **{**b, "rewards": shaped}).advantages)
+
+    def test_what_is_wrong_is_named(self) -> None:
+        good = dict(rewards=[1.0, 0.0], groups=[0, 0], logp=[[-1.0], [-2.0, -1.0]],
+                    old=[[-1.0], [-2.0, -1.0]])
+        for change, part in (
+                ({"rewards": [math.nan, 0.0]}, "rewards[0] is nan"),
+                ({"rewards": [1.0]}, "rewards has 1 sequences"),
+                ({"old": [[-1.0], [-2.0]]}, "old[1] has 1 numbers"),
+                ({"old": [[-1.0], [-2.0, -math.inf]]}, "old[1][1] is -inf"),
+                ({"rollout": [[-1.0]]}, "rollout has 1 sequences"),
+                ({"kl_weight": 0.5}, "ref is NULL"),
+                ({"kl_weight": [0.5]}, "kl_weight has 1 sequences"),
+                ({"kl_weight": math.inf}, "kl_weight is inf"),
+                ({"groups": [0, 2**31]}, "out of range"),
+                ({"kl": "k4"}, "kl 'k4'"),
+                ({"aggregation": "sum"}, "aggregation 'sum'"),
+                ({"std_ddof": -1}, "std_ddof is -1"),
+                ({"std_ddof": 2}, "std_ddof is 2"),
+                ({"constant_length": 0}, "constant_length is 0"),
+                ({"tis_cap": math.nan}, "tis_cap is nan"),
+                ({"off_policy_delta": math.nan}, "off_policy_delta is nan"),
+                ({"overlong": (4, 5)}, "overlong_cache is 5"),
+                ({"overlong": (-4, 5)}, "overlong is -4")):
+            with self.subTest(change):
+                with self.assertRaises(minke.MinkeError) as caught:
+                    objective("grpo", **{**good, **change})
+                self.assertIn(part, caught.exception.message)
+        with self.assertRaises(minke.MinkeError):
+            objective("ppo", **good)
+        with self.assertRaises(minke.MinkeError):
+            objective("grpo", rewards=[], groups=[], logp=[], old=[])
+        with self.assertRaises(TypeError):
+            objective("grpo", **good, cliphigh=0.1)
+        with self.assertRaises(AttributeError):
+            objective("grpo", **good).stats.nothing
+
+    def test_same_input_same_bits(self) -> None:
+        b = batch(2)
+        one, two = (objective("v3.2", **b, kl_weight=0.1) for _ in range(2))
+        self.assertEqual((one.loss, one.grad, one.stats), (two.loss, two.grad, two.stats))
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
