@@ -23,7 +23,7 @@ import tasks  # noqa: E402
 ITERATIONS = 8
 REFINED, SAMPLED = [1.0, 1.5, 2.0], 1.0          # temperatures
 PROMPTS = pathlib.Path(HERE, "prompts.txt")
-COLORS = {"refined": ["#0c4470", "#2f7fb5", "#8fbfdd"], "vote": "#b5562f", "best": "#d9a441"}
+COLORS = {"refined": ["#0c4470", "#2374ab", "#5aa0cc"], "vote": "#b5562f", "best": "#d9a441"}
 
 
 def right(solution, want):
@@ -95,14 +95,15 @@ def measure(a):
 # ---------------------------------------------------------------------------------------------- drawing
 
 
-def spread(places, gap):
-    """Heights for labels, at least gap apart, near their places."""
+def spread(places, gap, lowest):
+    """Heights for labels, at least gap apart and none below lowest, near their places."""
     order = sorted(range(len(places)), key=lambda i: places[i])
-    y = [0.0] * len(places)
-    for rank, i in enumerate(order):
-        y[i] = max(places[i], y[order[rank - 1]] + gap) if rank else places[i]
-    over = max(0.0, y[order[-1]] - max(places) - gap / 2)
-    return [v - over for v in y]
+    y = [places[i] for i in order]
+    for k in range(1, len(y)):
+        y[k] = max(y[k], y[k - 1] + gap)
+    for k in range(len(y) - 1, -1, -1):
+        y[k] = min(y[k], lowest if k == len(y) - 1 else y[k + 1] - gap)
+    return [v for _, v in sorted(zip(order, y))]
 
 
 def drawing(out, n):
@@ -123,7 +124,7 @@ def drawing(out, n):
     svg.append(f'<text x="{left + w / 2}" y="{height - 14}" text-anchor="middle">solutions made: iterations of refinement, or independent samples</text>')
     names = {**{f"refined_T{t:g}": (f"refined, T = {t:g}", c) for t, c in zip(REFINED, COLORS["refined"])},
              "vote": (f"majority vote, T = {SAMPLED:g}", COLORS["vote"]), "best": (f"best self-score, T = {SAMPLED:g}", COLORS["best"])}
-    ends = spread([y(out[name]["accuracy"][-1]) for name in names], 17)
+    ends = spread([y(out[name]["accuracy"][-1]) for name in names], 17, y(0))
     for (name, (label, color)), end in zip(names.items(), ends):
         points = [(x(k), y(v)) for k, v in enumerate(out[name]["accuracy"])]
         svg.append(f'<polyline points="{" ".join(f"{px:.1f},{py:.1f}" for px, py in points)}" fill="none" stroke="{color}" stroke-width="2"'
