@@ -143,9 +143,13 @@ static void mla_project(struct mk_mla *j)
 /* Multiply-adds per head decide.  Naive makes keys and values of every token in sight from its
  * latent, once for all rows of the chunk, then meets them all, those not selected too: N + R + V
  * a row and token.  Absorbed pays 2 L + R, for selected tokens alone.  Measured with 128 heads
- * (tests/kernels/bench_attend.c), in units of a multiply-add of the absorbed form: 0.43 for one of
- * a product with integer weights, 1.1 with others, 1.5 for one of the naive form, which does
- * fewer of them between loads. */
+ * (tests/kernels/bench_attend.c), in units of a multiply-add of the absorbed form: one of a
+ * product with integer weights, with others, and one of the naive form's attention, which does
+ * fewer of them between loads.  With 16-bit products the unit is cheaper, keys are not. */
+static const struct mla_cost {
+    double integer, other, naive;
+} mla_costs[2] = {{0.42, 1.1, 1.05}, {0.62, 1.9, 1.2}};
+
 static int mla_prefers_naive(const struct mk_forward *f, const struct mk_attention_weights *w)
 {
     const struct mk_config *c = &f->model->config;
@@ -157,9 +161,12 @@ static int mla_prefers_naive(const struct mk_forward *f, const struct mk_attenti
     const int integer = w->k_up[0].type != MK_F32 && w->k_up[0].type != MK_F16
                      && w->k_up[0].type != MK_BF16 && w->k_up[0].type != MK_F8_E4M3;
 
+    const struct mla_cost *cost = &mla_costs[f->work->shape.attend16 ? 1 : 0];
+
     if (f->form != MK_FORM_AUTO)
         return f->form == MK_FORM_NAIVE;
-    return n * width * L * (integer ? 0.43 : 1.1) + 1.5 * rows * n * (width + R)
+    return n * width * L * (integer ? cost->integer : cost->other)
+         + cost->naive * rows * n * (width + R)
          < rows * attended * (2.0 * L + R);
 }
 
