@@ -30,7 +30,7 @@ struct prover {
     minke_session *session;
     int talks;                  /* stderr is a terminal: show what is going on */
     double last_shown;
-    uint64_t n_requests, n_completions, n_tokens;
+    uint64_t n_requests, n_completions, n_tokens, n_cut;
     char *text;                 /* the answer being made */
     size_t n_text;
 };
@@ -262,6 +262,7 @@ static int32_t complete(void *user, int32_t ask, uint64_t seed, const char *prom
         if (interrupted())
             break;
         p->n_completions++;
+        p->n_cut += reason != MINKE_FINISH_STOP;
         if (take(sink, p->text, p->n_text, reason, (uint64_t)n_thinking) != 0)
             break;
     }
@@ -286,6 +287,8 @@ static minke_search *open_search(struct prover *p)
 
     if (p->problem == NULL)
         read = read_file(&program, p->file != NULL ? p->file : "-", &len);
+    if (len == 0)
+        fail_text(&program, "the problem is empty", NULL);
     p->search.log = on_log;
     p->search.log_user = p;
     if (minke_search_open(&s, read != NULL ? read : p->problem, len, &p->search) < 0)
@@ -321,7 +324,10 @@ static int report(const struct prover *p, const minke_search *s, double start)
         print_json(s);
     else if (solution != NULL)
         printf("%.*s\n", (int)n, solution);
-    if (!p->quiet && solution == NULL)
+    if (!p->quiet && solution == NULL && p->n_cut > 0)
+        fprintf(stderr, "%s: %llu of %llu answers had no room to end: see --context, --max-tokens\n",
+                program.name, (unsigned long long)p->n_cut, (unsigned long long)p->n_completions);
+    else if (!p->quiet && solution == NULL)
         fprintf(stderr, "%s: no answer had the form that was asked for\n", program.name);
     if (!p->quiet && !p->json) {
         fprintf(stderr, "%llu completions, %llu tokens in %.1f s",

@@ -84,8 +84,11 @@ int32_t mk_search_sequential(struct minke_search *s, minke_complete_fn complete,
         if (status < 0)
             return status;
         chain_choose(s);
-        mk_log(&s->env, MINKE_LOG_INFO, "iteration %u: best self-score %g, %u of %u still open",
-               s->round, s->score, n_open, s->p.n_first);
+        if (s->choice == 0)
+            mk_log(&s->env, MINKE_LOG_INFO, "iteration %u: no solution yet", s->round);
+        else
+            mk_log(&s->env, MINKE_LOG_INFO, "iteration %u: best self-score %g, %u of %u still open",
+                   s->round, s->score > 0 ? s->score : 0.0, n_open, s->p.n_first);
     }
     s->round--;
     return MINKE_OK;

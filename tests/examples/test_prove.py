@@ -115,6 +115,12 @@ class Program(unittest.TestCase):
         self.assertEqual(run("--prompts", "minke", "--rounds", "1", "--max-tokens", "5").returncode,
                          1)
 
+    def test_answers_without_room_are_said_to_be_so(self):
+        done = run("--context", "50", "--rounds", "1")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("1 of 1 answers had no room", done.stderr)
+        self.assertIn("empty", run(problem="").stderr)
+
     def test_wrong_options_are_named(self):
         for option, value in (("--driver", "magic"), ("--preset", "none"), ("--first", "-1")):
             done = run(option, value)

@@ -403,13 +403,13 @@ static void write_journal(const char *text, size_t n)
 
 TEST(a_kill_at_every_step_and_a_resume_find_the_same)
 {
-    for (uint32_t driver = 0; driver <= MINKE_SEARCH_LONGEST; driver++) {
-        minke_search_params p = settings(driver);
+    for (uint32_t k = 0; k <= MINKE_SEARCH_LONGEST + 1; k++) {   /* the pool in both ways */
+        minke_search_params p = settings(k <= MINKE_SEARCH_LONGEST ? k : MINKE_SEARCH_POOL);
         static char whole[sizeof result];
         struct script m;
         int total;
 
-        p.preset = MINKE_PRESET_REPOSITORY;
+        p.preset = k == MINKE_SEARCH_POOL ? MINKE_PRESET_REPOSITORY : MINKE_PRESET_PAPER;
         p.max_rounds = 3;
         total = search(&p, FLAKY).n_taken;
         memcpy(whole, result, sizeof whole);
@@ -604,6 +604,8 @@ TEST(any_failing_allocation_is_an_error_and_the_search_goes_on)
             p.alloc = faulty_alloc;
             p.free = faulty_free;
             p.alloc_user = &f;
+            p.journal = driver == MINKE_SEARCH_SEQUENTIAL ? journal : NULL;
+            remove(journal);
             status = minke_search_open(&s, "Show that {proof} holds.", 24, &p);
             if (status == MINKE_OK)
                 status = minke_search_run(s, model, &m);
@@ -620,6 +622,7 @@ TEST(any_failing_allocation_is_an_error_and_the_search_goes_on)
         }
         CHECK(done && fail > 20);
     }
+    remove(journal);
 }
 
 TEST(texts_beyond_max_bytes_are_refused)

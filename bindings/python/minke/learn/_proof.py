@@ -169,7 +169,7 @@ def prove(problem: str, model: Union["Model", Complete, None] = None, *,
     Model: thinking, max_tokens, and sampling as Model.sampler takes it.
     """
     params = _ffi.SearchParams()
-    lib = model._lib if hasattr(model, "_lib") else _ffi.load(library)
+    lib: _ffi.Library = getattr(model, "_lib", None) or _ffi.load(library)
     lib.minke_search_params_init(byref(params), ctypes.sizeof(params))
     params.driver = _named("driver", DRIVERS, driver)
     params.preset = _named("preset", PRESETS, preset)
