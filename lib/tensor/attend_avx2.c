@@ -235,8 +235,6 @@ static AT2_TARGET void at2_values(float *acc, size_t lda, const float *p, size_t
             at2_value(acc + h * lda + d, p + h, ldp, shrink[h], values + d, ldv, n_keys);
 }
 
-/* ---- The indexer -------------------------------------------------------- */
-
 /* The sum of 16 lanes, in the order of the C twin. */
 AT2_INLINE float at2_sum16(__m256 a, __m256 b)
 {
@@ -246,6 +244,331 @@ AT2_INLINE float at2_sum16(__m256 a, __m256 b)
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
+
+/* ---- Attention with 16-bit integers ------------------------------------- */
+
+/* Masks of the first n dwords: at2_first + 8 - n. */
+static const int32_t at2_first[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+
+/* n < 8: only so many of them. */
+AT2_INLINE __m256 at2_some(const float *x, size_t n)
+{
+    return n >= 8 ? _mm256_loadu_ps(x)
+         : n == 0 ? _mm256_setzero_ps()
+                  : _mm256_maskload_ps(x, _mm256_loadu_si256((const __m256i *)(const void *)
+                                                             (at2_first + 8 - n)));
+}
+
+/* The low halves of a's dwords and of b's. */
+AT2_INLINE __m256i at2_pair(__m256i a, __m256i b)
+{
+    return _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xAA);
+}
+
+AT2_INLINE __m256i at2_round16(__m256 x, __m256 inverse)
+{
+    return _mm256_cvtps_epi32(_mm256_mul_ps(x, inverse));
+}
+
+AT2_INLINE void at2_put(uint32_t *out, __m256i x)
+{
+    _mm256_storeu_si256((__m256i *)(void *)out, x);
+}
+
+/* Up to 32 numbers of a row, zeros behind n. */
+struct at2_row {
+    __m256 x[4];
+};
+
+AT2_INLINE struct at2_row at2_row(const float *x, size_t n)
+{
+    struct at2_row r;
+
+    AT2_UNROLL
+    for (size_t i = 0; i < 4; i++)
+        r.x[i] = n >= 32 ? _mm256_loadu_ps(x + 8 * i)
+                         : at2_some(x + 8 * i, n > 8 * i ? n - 8 * i : 0);
+    return r;
+}
+
+/* Sums of squares in 32 lanes, then as the C twin sums them. */
+struct at2_size {
+    __m256 s[4], max;
+};
+
+AT2_INLINE void at2_measure(struct at2_size *size, const struct at2_row *r)
+{
+    const __m256 positive = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF));
+
+    AT2_UNROLL
+    for (size_t i = 0; i < 4; i++) {
+        size->s[i] = _mm256_fmadd_ps(r->x[i], r->x[i], size->s[i]);
+        /* NaN comes first, or it would stay: the sum tells of it. */
+        size->max = _mm256_max_ps(_mm256_and_ps(r->x[i], positive), size->max);
+    }
+}
+
+static AT2_TARGET float at2_round_step(const float *x, size_t dim)
+{
+    const size_t full = dim / 32 * 32;
+    struct at2_size size;
+    float tops[8], top = 0.0f;
+
+    for (int i = 0; i < 4; i++)
+        size.s[i] = _mm256_setzero_ps();
+    size.max = _mm256_setzero_ps();
+    for (size_t d = 0; d < full; d += 32) {
+        const struct at2_row r = at2_row(x + d, 32);
+
+        at2_measure(&size, &r);
+    }
+    if (full < dim) {
+        const struct at2_row r = at2_row(x + full, dim - full);
+
+        at2_measure(&size, &r);
+    }
+    _mm256_storeu_ps(tops, size.max);
+    for (int i = 0; i < 8; i++)
+        top = tops[i] > top ? tops[i] : top;
+    return mk_round16_step(at2_sum16(_mm256_add_ps(size.s[0], size.s[2]),
+                                     _mm256_add_ps(size.s[1], size.s[3])), top);
+}
+
+/* Numbers [d, d + 32) of two rows; a, b and pairs are where their dwords go, or NULL. */
+AT2_INLINE void at2_round_32(uint32_t *a, uint32_t *b, uint32_t *pairs, size_t n_pairs,
+                             struct at2_row x, struct at2_row y, __m256 fx, __m256 fy, size_t d)
+{
+    __m256i i[4], k[4];
+
+    AT2_UNROLL
+    for (size_t v = 0; v < 4; v++) {
+        i[v] = at2_round16(x.x[v], fx);
+        k[v] = at2_round16(y.x[v], fy);
+    }
+    if (a != NULL) {
+        at2_put(a + d / 2, at2_pair(i[0], i[2]));
+        at2_put(a + d / 2 + 8, at2_pair(i[1], i[3]));
+    }
+    if (b != NULL) {
+        at2_put(b + d / 2, at2_pair(k[0], k[2]));
+        at2_put(b + d / 2 + 8, at2_pair(k[1], k[3]));
+    }
+    if (pairs != NULL && d < n_pairs) {
+        at2_put(pairs + d, at2_pair(i[0], k[0]));
+        at2_put(pairs + d + 8, at2_pair(i[1], k[1]));
+    }
+    if (pairs != NULL && d + 16 < n_pairs) {
+        at2_put(pairs + d + 16, at2_pair(i[2], k[2]));
+        at2_put(pairs + d + 24, at2_pair(i[3], k[3]));
+    }
+}
+
+static AT2_TARGET void at2_round(uint32_t *out, size_t ldo, float *step, uint32_t *pairs,
+                                 size_t ldp, size_t n_pairs, const float *x, size_t ldx,
+                                 size_t n, size_t dim)
+{
+    const size_t full = dim / 32 * 32;
+
+    for (size_t t = 0; t < n; t += 2, x += 2 * ldx) {
+        const int two = t + 1 < n;
+        const float *y = two ? x + ldx : x;
+        uint32_t *const a = out == NULL ? NULL : out + t * ldo;
+        uint32_t *const b = a == NULL || !two ? NULL : a + ldo;
+        uint32_t *const p = pairs == NULL ? NULL : pairs + t / 2 * ldp;
+        float steps[2] = {at2_round_step(x, dim), 0.0f};
+
+        step[t] = steps[0];
+        if (two)
+            step[t + 1] = steps[1] = at2_round_step(y, dim);
+        const __m256 fx = _mm256_set1_ps(steps[0] == 0.0f ? 0.0f : 1.0f / steps[0]);
+        const __m256 fy = _mm256_set1_ps(steps[1] == 0.0f ? 0.0f : 1.0f / steps[1]);
+        for (size_t d = 0; d < full; d += 32)
+            at2_round_32(a, b, p, n_pairs, at2_row(x + d, 32), at2_row(y + d, 32), fx, fy, d);
+        if (full < dim)
+            at2_round_32(a, b, p, n_pairs, at2_row(x + full, dim - full),
+                         at2_row(y + full, dim - full), fx, fy, full);
+    }
+}
+
+AT2_INLINE __m256i at2_get(const uint32_t *p)
+{
+    return _mm256_loadu_si256((const __m256i *)(const void *)p);
+}
+
+/* sum += products of two numbers each.  In one piece, as gcc moves products forward until it has no
+ * registers left for sums. */
+AT2_INLINE void at2_dpw(__m256i *sum, __m256i a, __m256i b)
+{
+    __m256i two;
+
+    __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(*sum), "=&x"(two)
+            : "x"(a), "x"(b));
+}
+
+/* NK keys against one vector of 16 lanes. */
+#define AT2_DOTS16(NK)                                                                          \
+static AT2_TARGET void at2_dots16_##NK(float *s, size_t lds, const uint32_t *q,                 \
+                                       const float *q_step, const uint32_t *keys, size_t ldk,   \
+                                       const float *key_step, size_t words)                     \
+{                                                                                               \
+    __m256i a[NK][2];                                                                           \
+                                                                                                \
+    AT2_UNROLL                                                                                  \
+    for (size_t t = 0; t < NK; t++)                                                             \
+        a[t][0] = a[t][1] = _mm256_setzero_si256();                                             \
+    for (size_t w = 0; w < words; w++) {                                                        \
+        const __m256i x0 = at2_get(q + 16 * w), x1 = at2_get(q + 16 * w + 8);                   \
+                                                                                                \
+        AT2_UNROLL                                                                              \
+        for (size_t t = 0; t < NK; t++) {                                                       \
+            const __m256i y = _mm256_set1_epi32((int32_t)keys[t * ldk + w]);                    \
+                                                                                                \
+            at2_dpw(&a[t][0], x0, y);                                                           \
+            at2_dpw(&a[t][1], x1, y);                                                           \
+        }                                                                                       \
+    }                                                                                           \
+    AT2_UNROLL                                                                                  \
+    for (size_t t = 0; t < NK; t++) {                                                           \
+        const __m256 y = _mm256_set1_ps(key_step[t]);                                           \
+                                                                                                \
+        _mm256_storeu_ps(s + t * lds,                                                           \
+                         _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(a[t][0]), y),           \
+                                       _mm256_loadu_ps(q_step)));                               \
+        _mm256_storeu_ps(s + t * lds + 8,                                                       \
+                         _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(a[t][1]), y),           \
+                                       _mm256_loadu_ps(q_step + 8)));                           \
+    }                                                                                           \
+}
+AT2_DOTS16(5)
+AT2_DOTS16(1)
+
+static AT2_TARGET void at2_dots16(float *s, size_t lds, const uint32_t *q, size_t ldq,
+                                  const float *q_step, size_t n_vec, const uint32_t *keys,
+                                  size_t ldk, const float *key_step, size_t n_keys, size_t words)
+{
+    for (size_t v = 0; v < n_vec; v++, s += 16, q += ldq, q_step += 16) {
+        size_t t = 0;
+
+        for (; t + 5 <= n_keys; t += 5)
+            at2_dots16_5(s + t * lds, lds, q, q_step, keys + t * ldk, ldk, key_step + t, words);
+        for (; t < n_keys; t++)
+            at2_dots16_1(s + t * lds, lds, q, q_step, keys + t * ldk, ldk, key_step + t, words);
+    }
+}
+
+static AT2_TARGET void at2_weights16(float *s, size_t lds, size_t n_vec, float *back,
+                                     const float *step, size_t n_keys)
+{
+    const __m256 zero = _mm256_setzero_ps();
+
+    for (size_t l = 0; l < 16 * n_vec; l += 8, s += 8, back += 8) {
+        __m256 sum = zero, top = zero;
+
+        for (size_t t = 0; t < n_keys; t++) {
+            const __m256 w = _mm256_mul_ps(_mm256_loadu_ps(s + t * lds),
+                                           _mm256_set1_ps(step[t]));
+
+            sum = _mm256_add_ps(sum, w);
+            top = _mm256_max_ps(w, top);
+        }
+        const __m256 some = _mm256_cmp_ps(sum, _mm256_set1_ps(MK_ROUND16_TINY), _CMP_NLE_UQ);
+        const __m256 unit = _mm256_and_ps(some,
+            _mm256_max_ps(_mm256_div_ps(top, _mm256_set1_ps(MK_ROUND16_MAX)),
+                          _mm256_div_ps(sum, _mm256_set1_ps(MK_ROUND16_SUM))));
+        const __m256 inverse = _mm256_and_ps(some, _mm256_div_ps(_mm256_set1_ps(1.0f), unit));
+
+        _mm256_storeu_ps(back, unit);
+        for (size_t t = 0; t < n_keys; t += 2) {
+            const __m256i a = at2_round16(_mm256_mul_ps(_mm256_loadu_ps(s + t * lds),
+                                                        _mm256_set1_ps(step[t])), inverse);
+            __m256i b = _mm256_setzero_si256();
+
+            if (t + 1 < n_keys)
+                b = at2_round16(_mm256_mul_ps(_mm256_loadu_ps(s + (t + 1) * lds),
+                                              _mm256_set1_ps(step[t + 1])), inverse);
+            _mm256_storeu_si256((__m256i *)(void *)(s + t / 2 * lds), at2_pair(a, b));
+        }
+    }
+}
+
+/* acc = shrink acc + back sum */
+AT2_INLINE void at2_add16(float *acc, __m256i sum, const float *shrink, const float *back)
+{
+    const __m256 old = _mm256_mul_ps(_mm256_set1_ps(*shrink), _mm256_loadu_ps(acc));
+
+    _mm256_storeu_ps(acc, _mm256_fmadd_ps(_mm256_set1_ps(*back), _mm256_cvtepi32_ps(sum), old));
+}
+
+/* NH heads, 16 of the values. */
+#define AT2_VALUES16(NH)                                                                        \
+static AT2_TARGET void at2_values16_##NH(float *acc, size_t lda, const uint32_t *p, size_t ldp, \
+                                         const float *back, const float *shrink,                \
+                                         const uint32_t *pairs, size_t ldv, size_t n_pairs)     \
+{                                                                                               \
+    __m256i a[NH][2];                                                                           \
+                                                                                                \
+    AT2_UNROLL                                                                                  \
+    for (size_t h = 0; h < NH; h++)                                                             \
+        a[h][0] = a[h][1] = _mm256_setzero_si256();                                             \
+    for (size_t t = 0; t < n_pairs; t++) {                                                      \
+        const __m256i x0 = at2_get(pairs + t * ldv), x1 = at2_get(pairs + t * ldv + 8);         \
+                                                                                                \
+        AT2_UNROLL                                                                              \
+        for (size_t h = 0; h < NH; h++) {                                                       \
+            const __m256i y = _mm256_set1_epi32((int32_t)p[t * ldp + h]);                       \
+                                                                                                \
+            at2_dpw(&a[h][0], x0, y);                                                           \
+            at2_dpw(&a[h][1], x1, y);                                                           \
+        }                                                                                       \
+    }                                                                                           \
+    AT2_UNROLL                                                                                  \
+    for (size_t h = 0; h < NH; h++) {                                                           \
+        at2_add16(acc + h * lda, a[h][0], shrink + h, back + h);                                \
+        at2_add16(acc + h * lda + 8, a[h][1], shrink + h, back + h);                            \
+    }                                                                                           \
+}
+AT2_VALUES16(5)
+AT2_VALUES16(1)
+
+/* One head, one of the values: what is left. */
+static AT2_TARGET void at2_value16(float *acc, const uint32_t *p, size_t ldp, float back,
+                                   float shrink, const uint32_t *pairs, size_t ldv,
+                                   size_t n_pairs)
+{
+    __m128i sum = _mm_setzero_si128();
+
+    for (size_t t = 0; t < n_pairs; t++)
+        sum = _mm_add_epi32(sum, _mm_madd_epi16(_mm_cvtsi32_si128((int32_t)p[t * ldp]),
+                                                _mm_cvtsi32_si128((int32_t)pairs[t * ldv])));
+    *acc = _mm_cvtss_f32(_mm_fmadd_ss(_mm_set_ss(back),
+                                      _mm_cvtepi32_ps(sum),
+                                      _mm_mul_ss(_mm_set_ss(shrink), _mm_set_ss(*acc))));
+}
+
+static AT2_TARGET void at2_values16(float *acc, size_t lda, const uint32_t *p, size_t ldp,
+                                    const float *back, const float *shrink, size_t n_heads,
+                                    const uint32_t *pairs, size_t ldv, size_t n_pairs,
+                                    size_t dim)
+{
+    size_t d = 0;
+
+    for (; d + 16 <= dim; d += 16) {
+        size_t h = 0;
+
+        for (; h + 5 <= n_heads; h += 5)
+            at2_values16_5(acc + h * lda + d, lda, p + h, ldp, back + h, shrink + h, pairs + d,
+                           ldv, n_pairs);
+        for (; h < n_heads; h++)
+            at2_values16_1(acc + h * lda + d, lda, p + h, ldp, back + h, shrink + h, pairs + d,
+                           ldv, n_pairs);
+    }
+    for (; d < dim; d++)
+        for (size_t h = 0; h < n_heads; h++)
+            at2_value16(acc + h * lda + d, p + h, ldp, back[h], shrink[h], pairs + d, ldv,
+                        n_pairs);
+}
+
+/* ---- The indexer -------------------------------------------------------- */
 
 static AT2_TARGET void at2_index_sum(float *scores, const float *s, size_t lds, const float *w,
                                      size_t n_vec, size_t n_keys)
@@ -334,6 +657,11 @@ void mk_attend_init_avx2(struct mk_kernels *k)
     k->attend_dots = at2_dots;
     k->attend_soften = at2_soften;
     k->attend_values = at2_values;
+    k->attend16 = 1;
+    k->attend_round = at2_round;
+    k->attend_dots16 = at2_dots16;
+    k->attend_weights16 = at2_weights16;
+    k->attend_values16 = at2_values16;
     k->index_sum = at2_index_sum;
     k->index_scores = at2_index_scores;
     k->index_above = at2_index_above;
