@@ -8,9 +8,9 @@
 
 static struct program program = {
     "minke-prove", "[MODEL [PROBLEM]] [options]",
-    "Solve PROBLEM, which may ask for a proof or for an answer, with the model in the folder MODEL.\n"
-    "Without PROBLEM or --file it is read from standard input.  Without MODEL, or with 'calf', it\n"
-    "is the small model that comes with minke, or the one that MINKE_MODEL names.\n"
+    "Solve PROBLEM, which may ask for a proof or for an answer, with the model in the folder\n"
+    "MODEL.  Without PROBLEM or --file it is read from standard input.  Without MODEL, or with\n"
+    "'calf', it is the small model that comes with minke, or the one that MINKE_MODEL names.\n"
     "Drivers: sequential (refine until the solution gives itself 1), pool (many solutions, each\n"
     "verified many times, the best refined in rounds), and of several samples vote (the answer of\n"
     "most), best (self-score) or longest (reasoning).\n"
@@ -62,7 +62,7 @@ static void read_settings(struct prover *p, int argc, char **argv)
         {"--file", OPTION_TEXT, &p->file, "PATH", "read the problem from a file; - is stdin"},
         {"--prompts", OPTION_TEXT, &p->prompts, "FILE",
          "other wording; 'minke' is the built-in one (prompts.txt of MODEL, if there is one)"},
-        {"--journal", OPTION_TEXT, &p->search.journal, "FILE", "keep every answer; go on from them"},
+        {"--journal", OPTION_TEXT, &p->search.journal, "FILE", "keep all answers; go on there"},
         {"--think", OPTION_FLAG, &p->think, NULL, "let the model think first"},
         {"--max-tokens", OPTION_COUNT, &p->max_tokens, "N", "of an answer (while there is room)"},
         {"--max-thinking", OPTION_COUNT, &p->max_thinking, "N", "tokens; 0 is no cap (0)"},
@@ -325,8 +325,8 @@ static int report(const struct prover *p, const minke_search *s, double start)
     else if (solution != NULL)
         printf("%.*s\n", (int)n, solution);
     if (!p->quiet && solution == NULL && p->n_cut > 0)
-        fprintf(stderr, "%s: %llu of %llu answers had no room to end: see --context, --max-tokens\n",
-                program.name, (unsigned long long)p->n_cut, (unsigned long long)p->n_completions);
+        fprintf(stderr, "%s: %llu of %llu answers had no room to end: see --context and"
+                " --max-tokens\n", program.name, (unsigned long long)p->n_cut, (unsigned long long)p->n_completions);
     else if (!p->quiet && solution == NULL)
         fprintf(stderr, "%s: no answer had the form that was asked for\n", program.name);
     if (!p->quiet && !p->json) {

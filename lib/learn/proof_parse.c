@@ -232,7 +232,8 @@ int mk_proof_number(const char *s, size_t n, double *out)
 
 /* The phrases in front of an evaluation and of its score; of an analysis of one. */
 static const char *const proof_heads[2] = {
-    "Here is my evaluation of the solution:", "Here is my analysis of the \"solution evaluation\":"};
+    "Here is my evaluation of the solution:",
+    "Here is my analysis of the \"solution evaluation\":"};
 static const char *const proof_tails[3] = {
     "Based on my evaluation, the final overall score should be:",
     "Based on my evaluation, the final overal score should be:",

@@ -304,8 +304,8 @@ int32_t mk_search_pool(struct minke_search *s, minke_complete_fn complete, void 
         if (s->choice == 0)
             mk_log(&s->env, MINKE_LOG_INFO, "round %u: no proof yet", round);
         else
-            mk_log(&s->env, MINKE_LOG_INFO, "round %u: %zu new proofs, %zu in the pool, best mean %g",
-                   round, s->n_found - begin, s->n_found, s->score);
+            mk_log(&s->env, MINKE_LOG_INFO, "round %u: %zu new proofs, %zu in the pool, best mean"
+                   " %g", round, s->n_found - begin, s->n_found, s->score);
     }
     return MINKE_OK;
 }

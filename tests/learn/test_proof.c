@@ -228,7 +228,8 @@ TEST(long_runs_of_headings_and_blanks_take_linear_time)
     double s;
 
     for (size_t k = 0; k < 5; k++) {
-        static const char *const unit[] = {"\n", "\n*", "## Solution ", "boxed{", "\n## Solution\n"};
+        static const char *const unit[] = {"\n", "\n*", "## Solution ", "boxed{",
+                                           "\n## Solution\n"};
         const size_t len = strlen(unit[k]);
 
         for (size_t i = 0; i < n; i++)
@@ -293,9 +294,9 @@ TEST(prompts_hold_their_key_phrases)
 
 TEST(braces_in_a_problem_are_safe)
 {
-    CHECK_INT(ask(MINKE_ASK_VERIFY, NULL, "{proof} {problem} {} \\frac{1}{2} {{x}}", "{rating}", "no"),
-              MINKE_OK);
-    CHECK_HAS(prompt, "## Problem\n{proof} {problem} {} \\frac{1}{2} {{x}}\n\n## Solution\n{rating}");
+#define BRACES "{proof} {problem} {} \\frac{1}{2} {{x}}"
+    CHECK_INT(ask(MINKE_ASK_VERIFY, NULL, BRACES, "{rating}", "no"), MINKE_OK);
+    CHECK_HAS(prompt, "## Problem\n" BRACES "\n\n## Solution\n{rating}");
     CHECK(strstr(prompt, "no\n") == NULL);
     CHECK_INT(ask(MINKE_ASK_REFINE, NULL, "{candidates} {instruction}", "Q", NULL), MINKE_OK);
     CHECK_HAS(prompt, "## Problem\n{candidates} {instruction}\n");
@@ -305,7 +306,8 @@ TEST(prompts_are_replaced_from_a_file)
 {
     static const char file[] = "A comment.\n@prompt proof\n\nSolve {problem}, \\boxed{...}{x}.\n\n"
                                "@prompt solution\n[{index}] {proof}\n"
-                               "@prompt evaluation \n<{index}/{solution_index}/{solution}> {rating}";
+                               "@prompt evaluation \n<{index}/{solution_index}/{solution}> "
+                               "{rating}";
 
     CHECK_INT(ask(MINKE_ASK_PROOF, file, "P", NULL, NULL), MINKE_OK);
     CHECK_STR(prompt, "Solve P, \\boxed{...}{x}.");
