@@ -326,7 +326,8 @@ static int report(const struct prover *p, const minke_search *s, double start)
         printf("%.*s\n", (int)n, solution);
     if (!p->quiet && solution == NULL && p->n_cut > 0)
         fprintf(stderr, "%s: %llu of %llu answers had no room to end: see --context and"
-                " --max-tokens\n", program.name, (unsigned long long)p->n_cut, (unsigned long long)p->n_completions);
+                " --max-tokens\n", program.name, (unsigned long long)p->n_cut,
+                (unsigned long long)p->n_completions);
     else if (!p->quiet && solution == NULL)
         fprintf(stderr, "%s: no answer had the form that was asked for\n", program.name);
     if (!p->quiet && !p->json) {
