@@ -665,6 +665,12 @@ MINKE_API int32_t minke_sampler_accept(minke_sampler *sampler, int32_t token);
 MINKE_API int32_t minke_sampler_logprob(const minke_sampler *sampler, float *chosen,
                                         float *chosen_full);
 
+/* Tokens that the last sample could have been, ascending: those that top-k, top-p, min-p and
+ * forbidding biases left; at temperature 0 the one.  *n of them, also on MINKE_ENOSPC; 0 = all.
+ * MINKE_EINVAL before the first sample. */
+MINKE_API int32_t minke_sampler_allowed(const minke_sampler *sampler, int32_t *tokens,
+                                        size_t capacity, size_t *n);
+
 /* The n best tokens under the plain softmax of logits (n_vocab,), best first, ties to
  * the lowest id: tokens (n,), logprobs (n,).  n <= n_vocab.  Needs no sampler. */
 MINKE_API int32_t minke_logprobs_best(const float *logits, size_t n_vocab, size_t n,
@@ -970,6 +976,175 @@ MINKE_API int32_t minke_objective(const minke_objective_params *params,
 MINKE_API int32_t minke_reward_overlong(uint64_t length, uint64_t max, uint64_t cache,
                                         double *reward);
 
+/* Rewards of text that follow from rules stated here.  Texts are UTF-8; broken bytes are
+ * allowed and match nothing.  Any thread; no state is kept. */
+
+/* Where the answer of a reply stands: the content of its last \boxed{} or \fbox{} whose braces
+ * close (\{ and \} do not count), without white space around it, behind the last "</think>".
+ * *begin and *length in bytes of text.  MINKE_EFORMAT when there is none, as when "<think>" is
+ * opened and never closed. */
+MINKE_API int32_t minke_reward_boxed(const char *text, size_t text_len, size_t *begin,
+                                     size_t *length);
+
+#define MINKE_ANSWER_PERCENT_UNIT (1u << 0)  /* the percent sign is a unit: 50% is 50 */
+#define MINKE_ANSWER_SAME_UNITS   (1u << 1)  /* both have the same unit or none has */
+
+/* Whether two answers are the same: *equal 1 or 0.  Both as numbers, exactly, or else as texts.
+ *
+ * Numbers: integers and decimals (12, -0.50, .5, 5.); groups of three digits may be parted by
+ * ",", "{,}", "\,", "\!" or one space; fractions a/b and \frac{a}{b} (\dfrac, \tfrac, \cfrac,
+ * \frac12) of decimals, whole numbers in front of a fraction (2\frac{1}{3}, 2 1/3); powers of ten
+ * (1.5e3, 1.5\times10^{3}, \cdot).  A comma is never a decimal point.  A percent sign is a
+ * hundredth: 50% is 1/2 and 0.5, not 50.  Units are \text{}, \mathrm{}, \mbox{} behind the
+ * number, a degree sign, and \$ in front; where one answer has none it is not looked at, two must
+ * be the same; words as "million" are no units, and such an answer is a text.  "x =" in front is
+ * left out, unless it is another letter on the other side.  What is beyond 400 digits or 10^400
+ * is a text.
+ *
+ * Left out of both: $ and \( \) \[ \], \left, \right, \displaystyle, spaces (but between letters
+ * or digits), \boxed{} around all, a full stop at the end.  An empty answer equals nothing, and
+ * answers above 2048 bytes are compared byte for byte. */
+MINKE_API int32_t minke_reward_equal(const char *a, size_t a_len, const char *b, size_t b_len,
+                                     uint32_t flags, int32_t *equal);
+
+/* *reward: 1 when the boxed answer of a reply equals gold, else 0. */
+MINKE_API int32_t minke_reward_answer(const char *text, size_t text_len, const char *gold,
+                                      size_t gold_len, uint32_t flags, double *reward);
+
+#define MINKE_FORMAT_THINK  0   /* begins with "<think>", which stands nowhere else, and holds
+                                 * "</think>": TRL's ^<think>(?!.*<think>)(.*?)</think>.*$ */
+#define MINKE_FORMAT_ANSWER 1   /* and behind the first "</think>" only <answer>...</answer> and
+                                 * white space, each of these tags once */
+
+/* *reward: 1 when the reply has that format, else 0. */
+MINKE_API int32_t minke_reward_format(const char *text, size_t text_len, uint32_t rule,
+                                      double *reward);
+
+/* Share of the words of text that are of a script: *share in [0, 1], 0 when there is no word.
+ * script: latin, greek, cyrillic, hebrew, arabic, devanagari, thai, hangul, han, kana; or a
+ * language by its code: en, de, fr, es, it, pt (latin), ru (cyrillic), el, he, ar, hi, th, ko
+ * (hangul), zh (han), ja (han and kana).  MINKE_EINVAL for others.
+ *
+ * A word is a run of letters and marks of one script; an apostrophe between two letters does not
+ * end it.  Each Han, Hiragana or Katakana character is a word by itself, as those are written
+ * without spaces; Hangul is written with them.  Not counted: digits and symbols; code between
+ * ` or ```; mathematics between $ (nothing blank inside next to them, as Pandoc reads it), $$,
+ * \( \), \[ \]; TeX commands; the tags <think>, </think>, <answer>, </answer>. */
+MINKE_API int32_t minke_reward_language(const char *text, size_t text_len, const char *script,
+                                        double *share);
+
+/* Scores of n rubrics into one: sum of weight * score over sum of |weight|.  weights NULL = all 1;
+ * negative ones count against.  MINKE_EINVAL: n is 0, a number is not finite, all weights are 0. */
+MINKE_API int32_t minke_reward_rubric(const double *scores, const double *weights, size_t n,
+                                      double *reward);
+
+/* ---- Learning: rollouts -------------------------------------------------- */
+
+/* What a trainer must know of a sequence that minke wrote: tokens, the probabilities with which
+ * they were drawn, the tokens that could have been, the experts of every layer, and on request the
+ * tokens that sparse attention selected.  A rollout is filled while a session works and is
+ * replayed in another.  Sessions that use it keep it alive; one thread at a time, the session's. */
+typedef struct minke_rollout minke_rollout;
+
+#define MINKE_ROLLOUT_NO_ALLOWED (1u << 0)   /* leave out the tokens that could have been drawn */
+#define MINKE_ROLLOUT_NO_EXPERTS (1u << 1)   /* leave out the experts */
+#define MINKE_ROLLOUT_SELECTED   (1u << 2)   /* keep what sparse attention selected: 4 bytes for
+                                              * each of top-k, layer and token */
+
+typedef struct minke_rollout_params {
+    uint32_t struct_size;
+    uint32_t flags;              /* MINKE_ROLLOUT_* */
+    uint32_t max_tokens;         /* prompt and reply, at least a session's; 0 = the model's */
+    uint32_t reserved0;          /* must be 0 */
+    uint64_t max_allowed;        /* ids of all allowed sets together; 0 = 32 for each token */
+} minke_rollout_params;
+
+MINKE_API void minke_rollout_params_init(minke_rollout_params *params, size_t size);
+
+/* Bytes that minke_rollout_open will take. */
+MINKE_API int32_t minke_rollout_memory(const minke_context *ctx,
+                                       const minke_rollout_params *params, uint64_t *bytes);
+
+/* An empty record for sequences of this model.  Nothing is allocated afterwards. */
+MINKE_API int32_t minke_rollout_open(minke_rollout **out, const minke_context *ctx,
+                                     const minke_rollout_params *params);
+MINKE_API void minke_rollout_free(minke_rollout *r);
+
+/* From now on write down what the session evaluates and minke_generate draws; with r NULL no
+ * longer.  The session is empty, or holds what r holds.  Tokens that the session forgets leave the
+ * record when others take their place.  Experts are kept for prompt and reply alike; tokens that
+ * minke_generate forces are kept as not drawn.  MINKE_EINVAL: other tokens are held, or r is of a
+ * model of another shape or has no room for the session. */
+MINKE_API int32_t minke_session_record(minke_session *s, minke_rollout *r);
+
+/* Draw a token from the session's logits, accept it and write it down: for loops of the host's
+ * own, which evaluate it next.  MINKE_EFULL: the allowed set does not fit; nothing was written,
+ * though the sampler has drawn.  MINKE_EINVAL: the session is not recorded, or an earlier token
+ * was drawn with other parameters. */
+MINKE_API int32_t minke_rollout_sample(minke_session *s, minke_sampler *sampler, int32_t *token);
+
+/* Say how the sequence ended, MINKE_FINISH_*; minke_generate does so itself. */
+MINKE_API int32_t minke_rollout_finish(minke_rollout *r, int32_t reason);
+
+/* Arrays of a record; n tokens, of which the first m were evaluated (all but the last, usually).
+ * A token that was not drawn has probabilities of 0. */
+#define MINKE_ROLLOUT_ALLOWED_OFFSETS 1   /* "allowed_offsets", I64 (n + 1,): ids of token t are
+                                           * allowed[offsets[t]] up to offsets[t + 1] */
+#define MINKE_ROLLOUT_TOKENS          2   /* "tokens", I32 (n,): prompt and reply */
+#define MINKE_ROLLOUT_LOGPROBS        3   /* "logprobs", F32 (n,): under the distribution that was
+                                           * drawn from */
+#define MINKE_ROLLOUT_LOGPROBS_FULL   4   /* "logprobs_full", F32 (n,): under the softmax of the
+                                           * logits */
+#define MINKE_ROLLOUT_ALLOWED         5   /* "allowed", I32: ascending for each token, the drawn one
+                                           * among them; no ids = all tokens */
+#define MINKE_ROLLOUT_SELECTED_IDS    6   /* "selected", I32 (m, layers, top-k): positions,
+                                           * ascending, then -1 */
+#define MINKE_ROLLOUT_EXPERTS         7   /* "experts", U8 (m, layers with experts, experts of a
+                                           * token); U16 above 256 experts */
+#define MINKE_ROLLOUT_SAMPLED         8   /* "sampled", U8 (n,): 1 where a sampler drew it */
+
+/* One array by key: its name and type (static texts), *n_dims (at most 3) of shape, and *data,
+ * borrowed until the record changes.  All but r and key may be NULL.  MINKE_EINVAL: it is not
+ * kept.  MINKE_EVERSION: no such key. */
+MINKE_API int32_t minke_rollout_array(const minke_rollout *r, int32_t key, const char **name,
+                                      const char **dtype, uint64_t *shape, uint32_t *n_dims,
+                                      const void **data);
+
+/* Facts as a JSON object: model (its identity), model_type, finish_reason, n_prompt, sampling
+ * (temperature, top_k, ..., seed as a text; null when nothing was drawn).  *n_out: bytes, also on
+ * MINKE_ENOSPC. */
+MINKE_API int32_t minke_rollout_facts(const minke_rollout *r, char *text, size_t capacity,
+                                      size_t *n_out);
+
+/* Write the arrays and, as metadata, the facts to a safetensors file, which any reader of that
+ * format opens.  It appears, replacing an older one, when it is complete and on disk. */
+MINKE_API int32_t minke_rollout_save(const minke_rollout *r, const char *path);
+
+/* A record from its file, for a model of the shape of the one that wrote it; its weights may
+ * differ.  MINKE_EFORMAT: the file is damaged, the message names the array.  MINKE_EINVAL: it is
+ * of a model of another shape.  Through the operating system.  On success the caller owns *out. */
+MINKE_API int32_t minke_rollout_load(minke_rollout **out, const minke_context *ctx,
+                                     const char *path);
+
+#define MINKE_REPLAY_EXPERTS  (1u << 0)
+#define MINKE_REPLAY_SELECTED (1u << 1)
+
+/* From now on take the experts and the selection of each position from r, as far as r goes, and
+ * choose freely beyond; with r NULL choose freely again.  Weights of experts come from the scores
+ * at hand, normalized over the recorded ids, without the balancing bias.  flags: MINKE_REPLAY_*, 0
+ * = all that r keeps.  What r holds at this moment counts.  MINKE_EINVAL: r is of a model of other
+ * shape, or does not keep it, or the session does not select. */
+MINKE_API int32_t minke_session_replay(minke_session *s, const minke_rollout *r, uint32_t flags);
+
+/* Evaluate the tokens of r in the session, which is emptied first, and tell how likely each drawn
+ * one was: logprobs (n,) at the temperature and over the allowed set that r keeps, logprobs_full
+ * (n,) under the softmax of the logits; 0 where none was drawn; either may be NULL.  capacity: of
+ * each, at least n.  With the same weights and caches and MINKE_CONTEXT_DETERMINISTIC they
+ * are r's own bit for bit.  MINKE_EUNSUPPORTED: r was drawn with penalties or a bias, or was
+ * cut without keeping the allowed sets.  Outputs are untouched on error. */
+MINKE_API int32_t minke_rollout_score(const minke_rollout *r, minke_session *s, float *logprobs,
+                                      float *logprobs_full, size_t capacity);
+
 /* ---- Learning: text from the host ---------------------------------------- */
 
 /* The drivers below (proof search, judges) ask the host for text and nothing else, so that it
@@ -1000,6 +1175,37 @@ typedef int32_t (*minke_take_fn)(void *sink, const char *text, size_t text_len, 
 typedef int32_t (*minke_complete_fn)(void *user, int32_t ask, uint64_t seed, const char *prompt,
                                      size_t prompt_len, uint32_t n, minke_take_fn take,
                                      void *sink);
+
+/* ---- Learning: judges ---------------------------------------------------- */
+
+typedef struct minke_judge_params {
+    uint32_t struct_size;
+    uint32_t n_samples;          /* judgements of each rubric, averaged; 0 = 1 */
+    uint32_t max_score;          /* judges give 0 to max_score; 0 = 2 */
+    uint32_t reserved0;          /* must be 0 */
+    uint64_t seed;               /* rubric i is asked about with seed + i * n_samples */
+    const double *weights;       /* (n_rubrics,) as minke_reward_rubric; NULL = all 1 */
+    const char *prompt;          /* text with {question}, {answer}, {rubric} and {max} in it, each
+                                  * replaced once; NULL = minke's wording */
+    size_t prompt_len;
+} minke_judge_params;
+
+MINKE_API void minke_judge_params_init(minke_judge_params *params, size_t size);
+
+/* The generative reward: for each of n_rubrics criteria (rubrics (n_rubrics,), rubric_lens their
+ * bytes) complete is asked, with MINKE_ASK_JUDGE, for judgements of the answer.  A judgement's
+ * score is the number in its last \boxed{} behind "</think>", as JSON writes numbers, from 0 to
+ * max_score; it is divided by that.  Judgements without are left out; a rubric that has none
+ * counts as 0, and its weight counts.  *reward: sum of weight * score over sum of |weight|.
+ * scores: of each rubric in [0, 1], -1 for none; (n_rubrics,) or NULL.  params may be NULL.
+ *
+ * MINKE_ECANCELED: complete said so.  MINKE_EINVAL: no rubric, or weights that
+ * minke_reward_rubric refuses; nothing is asked then.  MINKE_ENOMEM.  Any thread. */
+MINKE_API int32_t minke_judge(const char *question, size_t question_len, const char *answer,
+                              size_t answer_len, const char *const *rubrics,
+                              const size_t *rubric_lens, size_t n_rubrics,
+                              const minke_judge_params *params, minke_complete_fn complete,
+                              void *user, double *reward, double *scores);
 
 /* ---- Learning: proofs ---------------------------------------------------- */
 

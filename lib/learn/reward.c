@@ -1,7 +1,12 @@
-/* Rewards that follow from exact rules. */
+/* Rewards that follow from exact rules: length, format, language, rubrics. */
 #include "learn/reward.h"
 
+#include <math.h>
+#include <string.h>
+
+#include "base/env.h"
 #include "base/error.h"
+#include "text/unicode.h"
 
 /* ---- Length -------------------------------------------------------------- */
 
@@ -23,4 +28,303 @@ int32_t minke_reward_overlong(uint64_t length, uint64_t max, uint64_t cache, dou
                        (unsigned long long)cache, (unsigned long long)max);
     *reward = mk_reward_overlong(length, max, cache);
     return MINKE_OK;
+}
+
+/* ---- Format -------------------------------------------------------------- */
+
+static int reward_blank(const char *s, size_t from, size_t end)
+{
+    for (; from < end; from++)
+        if (s[from] != ' ' && !(s[from] >= 9 && s[from] <= 13))
+            return 0;
+    return 1;
+}
+
+/* Behind the one place where tag stands, at from or later; 0 when there is none or another. */
+static size_t reward_once(const char *s, size_t n, size_t from, const char *tag)
+{
+    const size_t at = mk_reward_find(s, n, from, tag);
+
+    if (at == n || mk_reward_find(s, n, at + 1, tag) < n)
+        return 0;
+    return at + strlen(tag);
+}
+
+/* Reference: TRL rewards/format_rewards.py @f2cd577, the pattern that minke.h quotes. */
+static int reward_format(const char *s, size_t n, uint32_t rule)
+{
+    size_t end, open, close;
+
+    if (n < 7 || reward_once(s, n, 0, "<think>") != 7)
+        return 0;
+    end = mk_reward_find(s, n, 7, "</think>");
+    if (end == n || rule == MINKE_FORMAT_THINK)
+        return end < n;
+    end += 8;
+    open = reward_once(s, n, 0, "<answer>");
+    close = reward_once(s, n, 0, "</answer>");
+    return open >= end + 8 && close >= open + 9 && reward_blank(s, end, open - 8)
+           && reward_blank(s, close, n);
+}
+
+int32_t minke_reward_format(const char *text, size_t text_len, uint32_t rule, double *reward)
+{
+    if ((text == NULL && text_len > 0) || reward == NULL)
+        return mk_fail(MINKE_EINVAL, "text or reward is NULL");
+    if (rule > MINKE_FORMAT_ANSWER)
+        return mk_fail(MINKE_EINVAL, "rule is %u, at most %u expected", rule,
+                       MINKE_FORMAT_ANSWER);
+    *reward = reward_format(text, text_len, rule);
+    return MINKE_OK;
+}
+
+/* ---- Language ------------------------------------------------------------ */
+
+enum reward_script {
+    REWARD_OTHER, REWARD_LATIN, REWARD_GREEK, REWARD_CYRILLIC, REWARD_HEBREW, REWARD_ARABIC,
+    REWARD_DEVANAGARI, REWARD_THAI, REWARD_HANGUL, REWARD_HAN, REWARD_KANA
+};
+
+/* Blocks of Unicode 16.0 by script, ascending. */
+static const struct {
+    uint32_t first, last;
+    enum reward_script script;
+} reward_blocks[] = {
+    {0x41, 0x24F, REWARD_LATIN}, {0x250, 0x2AF, REWARD_LATIN}, {0x370, 0x3FF, REWARD_GREEK},
+    {0x400, 0x52F, REWARD_CYRILLIC}, {0x590, 0x5FF, REWARD_HEBREW},
+    {0x600, 0x6FF, REWARD_ARABIC}, {0x750, 0x77F, REWARD_ARABIC}, {0x8A0, 0x8FF, REWARD_ARABIC},
+    {0x900, 0x97F, REWARD_DEVANAGARI}, {0xE00, 0xE7F, REWARD_THAI},
+    {0x1100, 0x11FF, REWARD_HANGUL}, {0x1C80, 0x1C8F, REWARD_CYRILLIC},
+    {0x1D00, 0x1DBF, REWARD_LATIN}, {0x1E00, 0x1EFF, REWARD_LATIN},
+    {0x1F00, 0x1FFF, REWARD_GREEK}, {0x2C60, 0x2C7F, REWARD_LATIN},
+    {0x2DE0, 0x2DFF, REWARD_CYRILLIC}, {0x3005, 0x3007, REWARD_HAN},
+    {0x3041, 0x30FF, REWARD_KANA}, {0x3131, 0x318E, REWARD_HANGUL},
+    {0x31F0, 0x31FF, REWARD_KANA}, {0x3400, 0x4DBF, REWARD_HAN}, {0x4E00, 0x9FFF, REWARD_HAN},
+    {0xA640, 0xA69F, REWARD_CYRILLIC}, {0xA720, 0xA7FF, REWARD_LATIN},
+    {0xA960, 0xA97F, REWARD_HANGUL}, {0xAB30, 0xAB6F, REWARD_LATIN},
+    {0xAC00, 0xD7FF, REWARD_HANGUL}, {0xF900, 0xFAFF, REWARD_HAN},
+    {0xFB00, 0xFB06, REWARD_LATIN}, {0xFB1D, 0xFB4F, REWARD_HEBREW},
+    {0xFB50, 0xFDFF, REWARD_ARABIC}, {0xFE70, 0xFEFF, REWARD_ARABIC},
+    {0xFF21, 0xFF5A, REWARD_LATIN}, {0xFF66, 0xFF9F, REWARD_KANA},
+    {0xFFA0, 0xFFDC, REWARD_HANGUL}, {0x1B000, 0x1B16F, REWARD_KANA},
+    {0x20000, 0x323AF, REWARD_HAN},
+};
+#define REWARD_BLOCKS (sizeof(reward_blocks) / sizeof(reward_blocks[0]))
+
+static const struct {
+    const char *name;
+    enum reward_script script, other;
+} reward_names[] = {
+    {"latin", REWARD_LATIN, REWARD_LATIN}, {"greek", REWARD_GREEK, REWARD_GREEK},
+    {"cyrillic", REWARD_CYRILLIC, REWARD_CYRILLIC}, {"hebrew", REWARD_HEBREW, REWARD_HEBREW},
+    {"arabic", REWARD_ARABIC, REWARD_ARABIC}, {"thai", REWARD_THAI, REWARD_THAI},
+    {"devanagari", REWARD_DEVANAGARI, REWARD_DEVANAGARI},
+    {"hangul", REWARD_HANGUL, REWARD_HANGUL}, {"han", REWARD_HAN, REWARD_HAN},
+    {"kana", REWARD_KANA, REWARD_KANA}, {"en", REWARD_LATIN, REWARD_LATIN},
+    {"de", REWARD_LATIN, REWARD_LATIN}, {"fr", REWARD_LATIN, REWARD_LATIN},
+    {"es", REWARD_LATIN, REWARD_LATIN}, {"it", REWARD_LATIN, REWARD_LATIN},
+    {"pt", REWARD_LATIN, REWARD_LATIN}, {"ru", REWARD_CYRILLIC, REWARD_CYRILLIC},
+    {"el", REWARD_GREEK, REWARD_GREEK}, {"he", REWARD_HEBREW, REWARD_HEBREW},
+    {"ar", REWARD_ARABIC, REWARD_ARABIC}, {"hi", REWARD_DEVANAGARI, REWARD_DEVANAGARI},
+    {"th", REWARD_THAI, REWARD_THAI}, {"ko", REWARD_HANGUL, REWARD_HANGUL},
+    {"zh", REWARD_HAN, REWARD_HAN}, {"ja", REWARD_HAN, REWARD_KANA},
+};
+#define REWARD_NAMES (sizeof(reward_names) / sizeof(reward_names[0]))
+
+static enum reward_script reward_script(uint32_t c)
+{
+    for (size_t k = 0; k < REWARD_BLOCKS; k++)
+        if (c <= reward_blocks[k].last)
+            return c >= reward_blocks[k].first ? reward_blocks[k].script : REWARD_OTHER;
+    return REWARD_OTHER;
+}
+
+/* A reader of words.  none: texts known not to come any more, so that a text full of openings
+ * is read in linear time. */
+struct reward_reader {
+    const char *s;
+    size_t n, i;
+    unsigned none;
+};
+
+/* Pairs between which nothing counts, longer ones first. */
+static const struct {
+    const char *open, *close;
+} reward_pairs[] = {
+    {"```", "```"}, {"`", "`"}, {"$$", "$$"}, {"\\(", "\\)"}, {"\\[", "\\]"},
+};
+#define REWARD_PAIRS (sizeof(reward_pairs) / sizeof(reward_pairs[0]))
+#define REWARD_NO_DOLLAR (1u << REWARD_PAIRS)
+
+static int reward_at(const struct reward_reader *r, const char *what)
+{
+    const size_t len = strlen(what);
+
+    return r->n - r->i >= len && memcmp(r->s + r->i, what, len) == 0;
+}
+
+/* $...$: nothing blank behind the first and in front of the last, and no digit behind that. */
+static int reward_skip_dollar(struct reward_reader *r)
+{
+    size_t i = r->i + 1;
+
+    if ((r->none & REWARD_NO_DOLLAR) || i >= r->n || reward_blank(r->s, i, i + 1))
+        return 0;
+    for (; i < r->n; i++) {
+        if (r->s[i] == '\\') {
+            i++;
+        } else if (r->s[i] == '$' && !reward_blank(r->s, i - 1, i)
+                   && !(i + 1 < r->n && r->s[i + 1] >= '0' && r->s[i + 1] <= '9')) {
+            r->i = i + 1;
+            return 1;
+        }
+    }
+    r->none |= REWARD_NO_DOLLAR;
+    return 0;
+}
+
+/* Skip what does not count; 0 when nothing of that begins here. */
+static int reward_skip(struct reward_reader *r)
+{
+    static const char *const tags[] = {"<think>", "</think>", "<answer>", "</answer>"};
+
+    for (size_t k = 0; k < REWARD_PAIRS; k++) {
+        if ((r->none & 1u << k) || !reward_at(r, reward_pairs[k].open))
+            continue;
+        const size_t from = r->i + strlen(reward_pairs[k].open);
+        const size_t close = mk_reward_find(r->s, r->n, from, reward_pairs[k].close);
+
+        if (close < r->n) {
+            r->i = close + strlen(reward_pairs[k].close);
+            return 1;
+        }
+        r->none |= 1u << k;
+    }
+    if (r->s[r->i] == '$' && reward_skip_dollar(r))
+        return 1;
+    for (size_t k = 0; k < sizeof(tags) / sizeof(tags[0]); k++)
+        if (reward_at(r, tags[k])) {
+            r->i += strlen(tags[k]);
+            return 1;
+        }
+    if (r->s[r->i] != '\\')
+        return 0;
+    for (r->i++; r->i < r->n; r->i++)            /* a TeX command, letters of ASCII */
+        if (!((r->s[r->i] | 32) >= 'a' && (r->s[r->i] | 32) <= 'z'))
+            break;
+    return 1;
+}
+
+/* Script of the character at i, its bytes and its class, 0 for what is neither letter nor mark. */
+static enum reward_script reward_letter(const struct reward_reader *r, size_t i, size_t *len,
+                                        uint32_t *class)
+{
+    enum mk_utf8_state state;
+    uint32_t c;
+
+    *len = mk_utf8_unit(r->s + i, r->n - i, &state);
+    *class = 0;
+    if (state != MK_UTF8_VALID)
+        return REWARD_OTHER;
+    c = mk_utf8_decode((const unsigned char *)r->s + i, len);
+    *class = mk_unicode_class(c) & (MK_UNICODE_L | MK_UNICODE_M);
+    return reward_script(c);
+}
+
+/* Bytes of an apostrophe at i, 0 when there is none. */
+static size_t reward_apostrophe(const struct reward_reader *r, size_t i)
+{
+    if (i < r->n && r->s[i] == '\'')
+        return 1;
+    return r->n - i >= 3 && memcmp(r->s + i, "\xE2\x80\x99", 3) == 0 ? 3 : 0;
+}
+
+/* The next word's script; 0 at the end of the text. */
+static int reward_word(struct reward_reader *r, enum reward_script *script)
+{
+    uint32_t class = 0;
+    size_t len, next;
+
+    for (;;) {
+        if (r->i >= r->n)
+            return 0;
+        if (reward_skip(r))
+            continue;
+        *script = reward_letter(r, r->i, &len, &class);
+        r->i += len;
+        if (class & MK_UNICODE_L)
+            break;
+    }
+    while (r->i < r->n) {
+        const size_t apostrophe = reward_apostrophe(r, r->i);
+        enum reward_script s;
+
+        if (r->i + apostrophe == r->n)
+            break;
+        s = reward_letter(r, r->i + apostrophe, &next, &class);
+        if (class == 0 || (apostrophe > 0 && !(class & MK_UNICODE_L)))
+            break;
+        if ((class & MK_UNICODE_L)
+            && (s != *script || *script == REWARD_HAN || *script == REWARD_KANA))
+            break;
+        r->i += apostrophe + next;
+    }
+    return 1;
+}
+
+int32_t minke_reward_language(const char *text, size_t text_len, const char *script, double *share)
+{
+    struct reward_reader r = {text, text_len, 0, 0};
+    enum reward_script found;
+    uint64_t words = 0, right = 0;
+    size_t k = 0;
+
+    if ((text == NULL && text_len > 0) || script == NULL || share == NULL)
+        return mk_fail(MINKE_EINVAL, "text, script or share is NULL");
+    while (k < REWARD_NAMES && strcmp(reward_names[k].name, script) != 0)
+        k++;
+    if (k == REWARD_NAMES)
+        return mk_fail(MINKE_EINVAL, "script \"%s\": no script or language that this build knows",
+                       script);
+    while (reward_word(&r, &found)) {
+        words++;
+        right += found == reward_names[k].script || found == reward_names[k].other;
+    }
+    *share = words > 0 ? (double)right / (double)words : 0;
+    return MINKE_OK;
+}
+
+/* ---- Rubrics ------------------------------------------------------------- */
+
+static int32_t reward_rubric(const double *scores, const double *weights, size_t n,
+                             double *reward)
+{
+    double sum = 0, weight = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const double w = weights != NULL ? weights[i] : 1;
+
+        if (!isfinite(scores[i]) || !isfinite(w))
+            return mk_fail(MINKE_EINVAL, "scores[%zu] is %g, weights[%zu] %g", i, scores[i], i, w);
+        sum += w * scores[i];
+        weight += fabs(w);
+    }
+    if (!(weight > 0) || !isfinite(weight) || !isfinite(sum))
+        return mk_fail(MINKE_EINVAL, "the weights add up to %g, weighted scores to %g", weight,
+                       sum);
+    *reward = sum / weight;
+    return MINKE_OK;
+}
+
+int32_t minke_reward_rubric(const double *scores, const double *weights, size_t n, double *reward)
+{
+    struct mk_fpu fpu;
+    int32_t rc;
+
+    if (scores == NULL || reward == NULL || n == 0)
+        return mk_fail(MINKE_EINVAL, "n is %zu, or scores or reward is NULL", n);
+    mk_fpu_enter(&fpu);
+    rc = reward_rubric(scores, weights, n, reward);
+    mk_fpu_leave(&fpu);
+    return rc;
 }

@@ -292,6 +292,27 @@ static void dsa_select_again(void *arg, size_t begin, size_t end, uint32_t worke
     }
 }
 
+/* Rows whose selection a record has take it.  Returns whether all rows of the chunk do. */
+static int dsa_replayed(struct mk_forward *f)
+{
+    const struct mk_trail *r = f->replay;
+    struct mk_work *work = f->work;
+    size_t i = 0;
+
+    if (r == NULL || r->selected == NULL || f->layer >= r->n_layers)
+        return 0;
+    for (; i < f->n && f->first + i < r->n; i++) {
+        const int32_t *from = r->selected + ((f->first + i) * r->n_layers + f->layer) * r->top_k;
+        size_t n = 0;
+
+        while (n < r->top_k && from[n] >= 0)
+            n++;
+        memcpy(work->selected + i * work->selected_stride, from, n * sizeof(*from));
+        work->n_selected[i] = n;
+    }
+    return i == f->n;
+}
+
 void mk_dsa_run(struct mk_forward *f, const struct mk_kv *kv)
 {
     struct mk_work *work = f->work;
@@ -299,6 +320,8 @@ void mk_dsa_run(struct mk_forward *f, const struct mk_kv *kv)
     struct dsa_job job = {f, kv, 0, 0};
     size_t i = 0;
 
+    if (f->observe == 0 && dsa_replayed(f))
+        return;
     /* Rows that see no more than top-k tokens select them all, unscored. */
     if ((f->observe & MINKE_OBSERVE_SELECTED) == 0)
         for (; i < f->n && f->first + i + 1 <= work->selected_stride; i++)
@@ -321,4 +344,5 @@ void mk_dsa_run(struct mk_forward *f, const struct mk_kv *kv)
         }
         work->times.select += mk_time_ns() - scored;
     }
+    dsa_replayed(f);
 }

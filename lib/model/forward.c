@@ -63,6 +63,44 @@ static int32_t forward_observe_row(const struct mk_forward *f, uint32_t l, int i
     return stop ? mk_fail(MINKE_ECANCELED, "stopped by the observer at layer %u", l) : MINKE_OK;
 }
 
+/* Write down what layer l chose for the rows of the chunk. */
+static void forward_record(const struct mk_forward *f, uint32_t l, int is_moe)
+{
+    const struct mk_trail *r = f->record;
+    const struct mk_work *w = f->work;
+    const size_t K = r->n_experts;
+
+    for (size_t i = 0; is_moe && i < f->n; i++) {
+        const size_t at = ((f->first + i) * r->n_moe + f->moe_layer) * K;
+
+        for (size_t k = 0; k < K; k++) {
+            if (r->experts8 != NULL)
+                r->experts8[at + k] = (uint8_t)w->experts[i * K + k];
+            else if (r->experts16 != NULL)
+                r->experts16[at + k] = (uint16_t)w->experts[i * K + k];
+        }
+    }
+    for (size_t i = 0; r->selected != NULL && i < f->n; i++) {
+        int32_t *out = r->selected + ((f->first + i) * r->n_layers + l) * r->top_k;
+        const size_t n = w->n_selected[i], seen = f->first + i + 1;
+
+        /* Rows that see no more than top-k tokens take all, and are not listed. */
+        for (size_t k = 0; k < r->top_k; k++)
+            out[k] = k >= n ? -1 : seen <= r->top_k ? (int32_t)k
+                   : w->selected[i * w->selected_stride + k];
+    }
+}
+
+/* How many layers with experts come before layer l. */
+static uint32_t forward_moe_layer(const struct mk_forward *f, uint32_t l)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < l; i++)
+        n += f->model->weights.layers[i].experts != NULL;
+    return n;
+}
+
 /* Reference: DeepSeek-V3.2-Exp inference/model.py @8631a81, Block.forward. */
 int32_t mk_forward_layer(struct mk_forward *f, const struct mk_layer_weights *w, uint32_t l,
                          struct mk_kv *kv)
@@ -82,6 +120,8 @@ int32_t mk_forward_layer(struct mk_forward *f, const struct mk_layer_weights *w,
     /* x += FFN(RMSNorm(x)) */
     mk_forward_norm(f, work->h, work->x, w->post_attention_layernorm);
     start = mk_time_ns();
+    if (f->record != NULL || f->replay != NULL)
+        f->moe_layer = forward_moe_layer(f, l);
     if (is_moe)
         mk_moe_run(f, w);
     else
@@ -89,6 +129,8 @@ int32_t mk_forward_layer(struct mk_forward *f, const struct mk_layer_weights *w,
     work->times.ffn += mk_time_ns() - start;
     forward_add(f);
 
+    if (f->record != NULL)
+        forward_record(f, l, is_moe);
     for (size_t i = 0; f->observe != 0 && i < f->n; i++)
         if ((rc = forward_observe_row(f, l, is_moe, i)) < 0)
             return rc;

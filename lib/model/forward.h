@@ -8,6 +8,16 @@
 
 enum mk_form { MK_FORM_AUTO, MK_FORM_NAIVE, MK_FORM_ABSORBED };
 
+/* What was chosen for tokens [0, n), by position: written down, or followed. */
+struct mk_trail {
+    size_t n;
+    uint32_t n_moe, n_experts;   /* layers with experts; experts of each that a token takes */
+    uint32_t n_layers, top_k;    /* of the selection */
+    uint8_t *experts8;           /* (n, n_moe, n_experts), one of these, or neither */
+    uint16_t *experts16;
+    int32_t *selected;           /* (n, n_layers, top_k), -1 behind the last; or NULL */
+};
+
 struct mk_forward {
     const struct mk_model *model;
     struct mk_ops ops;
@@ -21,6 +31,9 @@ struct mk_forward {
     minke_observer_fn observer;  /* NULL = none */
     void *observer_user;
     uint32_t observe;            /* MINKE_OBSERVE_*, 0 without observer */
+    struct mk_trail *record;     /* to write to, with room for this chunk; NULL = none */
+    const struct mk_trail *replay;   /* to follow where it reaches; NULL = none */
+    uint32_t moe_layer;          /* index among the layers with experts of the one at work */
     uint32_t layer;              /* that comes next */
     uint64_t deadline;           /* of mk_time_ns, behind which no layer begins; 0 = none */
     uint64_t slowest;            /* nanoseconds of the slowest layer, with a deadline */

@@ -62,13 +62,48 @@ static void moe_keep_groups(float *choice, float *score, const struct mk_config 
     }
 }
 
-/* One row: scores s from logits, selection by s + bias within groups, weights from s. */
+/* The experts that a record has for row t at this layer; returns whether it has any. */
+static int moe_replayed(const struct mk_forward *f, size_t t, int32_t *experts)
+{
+    const struct mk_trail *r = f->replay;
+    size_t at;
+
+    if (r == NULL || f->first + t >= r->n || (r->experts8 == NULL && r->experts16 == NULL))
+        return 0;
+    at = ((f->first + t) * r->n_moe + f->moe_layer) * r->n_experts;
+    for (size_t k = 0; k < r->n_experts; k++)
+        experts[k] = r->experts8 != NULL ? r->experts8[at + k] : r->experts16[at + k];
+    return 1;
+}
+
+/* The best by s + bias, within the best groups. */
+static void moe_choose(const struct mk_forward *f, const float *bias, size_t t)
+{
+    const struct mk_config *c = &f->model->config;
+    const struct mk_work *w = f->work;
+    const size_t E = c->n_routed_experts, K = c->num_experts_per_tok;
+    const float *s = w->router + t * E;
+    float *choice = w->choice + t * E;
+
+    for (size_t e = 0; e < E; e++)
+        choice[e] = bias != NULL ? s[e] + bias[e] : s[e];
+    if (c->n_group > 1 && c->topk_method != MK_TOPK_GREEDY)
+        moe_keep_groups(choice, w->group_scores + t * c->n_group, c);
+    for (size_t k = 0; k < K; k++) {
+        const size_t e = moe_best(choice, E);
+
+        w->experts[t * K + k] = (int32_t)e;
+        choice[e] = NAN;
+    }
+}
+
+/* One row: scores s from logits, selection by s + bias or from a record, weights from s. */
 static void moe_route_row(const struct mk_forward *f, const float *bias, size_t t)
 {
     const struct mk_config *c = &f->model->config;
     const struct mk_work *w = f->work;
     const size_t E = c->n_routed_experts, K = c->num_experts_per_tok;
-    float *s = w->router + t * E, *choice = w->choice + t * E;
+    float *s = w->router + t * E;
     float *weights = w->expert_weights + t * K, sum = 0.0f;
     int32_t *experts = w->experts + t * K;
 
@@ -77,17 +112,11 @@ static void moe_route_row(const struct mk_forward *f, const float *bias, size_t 
             s[e] = 1.0f / (1.0f + mk_exp(-s[e]));
     else
         f->ops.k->softmax(s, E);
-    for (size_t e = 0; e < E; e++)
-        choice[e] = bias != NULL ? s[e] + bias[e] : s[e];
-    if (c->n_group > 1 && c->topk_method != MK_TOPK_GREEDY)
-        moe_keep_groups(choice, w->group_scores + t * c->n_group, c);
+    if (!moe_replayed(f, t, experts))
+        moe_choose(f, bias, t);
     for (size_t k = 0; k < K; k++) {
-        const size_t e = moe_best(choice, E);
-
-        experts[k] = (int32_t)e;
-        weights[k] = s[e];
-        sum += s[e];
-        choice[e] = NAN;
+        weights[k] = s[experts[k]];
+        sum += weights[k];
     }
     for (size_t k = 0; k < K; k++)
         weights[k] = (c->norm_topk_prob ? weights[k] / sum : weights[k])

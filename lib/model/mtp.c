@@ -12,6 +12,8 @@ int32_t mk_mtp_run(struct mk_forward *f, const float *hidden, const int32_t *nex
     const struct mk_mtp_weights *w = f->model->weights.mtp;
     const size_t D = c->hidden_size;
     const float eps = (float)c->rms_norm_eps;
+    struct mk_trail *record = f->record;
+    const struct mk_trail *replay = f->replay;
     struct mk_work *work = f->work;
     int32_t rc;
 
@@ -26,7 +28,12 @@ int32_t mk_mtp_run(struct mk_forward *f, const float *hidden, const int32_t *nex
     }
     /* x = eh_proj [e ; h] */
     mk_matmul(&f->ops, work->x, D, &w->eh_proj, work->mtp, 2 * D, f->n);
+    /* Records are of the model's own layers. */
+    f->record = NULL;
+    f->replay = NULL;
     rc = mk_forward_layer(f, &w->layer, c->num_hidden_layers, &f->kv[c->num_hidden_layers]);
+    f->record = record;
+    f->replay = replay;
     if (rc < 0)
         return rc;
     mk_forward_norm(f, work->h, work->x, w->shared_head_norm);

@@ -7,6 +7,7 @@
 #include "base/env.h"
 #include "base/error.h"
 #include "base/params.h"
+#include "sample/sampler.h"
 
 #define SAMPLER_WINDOW 64u
 
@@ -25,6 +26,9 @@ struct minke_sampler {
     uint64_t state[4];             /* xoshiro256++ */
     struct sampler_item *items;    /* (capacity,) */
     size_t capacity;
+    size_t n_items, n_kept;        /* of the last sample: its candidates end items (n_items,) */
+    double best;                   /* value of the likeliest */
+    int32_t chosen;
     int has_sample;
     float logprob, logprob_full;   /* of the last sample */
 };
@@ -339,8 +343,13 @@ static int32_t sampler_choose(minke_sampler *s, const float *logits, size_t n, i
     chosen = best;
     total = 1.0;
     top = best->value;
-    if (s->params.temperature > 0.0f)
-        chosen = sampler_draw(s, n, sampler_cut(s, n, top), top, &total);
+    s->n_items = s->n_kept = n;
+    s->best = top;
+    if (s->params.temperature > 0.0f) {
+        s->n_kept = sampler_cut(s, n, top);
+        chosen = sampler_draw(s, n, s->n_kept, top, &total);
+    }
+    s->chosen = chosen->token;
     s->logprob = (float)(chosen->value - top - log(total));
     s->logprob_full = (float)((double)logits[chosen->token] - log_sum);
     s->has_sample = 1;
@@ -384,6 +393,103 @@ int32_t minke_sampler_logprob(const minke_sampler *sampler, float *chosen, float
         *chosen = sampler->logprob;
     if (chosen_full != NULL)
         *chosen_full = sampler->logprob_full;
+    return MINKE_OK;
+}
+
+/* ---- What could have been drawn ----------------------------------------- */
+
+static void sampler_sift_id(int32_t *heap, size_t n, size_t i)
+{
+    const int32_t id = heap[i];
+
+    for (size_t child; (child = 2 * i + 1) < n; i = child) {
+        if (child + 1 < n && heap[child + 1] > heap[child])
+            child++;
+        if (heap[child] <= id)
+            break;
+        heap[i] = heap[child];
+    }
+    heap[i] = id;
+}
+
+/* Ascending, in place. */
+static void sampler_sort_ids(int32_t *ids, size_t n)
+{
+    for (size_t i = n / 2; i-- > 0;)
+        sampler_sift_id(ids, n, i);
+    for (size_t left = n; left > 1; left--) {
+        const int32_t top = ids[0];
+
+        ids[0] = ids[left - 1];
+        ids[left - 1] = top;
+        sampler_sift_id(ids, left - 1, 0);
+    }
+}
+
+int32_t minke_sampler_allowed(const minke_sampler *sampler, int32_t *tokens, size_t capacity,
+                              size_t *n)
+{
+    size_t count = 0;
+
+    if (sampler == NULL || n == NULL || (tokens == NULL && capacity > 0))
+        return mk_fail(MINKE_EINVAL, "sampler, tokens or n is NULL");
+    if (!sampler->has_sample)
+        return mk_fail(MINKE_EINVAL, "nothing was sampled yet");
+    const minke_sampler_params *p = &sampler->params;
+    const double min = p->min_p > 0.0f ? log((double)p->min_p) : -INFINITY;
+    const struct sampler_item *last = sampler->items + sampler->n_items;
+    const size_t kept = p->temperature > 0.0f ? sampler->n_kept : 0;
+
+    for (const struct sampler_item *item = last - kept; item < last; item++) {
+        if (!(item->value - sampler->best >= min) || item->value == -INFINITY)
+            continue;
+        if (count < capacity)
+            tokens[count] = item->token;
+        count++;
+    }
+    if (kept == 0 && capacity > 0)
+        tokens[0] = sampler->chosen;
+    count = kept == 0 ? 1 : count;
+    if (count == sampler->n_items)
+        count = 0;
+    *n = count;
+    if (count > capacity)
+        return mk_fail(MINKE_ENOSPC, "%zu tokens allowed, room for %zu", count, capacity);
+    sampler_sort_ids(tokens, count);
+    return MINKE_OK;
+}
+
+const minke_sampler_params *mk_sampler_params(const minke_sampler *s)
+{
+    return &s->params;
+}
+
+int mk_sampler_is_plain(const minke_sampler_params *p)
+{
+    return p->n_bias == 0 && (p->repetition_penalty == 0.0f || p->repetition_penalty == 1.0f)
+        && p->presence_penalty == 0.0f && p->frequency_penalty == 0.0f;
+}
+
+int32_t mk_sampler_score(float *out, const float *logits, size_t n, float temperature,
+                         const int32_t *allowed, size_t n_allowed, int32_t token)
+{
+    const double t = temperature > 0.0f ? (double)temperature : 1.0;
+    const size_t count = n_allowed > 0 ? n_allowed : n;
+    double max = -INFINITY, sum = 0.0;
+
+    for (size_t i = 0; i < count; i++) {
+        const size_t id = n_allowed > 0 ? (size_t)allowed[i] : i;
+        const double v = (double)logits[id] / t;
+
+        if (v != v || v == INFINITY)
+            return mk_fail(MINKE_EINVAL, "logit %zu is %g", id, (double)logits[id]);
+        max = v > max ? v : max;
+    }
+    if (max == -INFINITY)
+        return mk_fail(MINKE_EINVAL, "no token left to choose: all %zu logits are -inf", count);
+    for (size_t i = 0; i < count; i++)
+        sum += exp((double)logits[n_allowed > 0 ? (size_t)allowed[i] : i] / t - max);
+    *out = (float)((double)logits[token] / t - max - log(sum));
     return MINKE_OK;
 }
 

@@ -275,6 +275,8 @@ static int32_t generate_finish(struct minke_generator *g, int32_t reason)
     if (reason == MINKE_FINISH_STOP && mk_reply_calls(g->reply) > 0
         && mk_reply_stop(g->reply) < 0)
         g->reason = MINKE_FINISH_TOOL_CALLS;
+    if (g->s->recorder.finished != NULL)
+        g->s->recorder.finished(g->s->recorder.user, g->reason);
     return rc == MINKE_ECANCELED ? MINKE_OK : rc;
 }
 
@@ -321,6 +323,7 @@ static int32_t generate_choose(struct minke_generator *g, int thinking, int32_t 
 static int32_t generate_token(struct minke_generator *g)
 {
     const int thinking = minke_reply_thinking(g->reply);
+    const struct mk_recorder *r = &g->s->recorder;
     const size_t n_forced = g->at_forced;
     int32_t token = -1, rc = generate_choose(g, thinking, &token);
 
@@ -328,6 +331,9 @@ static int32_t generate_token(struct minke_generator *g)
         return rc;
     if (g->at_forced == n_forced && generate_is_stop(g, token))
         return generate_finish(g, MINKE_FINISH_STOP);
+    if (g->at_forced == n_forced && r->sampled != NULL
+        && (rc = r->sampled(r->user, g->s, generate_logits(g, thinking), g->sampler, token)) < 0)
+        return rc;
     g->ids[g->n_ids++] = token;
     g->n_thinking += thinking != 0;
     generate_hold(g, 1);

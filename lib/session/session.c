@@ -161,6 +161,15 @@ fail:
     return rc;
 }
 
+void mk_session_set_recorder(struct mk_recorder *held, const struct mk_recorder *next)
+{
+    const struct mk_recorder old = *held;
+
+    *held = next != NULL ? *next : (struct mk_recorder){.user = NULL};
+    if (old.release != NULL)
+        old.release(old.user);
+}
+
 void minke_session_free(minke_session *s)
 {
     minke_context *ctx;
@@ -168,6 +177,8 @@ void minke_session_free(minke_session *s)
     if (s == NULL || s->busy)
         return;
     ctx = s->ctx;
+    mk_session_set_recorder(&s->recorder, NULL);
+    mk_session_set_recorder(&s->replay, NULL);
     mk_block_free(&s->block, &s->model->env.alloc);
     mk_free(&s->model->env.alloc, s);
     if (ctx != NULL)
@@ -252,6 +263,8 @@ static void session_enter(struct session_call *call, struct minke_session *s)
         .observer = s->params.observer,
         .observer_user = s->params.observer_user,
         .observe = s->params.observe,
+        .record = s->recorder.trail,
+        .replay = s->replay.trail,
     }};
     s->busy = 1;
     call->start = mk_time_ns();
@@ -414,6 +427,8 @@ static int32_t session_commit(struct minke_session *s, struct mk_forward *f)
     memcpy(s->hidden, s->work.hidden + n * D, D * sizeof(float));
     s->has_hidden = 1;
     s->length += n;
+    if (s->recorder.evaluated != NULL)
+        s->recorder.evaluated(s->recorder.user, s->tokens + f->first, f->first, n);
     s->pending.stage = MK_STAGE_HEAD;
     return MINKE_OK;
 }

@@ -27,6 +27,20 @@ struct mk_session_pending {
     const void *owner;             /* who steps */
 };
 
+/* Who writes down what a session does; on the session's thread.  Any may be NULL but release. */
+struct mk_recorder {
+    void *user;                    /* referenced until release */
+    struct mk_trail *trail;        /* written while tokens are evaluated, or followed */
+    /* Tokens [first, first + n) of the session were evaluated. */
+    void (*evaluated)(void *user, const int32_t *tokens, size_t first, size_t n);
+    /* token was drawn by the sampler from logits and will be the session's next.  An error stops
+     * the generator. */
+    int32_t (*sampled)(void *user, const struct minke_session *s, const float *logits,
+                       const minke_sampler *sampler, int32_t token);
+    void (*finished)(void *user, int32_t reason);   /* MINKE_FINISH_* */
+    void (*release)(void *user);
+};
+
 struct minke_session {
     minke_context *ctx;            /* referenced */
     struct mk_model *model;
@@ -46,6 +60,7 @@ struct minke_session {
     int has_hidden;                /* hidden belongs to token length - 1 */
     int busy;                      /* a public call is under way */
     int32_t cancel;                /* atomic */
+    struct mk_recorder recorder, replay;   /* all NULL = nobody */
     void (*watch)(void *user, const struct mk_product *p);   /* see mk_ops; NULL = nobody */
     void *watch_user;
     struct mk_session_pending pending;
@@ -54,6 +69,9 @@ struct minke_session {
 
 /* Whether the session may be used by a public call; for its first line. */
 int32_t mk_session_check(const struct minke_session *s);
+
+/* Put a recorder in place of *held, which is released. */
+void mk_session_set_recorder(struct mk_recorder *held, const struct mk_recorder *next);
 
 /* Evaluation in steps.  queue: begin to append n tokens; sync: begin to hold exactly these,
  * *n_reused of them from before.  Nothing is evaluated yet, and other public calls are refused

@@ -1,4 +1,7 @@
 /* Files that minke writes: what they hold, what they compute, and what is left after errors. */
+#ifndef _GNU_SOURCE
+#  define _GNU_SOURCE 1 /* mkdtemp */
+#endif
 #include "../test.h"
 #include "format/gguf.h"
 

@@ -231,6 +231,18 @@ class SearchParams(Structure):
     ]
 
 
+class RolloutParams(Structure):
+    """minke_rollout_params."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        ("max_tokens", c_uint32),
+        ("reserved0", c_uint32),
+        ("max_allowed", c_uint64),
+    ]
+
+
 class ObjectiveParams(Structure):
     """minke_objective_params."""
 
@@ -300,6 +312,21 @@ class ObjectiveStats(Structure):
     ]
 
 
+class JudgeParams(Structure):
+    """minke_judge_params."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("n_samples", c_uint32),
+        ("max_score", c_uint32),
+        ("reserved0", c_uint32),
+        ("seed", c_uint64),
+        ("weights", POINTER(c_double)),
+        ("prompt", c_char_p),
+        ("prompt_len", c_size_t),
+    ]
+
+
 # C struct -> the class that mirrors it.
 STRUCTS = {
     "minke_context_params": ContextParams,
@@ -311,9 +338,11 @@ STRUCTS = {
     "minke_reply_params": ReplyParams,
     "minke_generate_params": GenerateParams,
     "minke_search_params": SearchParams,
+    "minke_rollout_params": RolloutParams,
     "minke_objective_params": ObjectiveParams,
     "minke_objective_batch": ObjectiveBatch,
     "minke_objective_stats": ObjectiveStats,
+    "minke_judge_params": JudgeParams,
 }
 
 # ---- Constants -------------------------------------------------------------
@@ -435,6 +464,7 @@ PROTOTYPES = {
     "minke_sampler_sample": (c_int32, [_handle, _floats, c_size_t, _tokens]),
     "minke_sampler_accept": (c_int32, [_handle, c_int32]),
     "minke_sampler_logprob": (c_int32, [_handle, _floats, _floats]),
+    "minke_sampler_allowed": (c_int32, [_handle, _tokens, c_size_t, _size_out]),
     "minke_logprobs_best": (c_int32, [_floats, c_size_t, c_size_t, _tokens, _floats]),
     "minke_generate_params_init": (None, [POINTER(GenerateParams), c_size_t]),
     "minke_generate": (c_int32, [_handle, _handle, _tokens, c_size_t, POINTER(GenerateParams),
@@ -456,6 +486,32 @@ PROTOTYPES = {
     "minke_objective": (c_int32, [POINTER(ObjectiveParams), POINTER(ObjectiveBatch), _doubles,
                                   _doubles, _doubles, POINTER(ObjectiveStats)]),
     "minke_reward_overlong": (c_int32, [c_uint64, c_uint64, c_uint64, _doubles]),
+    "minke_reward_boxed": (c_int32, [c_char_p, c_size_t, _size_out, _size_out]),
+    "minke_reward_equal": (c_int32, [c_char_p, c_size_t, c_char_p, c_size_t, c_uint32,
+                                     _tokens]),
+    "minke_reward_answer": (c_int32, [c_char_p, c_size_t, c_char_p, c_size_t, c_uint32,
+                                      _doubles]),
+    "minke_reward_format": (c_int32, [c_char_p, c_size_t, c_uint32, _doubles]),
+    "minke_reward_language": (c_int32, [c_char_p, c_size_t, c_char_p, _doubles]),
+    "minke_reward_rubric": (c_int32, [_doubles, _doubles, c_size_t, _doubles]),
+    "minke_judge_params_init": (None, [POINTER(JudgeParams), c_size_t]),
+    "minke_judge": (c_int32, [c_char_p, c_size_t, c_char_p, c_size_t, POINTER(c_char_p),
+                              _size_out, c_size_t, POINTER(JudgeParams), COMPLETE_FN, c_void_p,
+                              _doubles, _doubles]),
+    "minke_rollout_params_init": (None, [POINTER(RolloutParams), c_size_t]),
+    "minke_rollout_memory": (c_int32, [_handle, POINTER(RolloutParams), POINTER(c_uint64)]),
+    "minke_rollout_open": (c_int32, [_handle_out, _handle, POINTER(RolloutParams)]),
+    "minke_rollout_free": (None, [_handle]),
+    "minke_session_record": (c_int32, [_handle, _handle]),
+    "minke_rollout_sample": (c_int32, [_handle, _handle, _tokens]),
+    "minke_rollout_finish": (c_int32, [_handle, c_int32]),
+    "minke_rollout_array": (c_int32, [_handle, c_int32, POINTER(c_char_p), POINTER(c_char_p),
+                                      POINTER(c_uint64), POINTER(c_uint32), POINTER(c_void_p)]),
+    "minke_rollout_facts": (c_int32, [_handle, c_char_p, c_size_t, _size_out]),
+    "minke_rollout_save": (c_int32, [_handle, c_char_p]),
+    "minke_rollout_load": (c_int32, [_handle_out, _handle, c_char_p]),
+    "minke_session_replay": (c_int32, [_handle, _handle, c_uint32]),
+    "minke_rollout_score": (c_int32, [_handle, _handle, _floats, _floats, c_size_t]),
     "minke_proof_score": (c_int32, [c_char_p, c_size_t, c_uint32, _doubles]),
     "minke_proof_split": (c_int32, [c_char_p, c_size_t, c_uint32, c_char_p, c_size_t, _size_out,
                                     _size_out]),

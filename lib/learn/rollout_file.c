@@ -1,0 +1,604 @@
+/* A record as arrays with names, as facts, and as a safetensors file of both. */
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "format/safetensors.h"
+#include "learn/rollout.h"
+
+#define ROLLOUT_HEADER 65536u    /* bytes of a file's header at most */
+
+static const char *const rollout_reasons[] = {
+    NULL, "stop", "length", "thinking_length", "tool_calls", "cancelled", "full"};
+
+/* ---- Arrays ------------------------------------------------------------- */
+
+/* Names and types are the file's; item is the size of one. */
+static const struct rollout_kind {
+    const char *name, *dtype;
+    size_t item;
+} rollout_kinds[MK_ROLLOUT_N_ARRAYS + 1] = {
+    [MINKE_ROLLOUT_ALLOWED_OFFSETS] = {"allowed_offsets", "I64", 8},
+    [MINKE_ROLLOUT_TOKENS] = {"tokens", "I32", 4},
+    [MINKE_ROLLOUT_LOGPROBS] = {"logprobs", "F32", 4},
+    [MINKE_ROLLOUT_LOGPROBS_FULL] = {"logprobs_full", "F32", 4},
+    [MINKE_ROLLOUT_ALLOWED] = {"allowed", "I32", 4},
+    [MINKE_ROLLOUT_SELECTED_IDS] = {"selected", "I32", 4},
+    [MINKE_ROLLOUT_EXPERTS] = {"experts", "U8", 1},
+    [MINKE_ROLLOUT_SAMPLED] = {"sampled", "U8", 1},
+};
+
+/* Data and shape of one array; data NULL when it is not kept. */
+static void rollout_describe(struct mk_rollout_array *a, const struct minke_rollout *r, int32_t key)
+{
+    const struct mk_trail *t = &r->trail;
+    const void *experts = t->experts16 != NULL ? (const void *)t->experts16 : t->experts8;
+    const void *data[MK_ROLLOUT_N_ARRAYS + 1] = {
+        NULL, r->offsets, r->tokens, r->logprobs, r->logprobs_full, r->allowed, t->selected, experts,
+        r->sampled};
+    size_t item = rollout_kinds[key].item;
+
+    *a = (struct mk_rollout_array){rollout_kinds[key].name, rollout_kinds[key].dtype, data[key],
+                                   {r->n, 1, 1}, 1, 0};
+    if (key == MINKE_ROLLOUT_ALLOWED_OFFSETS)
+        a->shape[0] = r->n + 1;
+    if (key == MINKE_ROLLOUT_ALLOWED)
+        a->shape[0] = r->offsets != NULL ? (uint64_t)r->offsets[r->n] : 0;
+    if (key == MINKE_ROLLOUT_SELECTED_IDS || key == MINKE_ROLLOUT_EXPERTS) {
+        const int experts_of = key == MINKE_ROLLOUT_EXPERTS;
+
+        a->n_dims = 3;
+        a->shape[0] = t->n;
+        a->shape[1] = experts_of ? t->n_moe : t->n_layers;
+        a->shape[2] = experts_of ? t->n_experts : t->top_k;
+        if (experts_of && t->experts16 != NULL) {
+            a->dtype = "U16";
+            item = 2;
+        }
+    }
+    a->bytes = (size_t)(a->shape[0] * a->shape[1] * a->shape[2]) * item;
+}
+
+int32_t mk_rollout_array(struct mk_rollout_array *out, const struct minke_rollout *r, int32_t key)
+{
+    struct mk_rollout_array a;
+
+    if (key < 1 || key > MK_ROLLOUT_N_ARRAYS)
+        return mk_fail(MINKE_EVERSION, "rollout array %d: unknown", key);
+    rollout_describe(&a, r, key);
+    if (a.data == NULL)
+        return mk_fail(MINKE_EINVAL, "the rollout keeps no array %s", a.name);
+    *out = a;
+    return MINKE_OK;
+}
+
+int32_t minke_rollout_array(const minke_rollout *r, int32_t key, const char **name,
+                            const char **dtype, uint64_t *shape, uint32_t *n_dims,
+                            const void **data)
+{
+    struct mk_rollout_array a;
+    int32_t rc;
+
+    if (r == NULL)
+        return mk_fail(MINKE_EINVAL, "rollout is NULL");
+    if ((rc = mk_rollout_array(&a, r, key)) < 0)
+        return rc;
+    if (name != NULL)
+        *name = a.name;
+    if (dtype != NULL)
+        *dtype = a.dtype;
+    if (shape != NULL)
+        memcpy(shape, a.shape, a.n_dims * sizeof(*shape));
+    if (n_dims != NULL)
+        *n_dims = a.n_dims;
+    if (data != NULL)
+        *data = a.data;
+    return MINKE_OK;
+}
+
+/* ---- Facts -------------------------------------------------------------- */
+
+/* Sampling parameters by name, as facts and files have them. */
+static const struct rollout_setting {
+    const char *name;
+    size_t at;
+    int is_float;
+} rollout_settings[] = {
+    {"temperature", offsetof(minke_sampler_params, temperature), 1},
+    {"top_k", offsetof(minke_sampler_params, top_k), 0},
+    {"top_p", offsetof(minke_sampler_params, top_p), 1},
+    {"min_p", offsetof(minke_sampler_params, min_p), 1},
+    {"repetition_penalty", offsetof(minke_sampler_params, repetition_penalty), 1},
+    {"presence_penalty", offsetof(minke_sampler_params, presence_penalty), 1},
+    {"frequency_penalty", offsetof(minke_sampler_params, frequency_penalty), 1},
+    {"penalty_window", offsetof(minke_sampler_params, penalty_window), 0},
+    {"n_bias", offsetof(minke_sampler_params, n_bias), 0},
+};
+#define ROLLOUT_N_SETTINGS (sizeof(rollout_settings) / sizeof(rollout_settings[0]))
+
+static void rollout_sampling_text(struct mk_text *t, const minke_sampler_params *p)
+{
+    char buffer[96];
+
+    if (p->struct_size == 0) {
+        mk_text_adds(t, "null");
+        return;
+    }
+    for (size_t i = 0; i < ROLLOUT_N_SETTINGS; i++) {
+        const struct rollout_setting *k = &rollout_settings[i];
+        const char *field = (const char *)p + k->at;
+        uint32_t whole;
+        float real;
+
+        memcpy(&whole, field, sizeof(whole));
+        memcpy(&real, field, sizeof(real));
+        mk_text_add(t, buffer, k->is_float
+                    ? mk_format(buffer, sizeof(buffer), "%s\"%s\": %g", i > 0 ? ", " : "{", k->name,
+                                (double)real)
+                    : mk_format(buffer, sizeof(buffer), "%s\"%s\": %u", i > 0 ? ", " : "{", k->name,
+                                whole));
+    }
+    mk_text_add(t, buffer, mk_format(buffer, sizeof(buffer), ", \"seed\": \"%llu\"}",
+                                     (unsigned long long)p->seed));
+}
+
+static size_t rollout_n_prompt(const struct minke_rollout *r)
+{
+    size_t n = 0;
+
+    while (n < r->n && !r->sampled[n])
+        n++;
+    return n;
+}
+
+/* The facts as members of an object; quoted: all values as texts, as safetensors wants them. */
+static void rollout_facts(struct mk_text *t, const struct minke_rollout *r, int quoted)
+{
+    const char *reason = rollout_reasons[r->finish];
+    const char *quote = quoted ? "\"" : "";
+    struct mk_text sampling;
+    char buffer[160];
+
+    mk_text_add(t, buffer, mk_format(buffer, sizeof(buffer), "\"model\": \"%s\", \"model_type\": ",
+                                     r->identity));
+    mk_text_add_quoted(t, r->model_type, strlen(r->model_type));
+    mk_text_add(t, buffer, mk_format(buffer, sizeof(buffer),
+                                     ", \"finish_reason\": \"%s\", \"n_prompt\": %s%zu%s, "
+                                     "\"sampling\": ", reason != NULL ? reason : "", quote,
+                                     rollout_n_prompt(r), quote));
+    mk_text_init(&sampling, t->a);
+    rollout_sampling_text(&sampling, &r->sampling);
+    t->failed |= sampling.failed;
+    if (quoted)
+        mk_text_add_quoted(t, sampling.data, sampling.len);
+    else
+        mk_text_add(t, sampling.data, sampling.len);
+    mk_text_free(&sampling);
+}
+
+int32_t minke_rollout_facts(const minke_rollout *r, char *text, size_t capacity, size_t *n_out)
+{
+    struct mk_text t;
+    int32_t rc = MINKE_OK;
+
+    if (r == NULL || n_out == NULL || (text == NULL && capacity > 0))
+        return mk_fail(MINKE_EINVAL, "rollout, text or n_out is NULL");
+    mk_text_init(&t, &r->alloc);
+    mk_text_adds(&t, "{");
+    rollout_facts(&t, r, 0);
+    mk_text_adds(&t, "}");
+    if (t.failed) {
+        rc = MINKE_ENOMEM;
+    } else {
+        *n_out = t.len;
+        if (t.len > capacity)
+            rc = mk_fail(MINKE_ENOSPC, "the facts take %zu bytes, room for %zu", t.len, capacity);
+        else
+            memcpy(text, t.data, t.len);
+    }
+    mk_text_free(&t);
+    return rc;
+}
+
+/* ---- Writing ------------------------------------------------------------ */
+
+/* Length in 8 bytes, JSON, blanks up to a multiple of 8. */
+static void rollout_header(struct mk_text *t, const struct minke_rollout *r)
+{
+    char buffer[192];
+    uint64_t at = 0;
+
+    mk_text_adds(t, "{\"__metadata__\": {\"format\": \"minke rollout 1\", ");
+    rollout_facts(t, r, 1);
+    mk_text_adds(t, "}");
+    for (int32_t key = 1; key <= MK_ROLLOUT_N_ARRAYS; key++) {
+        struct mk_rollout_array a;
+
+        rollout_describe(&a, r, key);
+        if (a.data == NULL)
+            continue;
+        mk_text_add(t, buffer, mk_format(buffer, sizeof(buffer),
+                                         ", \"%s\": {\"dtype\": \"%s\", \"shape\": [%llu", a.name,
+                                         a.dtype, (unsigned long long)a.shape[0]));
+        for (uint32_t d = 1; d < a.n_dims; d++)
+            mk_text_add(t, buffer, mk_format(buffer, sizeof(buffer), ", %llu",
+                                             (unsigned long long)a.shape[d]));
+        mk_text_add(t, buffer, mk_format(buffer, sizeof(buffer), "], \"data_offsets\": [%llu, %llu]}",
+                                         (unsigned long long)at,
+                                         (unsigned long long)(at + a.bytes)));
+        at += a.bytes;
+    }
+    mk_text_adds(t, "}");
+    while (!t->failed && t->len % 8 != 0)
+        mk_text_adds(t, " ");
+}
+
+static int32_t rollout_write(struct mk_writer *w, const struct minke_rollout *r)
+{
+    uint8_t length[8];
+    struct mk_text t;
+    int32_t rc;
+
+    mk_text_init(&t, &r->alloc);
+    rollout_header(&t, r);
+    for (int i = 0; i < 8; i++)
+        length[i] = (uint8_t)((uint64_t)t.len >> 8 * i);
+    rc = t.failed ? MINKE_ENOMEM : mk_writer_write(w, length, sizeof(length));
+    if (rc == MINKE_OK)
+        rc = mk_writer_write(w, t.data, t.len);
+    mk_text_free(&t);
+    for (int32_t key = 1; rc == MINKE_OK && key <= MK_ROLLOUT_N_ARRAYS; key++) {
+        struct mk_rollout_array a;
+
+        rollout_describe(&a, r, key);
+        if (a.data != NULL)
+            rc = mk_writer_write(w, a.data, a.bytes);
+    }
+    return rc;
+}
+
+int32_t minke_rollout_save(const minke_rollout *r, const char *path)
+{
+    struct mk_writer *w = NULL;
+    int32_t rc;
+
+    if (r == NULL || path == NULL)
+        return mk_fail(MINKE_EINVAL, "rollout or path is NULL");
+    if (r->lost)
+        return mk_fail(MINKE_EINVAL, "the session held tokens that the rollout has not seen");
+    rc = mk_writer_open(&w, &r->alloc, path);
+    if (rc == MINKE_OK)
+        rc = rollout_write(w, r);
+    if (rc == MINKE_OK)
+        rc = mk_writer_commit(w);
+    mk_writer_free(w);
+    return rc;
+}
+
+/* ---- Reading ------------------------------------------------------------ */
+
+struct rollout_reader {
+    struct mk_file *file;
+    struct mk_arena arena;
+    const char *path;
+    struct mk_st_tensor *tensors;
+    size_t n_tensors;
+    const struct mk_json *facts;
+};
+
+static const struct mk_st_tensor *rollout_find(const struct rollout_reader *in, int32_t key)
+{
+    for (size_t i = 0; i < in->n_tensors; i++)
+        if (strcmp(in->tensors[i].name, rollout_kinds[key].name) == 0)
+            return &in->tensors[i];
+    return NULL;
+}
+
+/* The header's facts; mk_st_read has found it well formed. */
+static int32_t rollout_read_header(struct rollout_reader *in)
+{
+    const struct mk_json *header, *format;
+    uint8_t length[8];
+    uint64_t n = 0;
+    char *text;
+    int32_t rc = mk_st_read(&in->tensors, &in->n_tensors, &in->arena, in->file);
+
+    if (rc < 0 || (rc = mk_file_read(in->file, 0, length, sizeof(length))) < 0)
+        return rc;
+    for (int i = 0; i < 8; i++)
+        n |= (uint64_t)length[i] << 8 * i;
+    if (n > ROLLOUT_HEADER)
+        return mk_fail(MINKE_EFORMAT, "%s: a header of %llu bytes is no rollout's", in->path,
+                       (unsigned long long)n);
+    text = mk_arena_alloc(&in->arena, (size_t)n + 1, 1);
+    if (text == NULL)
+        return MINKE_ENOMEM;
+    if ((rc = mk_file_read(in->file, sizeof(length), text, (size_t)n)) < 0
+        || (rc = mk_json_parse(&header, &in->arena, text, (size_t)n, in->path)) < 0)
+        return rc;
+    in->facts = mk_json_get(header, "__metadata__");
+    format = mk_json_get(in->facts, "format");
+    if (format == NULL || !mk_json_is(format, "minke rollout 1"))
+        return mk_fail(MINKE_EFORMAT, "%s: no rollout of version 1", in->path);
+    return MINKE_OK;
+}
+
+/* The count of tokens, of allowed ids, and what is kept. */
+static int32_t rollout_read_counts(const struct rollout_reader *in, minke_rollout_params *p,
+                                   uint64_t *n, uint64_t *n_evaluated)
+{
+    const struct mk_st_tensor *tokens = rollout_find(in, MINKE_ROLLOUT_TOKENS);
+    const struct mk_st_tensor *allowed = rollout_find(in, MINKE_ROLLOUT_ALLOWED);
+    const struct mk_st_tensor *experts = rollout_find(in, MINKE_ROLLOUT_EXPERTS);
+    const struct mk_st_tensor *selected = rollout_find(in, MINKE_ROLLOUT_SELECTED_IDS);
+    const struct mk_st_tensor *trail = experts != NULL ? experts : selected;
+
+    if (tokens == NULL || tokens->n_dims != 1 || tokens->shape[0] == 0
+        || tokens->shape[0] > INT32_MAX)
+        return mk_fail(MINKE_EFORMAT, "%s: array tokens is missing or of no size", in->path);
+    *n = tokens->shape[0];
+    *n_evaluated = trail == NULL ? 0 : trail->n_dims == 3 ? trail->shape[0] : UINT64_MAX;
+    if (*n_evaluated > *n)
+        return mk_fail(MINKE_EFORMAT, "%s: array %s: shape", in->path, trail->name);
+    p->max_tokens = (uint32_t)*n;
+    p->max_allowed = allowed != NULL && allowed->n_dims == 1 ? allowed->shape[0] : 0;
+    p->flags = (allowed == NULL ? MINKE_ROLLOUT_NO_ALLOWED : 0)
+             | (experts == NULL ? MINKE_ROLLOUT_NO_EXPERTS : 0)
+             | (selected != NULL ? MINKE_ROLLOUT_SELECTED : 0);
+    return MINKE_OK;
+}
+
+/* One array into the place that r has for it, when shape and type are what r says. */
+static int32_t rollout_read_array(const struct rollout_reader *in, struct minke_rollout *r,
+                                  int32_t key)
+{
+    const struct mk_st_tensor *t = rollout_find(in, key);
+    struct mk_rollout_array a;
+
+    rollout_describe(&a, r, key);
+    if (key == MINKE_ROLLOUT_ALLOWED)
+        a.shape[0] = r->p.max_allowed;
+    if (a.data == NULL && t == NULL)
+        return MINKE_OK;
+    if (t == NULL || a.data == NULL)
+        return mk_fail(MINKE_EFORMAT, "%s: array %s is %s", in->path, a.name,
+                       t == NULL ? "missing" : "there without those that belong to it");
+    if (strcmp(t->dtype, a.dtype) != 0 || t->n_dims != a.n_dims
+        || memcmp(t->shape, a.shape, a.n_dims * sizeof(*a.shape)) != 0)
+        return mk_fail(MINKE_EFORMAT, "%s: array %s: type %s or shape is not as expected for this "
+                                      "model", in->path, a.name, t->dtype);
+    /* The places are r's own, and not constant. */
+    union { const void *from; void *to; } place = {.from = a.data};
+
+    return mk_file_read(in->file, t->offset, place.to, (size_t)t->size);
+}
+
+static int32_t rollout_bad(const struct rollout_reader *in, int32_t key, size_t at)
+{
+    return mk_fail(MINKE_EFORMAT, "%s: array %s: item %zu is out of range", in->path,
+                   rollout_kinds[key].name, at);
+}
+
+/* Rows of allowed ids: in order, within the array, ascending, the drawn token among them. */
+static int32_t rollout_check_allowed(const struct rollout_reader *in, const struct minke_rollout *r)
+{
+    if (r->offsets == NULL)
+        return MINKE_OK;
+    if (r->offsets[0] != 0 || r->offsets[r->n] < 0
+        || (uint64_t)r->offsets[r->n] != r->p.max_allowed)
+        return rollout_bad(in, MINKE_ROLLOUT_ALLOWED_OFFSETS, r->offsets[0] != 0 ? 0 : r->n);
+    for (size_t t = 0; t < r->n; t++)
+        if (r->offsets[t + 1] < r->offsets[t] || (uint64_t)r->offsets[t + 1] > r->p.max_allowed)
+            return rollout_bad(in, MINKE_ROLLOUT_ALLOWED_OFFSETS, t + 1);
+    for (size_t t = 0; t < r->n; t++) {
+        const size_t begin = (size_t)r->offsets[t], end = (size_t)r->offsets[t + 1];
+        int found = begin == end;
+
+        for (size_t i = begin; i < end; i++) {
+            if (r->allowed[i] < 0 || (uint32_t)r->allowed[i] >= r->n_vocab
+                || (i > begin && r->allowed[i] <= r->allowed[i - 1]))
+                return rollout_bad(in, MINKE_ROLLOUT_ALLOWED, i);
+            found |= r->allowed[i] == r->tokens[t];
+        }
+        if (!found || (begin < end && !r->sampled[t]))
+            return rollout_bad(in, MINKE_ROLLOUT_ALLOWED_OFFSETS, t);
+    }
+    return MINKE_OK;
+}
+
+static int32_t rollout_check_trail(const struct rollout_reader *in, const struct minke_rollout *r)
+{
+    const struct mk_trail *t = &r->trail;
+    const size_t n_experts = t->n * t->n_moe * t->n_experts, per_token = (size_t)t->n_layers * t->top_k;
+
+    for (size_t i = 0; t->experts8 != NULL && i < n_experts; i++)
+        if (t->experts8[i] >= r->n_routed)
+            return rollout_bad(in, MINKE_ROLLOUT_EXPERTS, i);
+    for (size_t i = 0; t->experts16 != NULL && i < n_experts; i++)
+        if (t->experts16[i] >= r->n_routed)
+            return rollout_bad(in, MINKE_ROLLOUT_EXPERTS, i);
+    for (size_t i = 0; t->selected != NULL && i < t->n * per_token; i++) {
+        const int32_t at = t->selected[i], before = i % t->top_k > 0 ? t->selected[i - 1] : -1;
+        const int first = i % t->top_k == 0;
+
+        /* Ascending positions up to the token's own, at least one, then -1. */
+        if (at < -1 || at > (int32_t)(i / per_token) || (first && at < 0)
+            || (!first && at >= 0 && at <= before) || (!first && before < 0 && at >= 0))
+            return rollout_bad(in, MINKE_ROLLOUT_SELECTED_IDS, i);
+    }
+    return MINKE_OK;
+}
+
+static int32_t rollout_check(const struct rollout_reader *in, const struct minke_rollout *r)
+{
+    int32_t rc;
+
+    for (size_t t = 0; t < r->n; t++) {
+        if (r->tokens[t] < 0 || (uint32_t)r->tokens[t] >= r->n_vocab)
+            return rollout_bad(in, MINKE_ROLLOUT_TOKENS, t);
+        if (r->sampled[t] > (t > 0))
+            return rollout_bad(in, MINKE_ROLLOUT_SAMPLED, t);
+        if (!(r->logprobs[t] <= 1e-3f) || r->logprobs[t] < -1e30f)
+            return rollout_bad(in, MINKE_ROLLOUT_LOGPROBS, t);
+        if (!(r->logprobs_full[t] <= 1e-3f) || r->logprobs_full[t] < -1e30f)
+            return rollout_bad(in, MINKE_ROLLOUT_LOGPROBS_FULL, t);
+    }
+    rc = rollout_check_allowed(in, r);
+    return rc < 0 ? rc : rollout_check_trail(in, r);
+}
+
+/* A setting's number; -1 when it is none in its field's range. */
+static int rollout_read_setting(char *field, const struct rollout_setting *k,
+                                const struct mk_json *v)
+{
+    int64_t whole = 0;
+    double real = 0;
+    float single;
+    uint32_t count;
+
+    if (v == NULL || (k->is_float ? mk_json_double(v, &real) : mk_json_int(v, &whole)) != 0
+        || whole < 0 || whole > UINT32_MAX || !(real >= -1e30 && real <= 1e30))
+        return -1;
+    single = (float)real;
+    count = (uint32_t)whole;
+    if (k->is_float)
+        memcpy(field, &single, sizeof(single));
+    else
+        memcpy(field, &count, sizeof(count));
+    return 0;
+}
+
+static int rollout_read_seed(uint64_t *seed, const struct mk_json *v)
+{
+    *seed = 0;
+    if (v == NULL || v->type != MK_JSON_STRING || v->text_len == 0 || v->text_len > 20)
+        return -1;
+    for (size_t i = 0; i < v->text_len; i++) {
+        const uint64_t digit = (uint64_t)(unsigned char)v->text[i] - '0';
+
+        if (digit > 9 || *seed > (UINT64_MAX - digit) / 10)
+            return -1;
+        *seed = *seed * 10 + digit;
+    }
+    return 0;
+}
+
+/* The facts that r keeps: identity, how it ended, how it was drawn. */
+static int32_t rollout_read_facts(struct rollout_reader *in, struct minke_rollout *r)
+{
+    const struct mk_json *model = mk_json_get(in->facts, "model"), *v = NULL;
+    const struct mk_json *reason = mk_json_get(in->facts, "finish_reason");
+    const struct mk_json *sampling = mk_json_get(in->facts, "sampling");
+    int32_t rc;
+
+    if (model == NULL || model->text_len != 16 || strspn(model->text, "0123456789abcdef") != 16)
+        return mk_fail(MINKE_EFORMAT, "%s: model: no 16 digits", in->path);
+    memcpy(r->identity, model->text, 16);
+    for (int32_t i = 1; reason != NULL && i <= MINKE_FINISH_FULL; i++)
+        if (mk_json_is(reason, rollout_reasons[i]))
+            r->finish = i;
+    if (reason == NULL || (r->finish == 0 && reason->text_len > 0))
+        return mk_fail(MINKE_EFORMAT, "%s: finish_reason is none of those known", in->path);
+    if (sampling == NULL)
+        return mk_fail(MINKE_EFORMAT, "%s: sampling is missing", in->path);
+    rc = mk_json_parse(&v, &in->arena, sampling->text, sampling->text_len, "sampling");
+    if (rc < 0 || v->type == MK_JSON_NULL)
+        return rc;
+    r->sampling.struct_size = sizeof(r->sampling);
+    for (size_t i = 0; i < ROLLOUT_N_SETTINGS; i++)
+        if (rollout_read_setting((char *)&r->sampling + rollout_settings[i].at,
+                                 &rollout_settings[i],
+                                 mk_json_get(v, rollout_settings[i].name)) != 0)
+            return mk_fail(MINKE_EFORMAT, "%s: sampling: %s is no number in its range", in->path,
+                           rollout_settings[i].name);
+    if (rollout_read_seed(&r->sampling.seed, mk_json_get(v, "seed")) != 0)
+        return mk_fail(MINKE_EFORMAT, "%s: sampling: seed is no whole number", in->path);
+    return MINKE_OK;
+}
+
+/* Room for experts and selection is made by the model's shape: see that it is the file's. */
+static int32_t rollout_read_shapes(const struct rollout_reader *in, const struct mk_model *m,
+                                   uint64_t n, uint64_t n_evaluated)
+{
+    const struct mk_config *c = &m->config;
+    uint64_t n_moe = 0;
+
+    for (uint32_t l = 0; l < c->num_hidden_layers; l++)
+        n_moe += m->weights.layers[l].experts != NULL;
+    for (int32_t key = MINKE_ROLLOUT_SELECTED_IDS; key <= MINKE_ROLLOUT_EXPERTS; key++) {
+        const struct mk_st_tensor *t = rollout_find(in, key);
+        const int experts = key == MINKE_ROLLOUT_EXPERTS;
+
+        if (t == NULL)
+            continue;
+        if (t->n_dims != 3 || t->shape[1] != (experts ? n_moe : c->num_hidden_layers)
+            || t->shape[2] != (experts ? c->num_experts_per_tok : c->index_topk))
+            return mk_fail(MINKE_EINVAL, "%s: array %s: shape is not this model's", in->path,
+                           t->name);
+        if (t->shape[0] != n_evaluated || n_evaluated + 1 < n)
+            return mk_fail(MINKE_EFORMAT, "%s: array %s: %llu rows for %llu tokens", in->path,
+                           t->name, (unsigned long long)t->shape[0], (unsigned long long)n);
+    }
+    return MINKE_OK;
+}
+
+static int32_t rollout_read(struct minke_rollout *r, struct rollout_reader *in,
+                            const struct mk_model *m)
+{
+    minke_rollout_params p = {.struct_size = sizeof(p)};
+    uint64_t n = 0, n_evaluated = 0, bytes;
+    int32_t rc = rollout_read_header(in);
+
+    if (rc < 0 || (rc = rollout_read_counts(in, &p, &n, &n_evaluated)) < 0)
+        return rc;
+    if ((rc = rollout_read_shapes(in, m, n, n_evaluated)) < 0
+        || (rc = mk_rollout_layout(r, m, &p, &bytes)) < 0)
+        return rc;
+    r->n = (size_t)n;
+    r->trail.n = (size_t)n_evaluated;
+    for (int32_t key = 1; key <= MK_ROLLOUT_N_ARRAYS; key++)
+        if (key != MINKE_ROLLOUT_ALLOWED_OFFSETS
+            && (rc = rollout_read_array(in, r, key)) < 0)
+            return rc;
+    if ((rc = rollout_read_array(in, r, MINKE_ROLLOUT_ALLOWED_OFFSETS)) < 0
+        || (rc = rollout_check(in, r)) < 0)
+        return rc;
+    return rollout_read_facts(in, r);
+}
+
+int32_t minke_rollout_load(minke_rollout **out, const minke_context *ctx, const char *path)
+{
+    struct rollout_reader in = {.path = path};
+    struct minke_rollout *r = NULL;
+    const struct mk_model *m;
+    struct mk_env env;
+    int32_t rc = mk_context_check(ctx);
+
+    if (rc < 0)
+        return rc;
+    m = mk_context_model(ctx);
+    if (out == NULL || path == NULL)
+        return mk_fail(MINKE_EINVAL, "out or path is NULL");
+    if (m->flags & MINKE_CONTEXT_TOKENIZER_ONLY)
+        return mk_fail(MINKE_EUNSUPPORTED, "the context was opened for its tokenizer alone");
+    env = (struct mk_env){.alloc = m->env.alloc};
+    mk_arena_init(&in.arena, &env.alloc);
+    rc = mk_file_open(&in.file, &env, path);
+    if (rc == MINKE_OK && in.file == NULL)
+        rc = mk_fail(MINKE_EIO, "%s: no such file", path);
+    if (rc == MINKE_OK && (r = mk_alloc(&env.alloc, 1, sizeof(*r))) == NULL)
+        rc = MINKE_ENOMEM;
+    if (rc == MINKE_OK) {
+        r->alloc = env.alloc;
+        r->refs = 1;
+        rc = rollout_read(r, &in, m);
+    }
+    mk_file_close(in.file);
+    mk_arena_free(&in.arena);
+    if (rc == MINKE_OK)
+        *out = r;
+    else
+        minke_rollout_free(r);
+    return rc;
+}

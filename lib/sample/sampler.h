@@ -1,0 +1,23 @@
+/* What records of samples need of samplers. */
+#ifndef MK_SAMPLER_H
+#define MK_SAMPLER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "minke.h"
+
+/* As given when it was opened, defaults filled in; the pointers are the sampler's own. */
+const minke_sampler_params *mk_sampler_params(const minke_sampler *s);
+
+/* Whether the distribution follows from the logits, the temperature and the allowed tokens alone:
+ * no penalties, no bias. */
+int mk_sampler_is_plain(const minke_sampler_params *p);
+
+/* *out = log softmax(logits / temperature)[token] over the n_allowed tokens allowed, ascending, or
+ * over all n where n_allowed is 0; temperature 0 counts as 1.  Sums run by ascending token, so that
+ * equal inputs give equal bits.  MINKE_EINVAL: NaN or +infinity among the logits, or none finite. */
+int32_t mk_sampler_score(float *out, const float *logits, size_t n, float temperature,
+                         const int32_t *allowed, size_t n_allowed, int32_t token);
+
+#endif
