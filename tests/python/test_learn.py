@@ -1,4 +1,4 @@
-"""minke.learn: objectives against formulas written down again here, against central differences
+"""minke.learn: rewards and a judge; objectives against formulas written down again here, against central differences
 and against numbers that other libraries' code gave."""
 
 import itertools
@@ -7,7 +7,7 @@ import random
 import unittest
 
 import minke
-from minke.learn import objective
+from minke.learn import objective, reward
 
 PRESETS = ("grpo", "dapo", "dr_grpo", "olmo3", "v3.2")
 LENGTHS = (3, 5, 1, 0, 4, 2)
@@ -219,6 +219,58 @@ class Objectives(unittest.TestCase):
         b = batch(2)
         one, two = (objective("v3.2", **b, kl_weight=0.1) for _ in range(2))
         self.assertEqual((one.loss, one.grad, one.stats), (two.loss, two.grad, two.stats))
+
+
+class Rewards(unittest.TestCase):
+    def test_boxed_answers(self) -> None:
+        reply = "<think>\\boxed{1}</think> So \\boxed{\\frac{1}{2}}."
+        self.assertEqual(reward.boxed(reply), "\\frac{1}{2}")
+        self.assertIsNone(reward.boxed("no answer"))
+        self.assertEqual(reward.answer(reply, "0.50"), 1.0)
+        self.assertEqual(reward.answer(reply, "1"), 0.0)
+        self.assertTrue(reward.equal("1,000", "1e3"))
+        self.assertFalse(reward.equal("50%", "50"))
+        self.assertTrue(reward.equal("50%", "50", percent_is_unit=True))
+        self.assertFalse(reward.equal("5\\text{ cm}", "5", same_units=True))
+        self.assertEqual(reward.boxed("\\boxed{\ud800}"), "?")
+
+    def test_format_language_length_and_rubrics(self) -> None:
+        self.assertEqual(reward.format("<think>a</think>b"), 1.0)
+        self.assertEqual(reward.format("<think>a</think>b", "answer"), 0.0)
+        self.assertEqual(reward.language("鲸鱼 whale", "zh"), 2 / 3)
+        self.assertEqual([reward.overlong(n, 20480, 4096) for n in
+                          (16384, 16385, 18432, 20480, 20481)], [0, -1 / 4096, -0.5, -1, -1])
+        self.assertEqual(reward.rubric([1.0, 0.5], [1, -1]), 0.25)
+        for call in (lambda: reward.format("", "none"), lambda: reward.language("a", "x"),
+                     lambda: reward.overlong(-1, 5, 1), lambda: reward.rubric([]),
+                     lambda: reward.rubric([1.0], [1.0, 2.0]),
+                     lambda: reward.rubric([math.nan])):
+            with self.assertRaises(minke.MinkeError):
+                call()
+
+    def test_a_judge_is_a_function_that_writes_text(self) -> None:
+        asked = []
+
+        def complete(ask, prompt, n, seed):
+            asked.append((ask, prompt, n, seed))
+            yield from ["fine: \\boxed{4}", "\\boxed{2}", ("\\boxed{0}", "length")][:n]
+
+        found = reward.judge("Q?", "A.", ["true", "short"], complete, weights=[3, 1], samples=3,
+                             max_score=4, seed=7)
+        self.assertEqual((found.reward, found.scores), (0.75, [0.75, 0.75]))
+        self.assertEqual([(ask, n, seed) for ask, _, n, seed in asked],
+                         [("judge", 3, 7), ("judge", 3, 10)])
+        self.assertIn("true", asked[0][1])
+        mute = reward.judge("Q?", "A.", ["true"], lambda *_: [], prompt="{rubric}{max}")
+        self.assertEqual((mute.reward, mute.scores), (0.0, [None]))
+
+        def broken(*_):
+            raise KeyError("broken")
+
+        with self.assertRaises(KeyError):
+            reward.judge("Q?", "A.", ["true"], broken)
+        with self.assertRaises(minke.MinkeError):
+            reward.judge("Q?", "A.", [], complete)
 
 
 if __name__ == "__main__":

@@ -12,5 +12,5 @@ from ._rollout import Rollout, replay
 
 __all__ = [
     "Objective", "Proof", "Rollout", "Search", "completions", "generator_reward", "objective",
-    "prove", "read_proof", "read_score", "replay", "verifier_reward",
+    "prove", "read_proof", "read_score", "replay", "reward", "verifier_reward",
 ]
