@@ -202,6 +202,13 @@ class Evaluation(WithModel):
                 rows.append(s.eval(self.ids)[0])
         self.assert_close(*rows)
 
+    def test_rounded_activations_are_close_to_exact_ones(self) -> None:
+        rows = []
+        for fast in (False, True):
+            with minke.Model(MODEL, threads=2, fast=fast) as m, m.session() as s:
+                rows.append(s.eval(self.ids)[0])
+        self.assert_close(*rows, bound=2e-2 * max(map(abs, rows[0])))
+
     def test_a_session_outlives_its_model(self) -> None:
         m = minke.Model(MODEL, threads=1)
         s = m.session(max_tokens=16)
