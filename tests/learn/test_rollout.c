@@ -1,0 +1,592 @@
+/* Records of what a session drew: complete, replayed bit for bit, and refused when damaged. */
+#define _GNU_SOURCE 1 /* mkdtemp */
+#include <math.h>
+#include <unistd.h>
+
+#include "base/json.h"
+#include "minke.h"
+#include "test.h"
+
+#define N_PROMPT 150u
+#define N_REPLY 40u
+#define ROOM 256u
+
+static const char *const models[] = {"tests/golden/v32", "examples/calf"};
+static char folder[] = "/tmp/minke-rollout-XXXXXX";
+
+static const char *path_of(const char *name)
+{
+    static char path[96];
+
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
+static minke_context *open_model(const char *path, uint32_t n_threads)
+{
+    minke_context_params p;
+    minke_context *ctx = NULL;
+
+    minke_context_params_init(&p, sizeof p);
+    p.n_threads = n_threads;
+    p.flags = MINKE_CONTEXT_DETERMINISTIC;
+    if (minke_context_open(&ctx, path, &p) < 0) {
+        fprintf(stderr, "%s: %s\n", path, minke_last_error());
+        exit(1);
+    }
+    return ctx;
+}
+
+static minke_session *open_session(minke_context *ctx, uint32_t chunk)
+{
+    minke_session_params p;
+    minke_session *s = NULL;
+
+    minke_session_params_init(&p, sizeof p);
+    p.max_tokens = ROOM;
+    p.prefill_chunk = chunk;
+    CHECK_INT(minke_session_open(&s, ctx, &p), MINKE_OK);
+    return s;
+}
+
+static minke_sampler *open_sampler(uint32_t top_k, float top_p, uint64_t seed)
+{
+    minke_sampler_params p;
+    minke_sampler *s = NULL;
+
+    minke_sampler_params_init(&p, sizeof p);
+    p.temperature = 1.0f;
+    p.top_k = top_k;
+    p.top_p = top_p;
+    p.seed = seed;
+    CHECK_INT(minke_sampler_open(&s, &p), MINKE_OK);
+    return s;
+}
+
+static minke_rollout *open_rollout(minke_context *ctx, uint32_t flags, uint64_t max_allowed)
+{
+    minke_rollout_params p;
+    minke_rollout *r = NULL;
+
+    minke_rollout_params_init(&p, sizeof p);
+    p.flags = flags;
+    p.max_tokens = ROOM;
+    p.max_allowed = max_allowed;
+    CHECK_INT(minke_rollout_open(&r, ctx, &p), MINKE_OK);
+    return r;
+}
+
+static int64_t info(minke_context *ctx, int32_t key)
+{
+    int64_t v = 0;
+
+    CHECK_INT(minke_context_info(ctx, key, &v), MINKE_OK);
+    return v;
+}
+
+static void make_prompt(minke_context *ctx, int32_t *tokens, size_t n)
+{
+    const int64_t vocab = info(ctx, MINKE_INFO_N_VOCAB);
+
+    for (size_t i = 0; i < n; i++)
+        tokens[i] = (int32_t)((i * i * 31 + i * 7 + 5) % (size_t)vocab);
+}
+
+static const void *array_of(const minke_rollout *r, int32_t key, uint64_t *shape)
+{
+    uint64_t own[3] = {0, 0, 0};
+    const void *data = NULL;
+
+    CHECK_INT(minke_rollout_array(r, key, NULL, NULL, shape != NULL ? shape : own, NULL, &data),
+              MINKE_OK);
+    return data;
+}
+
+static size_t length_of(const minke_rollout *r)
+{
+    uint64_t shape[3] = {0, 0, 0};
+
+    array_of(r, MINKE_ROLLOUT_TOKENS, shape);
+    return (size_t)shape[0];
+}
+
+/* A prompt and a reply drawn at temperature 1 and top-p 0.95 in a loop of the host's. */
+static minke_rollout *write_rollout(minke_context *ctx, uint32_t flags)
+{
+    minke_rollout *r = open_rollout(ctx, flags, 0);
+    minke_session *s = open_session(ctx, 64);
+    minke_sampler *sampler = open_sampler(0, 0.95f, 7);
+    int32_t prompt[N_PROMPT], token = -1;
+
+    make_prompt(ctx, prompt, N_PROMPT);
+    CHECK_INT(minke_session_record(s, r), MINKE_OK);
+    CHECK_INT(minke_session_eval(s, prompt, N_PROMPT), MINKE_OK);
+    for (size_t i = 0; i < N_REPLY; i++) {
+        CHECK_INT(minke_rollout_sample(s, sampler, &token), MINKE_OK);
+        if (i + 1 < N_REPLY)
+            CHECK_INT(minke_session_eval(s, &token, 1), MINKE_OK);
+    }
+    CHECK_INT(minke_rollout_finish(r, MINKE_FINISH_LENGTH), MINKE_OK);
+    minke_sampler_free(sampler);
+    minke_session_free(s);
+    return r;
+}
+
+/* ---- What is written ---------------------------------------------------- */
+
+TEST(every_drawn_token_has_its_row)
+{
+    minke_context *ctx = open_model(models[0], 1);
+    minke_rollout *r = write_rollout(ctx, MINKE_ROLLOUT_SELECTED);
+    const uint64_t n = N_PROMPT + N_REPLY;
+    uint64_t shape[3] = {0, 0, 0};
+    const int64_t *offsets = array_of(r, MINKE_ROLLOUT_ALLOWED_OFFSETS, shape);
+    const int32_t *tokens = array_of(r, MINKE_ROLLOUT_TOKENS, NULL);
+    const int32_t *allowed = array_of(r, MINKE_ROLLOUT_ALLOWED, NULL);
+    const uint8_t *sampled = array_of(r, MINKE_ROLLOUT_SAMPLED, NULL);
+    const float *masked = array_of(r, MINKE_ROLLOUT_LOGPROBS, NULL);
+    const float *full = array_of(r, MINKE_ROLLOUT_LOGPROBS_FULL, NULL);
+
+    CHECK_INT(shape[0], n + 1);
+    for (size_t t = 0; t < n; t++) {
+        int found = 0;
+
+        CHECK_INT(sampled[t], t >= N_PROMPT);
+        for (int64_t i = offsets[t]; i < offsets[t + 1]; i++)
+            found += allowed[i] == tokens[t];
+        CHECK_INT(found, t >= N_PROMPT && offsets[t] < offsets[t + 1]);
+        /* Fewer tokens share the same mass. */
+        CHECK(t < N_PROMPT ? masked[t] == 0 && full[t] == 0 : masked[t] >= full[t]);
+    }
+    array_of(r, MINKE_ROLLOUT_EXPERTS, shape);
+    CHECK_INT(shape[0], n - 1);
+    CHECK_INT(shape[1], info(ctx, MINKE_INFO_N_LAYERS) - info(ctx, MINKE_INFO_N_DENSE_LAYERS));
+    CHECK_INT(shape[2], info(ctx, MINKE_INFO_N_EXPERTS_USED));
+    array_of(r, MINKE_ROLLOUT_SELECTED_IDS, shape);
+    CHECK_INT(shape[0], n - 1);
+    CHECK_INT(shape[2], info(ctx, MINKE_INFO_INDEX_TOPK));
+    minke_rollout_free(r);
+    minke_context_free(ctx);
+}
+
+/* What an observer sees is what the record holds. */
+struct seen {
+    const uint8_t *experts;
+    const int32_t *selected;
+    size_t n_moe, n_layers, k, top_k, first, wrong, calls;
+};
+
+static int32_t compare(void *user, uint32_t kind, uint32_t layer, uint64_t token,
+                       const int32_t *ids, const float *values, size_t n)
+{
+    struct seen *seen = user;
+
+    (void)values;
+    seen->calls++;
+    for (size_t i = 0; i < n; i++)
+        if (kind == MINKE_OBSERVE_EXPERTS)
+            seen->wrong += seen->experts[(token * seen->n_moe + layer - seen->first) * seen->k + i]
+                        != ids[i];
+        else
+            seen->wrong += seen->selected[(token * seen->n_layers + layer) * seen->top_k + i]
+                        != ids[i];
+    return 0;
+}
+
+TEST(the_record_is_what_an_observer_sees)
+{
+    minke_context *ctx = open_model(models[0], 1);
+    minke_rollout *r = write_rollout(ctx, MINKE_ROLLOUT_SELECTED);
+    struct seen seen = {array_of(r, MINKE_ROLLOUT_EXPERTS, NULL),
+                        array_of(r, MINKE_ROLLOUT_SELECTED_IDS, NULL),
+                        (size_t)(info(ctx, MINKE_INFO_N_LAYERS) - info(ctx, MINKE_INFO_N_DENSE_LAYERS)),
+                        (size_t)info(ctx, MINKE_INFO_N_LAYERS),
+                        (size_t)info(ctx, MINKE_INFO_N_EXPERTS_USED),
+                        (size_t)info(ctx, MINKE_INFO_INDEX_TOPK),
+                        (size_t)info(ctx, MINKE_INFO_N_DENSE_LAYERS), 0, 0};
+    minke_session_params p;
+    minke_session *s = NULL;
+
+    minke_session_params_init(&p, sizeof p);
+    p.max_tokens = ROOM;
+    p.observe = MINKE_OBSERVE_EXPERTS | MINKE_OBSERVE_SELECTED;
+    p.observer = compare;
+    p.observer_user = &seen;
+    CHECK_INT(minke_session_open(&s, ctx, &p), MINKE_OK);
+    CHECK_INT(minke_session_eval(s, array_of(r, MINKE_ROLLOUT_TOKENS, NULL), length_of(r) - 1),
+              MINKE_OK);
+    CHECK(seen.calls > 0);
+    CHECK_INT(seen.wrong, 0);
+    minke_session_free(s);
+    minke_rollout_free(r);
+    minke_context_free(ctx);
+}
+
+TEST(a_truncated_session_takes_its_tokens_out_of_the_record)
+{
+    minke_context *ctx = open_model(models[0], 1);
+    minke_rollout *r = open_rollout(ctx, 0, 0);
+    minke_session *s = open_session(ctx, 0);
+    minke_sampler *sampler = open_sampler(5, 1.0f, 1);
+    int32_t prompt[8], token = -1, first[3];
+    const int32_t *tokens;
+
+    make_prompt(ctx, prompt, 8);
+    CHECK_INT(minke_session_record(s, r), MINKE_OK);
+    CHECK_INT(minke_session_eval(s, prompt, 8), MINKE_OK);
+    for (size_t i = 0; i < 3; i++) {
+        CHECK_INT(minke_rollout_sample(s, sampler, &first[i]), MINKE_OK);
+        CHECK_INT(minke_session_eval(s, &first[i], 1), MINKE_OK);
+    }
+    CHECK_INT(minke_session_truncate(s, 9), MINKE_OK);
+    token = (first[1] + 1) % 100;
+    CHECK_INT(minke_session_eval(s, &token, 1), MINKE_OK);
+    CHECK_INT(length_of(r), 10);
+    tokens = array_of(r, MINKE_ROLLOUT_TOKENS, NULL);
+    CHECK_INT(tokens[8], first[0]);
+    CHECK_INT(tokens[9], token);
+    CHECK_INT(((const uint8_t *)array_of(r, MINKE_ROLLOUT_SAMPLED, NULL))[8], 1);
+    CHECK_INT(((const uint8_t *)array_of(r, MINKE_ROLLOUT_SAMPLED, NULL))[9], 0);
+    CHECK_INT(minke_rollout_sample(s, sampler, &token), MINKE_OK);
+    CHECK_INT(length_of(r), 11);
+    /* 5 ids for each of the two tokens that were drawn and are still there. */
+    CHECK_INT(((const int64_t *)array_of(r, MINKE_ROLLOUT_ALLOWED_OFFSETS, NULL))[11], 10);
+    minke_sampler_free(sampler);
+    minke_session_free(s);
+    minke_rollout_free(r);
+    minke_context_free(ctx);
+}
+
+TEST(generated_tokens_are_recorded_and_forced_ones_are_not_drawn)
+{
+    static const char text[] = "<｜begin▁of▁sentence｜><｜User｜>What is 12 + 30?<｜Assistant｜><think>";
+    minke_context *ctx = open_model(models[1], 1);
+    minke_rollout *r = open_rollout(ctx, 0, 0);
+    minke_session *s = open_session(ctx, 0);
+    minke_sampler *sampler = open_sampler(0, 0.95f, 3);
+    minke_generate_params p;
+    const uint8_t *sampled;
+    const int32_t *tokens;
+    int32_t prompt[64], reason = 0, think = -1;
+    size_t n = 0, n_forced = 0;
+    char facts[1024];
+
+    minke_generate_params_init(&p, sizeof p);
+    p.thinking = MINKE_THINKING_ON;
+    p.max_thinking = 4;
+    p.max_tokens = 30;
+    CHECK_INT(minke_token_find(ctx, "</think>", 8, &think), MINKE_OK);
+    CHECK_INT(minke_tokenize(ctx, text, sizeof text - 1, MINKE_TOKENIZE_SPECIAL, prompt, 64, &n),
+              MINKE_OK);
+    CHECK_INT(minke_session_record(s, r), MINKE_OK);
+    CHECK_INT(minke_generate(s, sampler, prompt, n, &p, &reason), MINKE_OK);
+    sampled = array_of(r, MINKE_ROLLOUT_SAMPLED, NULL);
+    tokens = array_of(r, MINKE_ROLLOUT_TOKENS, NULL);
+    CHECK(length_of(r) > n + 5);
+    for (size_t t = n; t < length_of(r); t++) {
+        n_forced += !sampled[t];
+        CHECK(sampled[t] || tokens[t] == think);
+    }
+    CHECK_INT(n_forced, 1);
+    CHECK_INT(minke_rollout_facts(r, facts, sizeof facts, &n), MINKE_OK);
+    facts[n] = 0;
+    CHECK_HAS(facts, reason == MINKE_FINISH_STOP ? "\"finish_reason\": \"stop\""
+                                                 : "\"finish_reason\": \"length\"");
+    CHECK_HAS(facts, "\"seed\": \"3\"");
+    minke_sampler_free(sampler);
+    minke_session_free(s);
+    minke_rollout_free(r);
+    minke_context_free(ctx);
+}
+
+TEST(a_full_record_stops_the_draw_and_nothing_else)
+{
+    minke_context *ctx = open_model(models[0], 1);
+    minke_rollout *r = open_rollout(ctx, 0, 12);
+    minke_session *s = open_session(ctx, 0);
+    minke_sampler *sampler = open_sampler(5, 1.0f, 1);
+    int32_t prompt[8], token = -1;
+
+    make_prompt(ctx, prompt, 8);
+    CHECK_INT(minke_session_record(s, r), MINKE_OK);
+    CHECK_INT(minke_session_eval(s, prompt, 8), MINKE_OK);
+    for (size_t i = 0; i < 2; i++) {
+        CHECK_INT(minke_rollout_sample(s, sampler, &token), MINKE_OK);
+        CHECK_INT(minke_session_eval(s, &token, 1), MINKE_OK);
+    }
+    token = -1;
+    CHECK_INT(minke_rollout_sample(s, sampler, &token), MINKE_EFULL);
+    CHECK_HAS(minke_last_error(), "10 of 12 allowed ids, 5 more");
+    CHECK_INT(token, -1);
+    CHECK_INT(length_of(r), 10);
+    CHECK_INT(minke_session_record(s, NULL), MINKE_OK);
+    CHECK_INT(minke_session_eval(s, prompt, 1), MINKE_OK);
+    CHECK_INT(length_of(r), 10);
+    minke_sampler_free(sampler);
+    minke_session_free(s);
+    minke_rollout_free(r);
+    minke_context_free(ctx);
+}
+
+/* ---- Replay ------------------------------------------------------------- */
+
+static void check_same_bits(const minke_rollout *r, const float *masked, const float *full)
+{
+    const size_t n = length_of(r);
+
+    CHECK(memcmp(masked, array_of(r, MINKE_ROLLOUT_LOGPROBS, NULL), n * sizeof(float)) == 0);
+    CHECK(memcmp(full, array_of(r, MINKE_ROLLOUT_LOGPROBS_FULL, NULL), n * sizeof(float)) == 0);
+}
+
+TEST(scored_again_the_probabilities_are_the_same_bits)
+{
+    for (size_t m = 0; m < 2; m++) {
+        minke_context *ctx = open_model(models[m], 1), *other = open_model(models[m], 2);
+        minke_rollout *r = write_rollout(ctx, MINKE_ROLLOUT_SELECTED), *loaded = NULL;
+        float masked[ROOM], full[ROOM];
+
+        CHECK_INT(minke_rollout_save(r, path_of("r")), MINKE_OK);
+        CHECK_INT(minke_rollout_load(&loaded, other, path_of("r")), MINKE_OK);
+        for (uint32_t chunk = 0; chunk < 14; chunk += 7)
+            for (uint32_t flags = 0; flags < 5; flags++) {
+                minke_session *s = open_session(other, chunk);
+
+                /* 4: free choices, which are the same ones. */
+                CHECK_INT(minke_session_replay(s, flags == 4 ? NULL : loaded, flags % 4), MINKE_OK);
+                memset(masked, 0xff, sizeof masked);
+                CHECK_INT(minke_rollout_score(loaded, s, masked, full, ROOM), MINKE_OK);
+                check_same_bits(r, masked, full);
+                minke_session_free(s);
+            }
+        minke_rollout_free(r);
+        minke_rollout_free(loaded);
+        minke_context_free(ctx);
+        minke_context_free(other);
+    }
+}
+
+/* Mean distance of scored log-probabilities from the record's, over the tokens drawn. */
+static double mismatch(minke_context *ctx, const minke_rollout *r, int replayed, int masked)
+{
+    const float *own = array_of(r, masked ? MINKE_ROLLOUT_LOGPROBS : MINKE_ROLLOUT_LOGPROBS_FULL,
+                                NULL);
+    minke_session *s = open_session(ctx, 0);
+    float now[ROOM];
+    double sum = 0;
+
+    CHECK_INT(minke_session_replay(s, replayed ? r : NULL, 0), MINKE_OK);
+    CHECK_INT(minke_rollout_score(r, s, masked ? now : NULL, masked ? NULL : now, ROOM), MINKE_OK);
+    for (size_t t = N_PROMPT; t < length_of(r); t++)
+        sum += fabs((double)now[t] - (double)own[t]);
+    minke_session_free(s);
+    return sum / N_REPLY;
+}
+
+TEST(under_changed_weights_the_recorded_routing_keeps_closer)
+{
+    double with = 0, without = 0;
+
+    for (size_t m = 0; m < 2; m++) {
+        minke_context *ctx = open_model(models[m], 1), *changed;
+        minke_rollout *r = write_rollout(ctx, MINKE_ROLLOUT_SELECTED), *loaded = NULL;
+        minke_quantize_params p;
+        char path[96];
+
+        snprintf(path, sizeof path, "%s", path_of("changed.gguf"));
+        minke_quantize_params_init(&p, sizeof p);
+        p.preset = "q4_0";
+        CHECK_INT(minke_quantize(path, models[m], &p), MINKE_OK);
+        changed = open_model(path, 1);
+        CHECK_INT(minke_rollout_save(r, path_of("r")), MINKE_OK);
+        CHECK_INT(minke_rollout_load(&loaded, changed, path_of("r")), MINKE_OK);
+        with = mismatch(changed, loaded, 1, 1);
+        without = mismatch(changed, loaded, 0, 1);
+        printf("%s as Q4_0: mean distance %.4f replayed, %.4f not; full softmax %.4f, %.4f\n",
+               models[m], with, without, mismatch(changed, loaded, 1, 0),
+               mismatch(changed, loaded, 0, 0));
+        CHECK(with > 0);
+        CHECK(with < without);
+        minke_rollout_free(r);
+        minke_rollout_free(loaded);
+        minke_context_free(ctx);
+        minke_context_free(changed);
+    }
+}
+
+/* ---- Files and mistakes ------------------------------------------------- */
+
+static char *read_all(const char *path, size_t *n)
+{
+    FILE *f = fopen(path, "rb");
+    char *data;
+
+    CHECK(f != NULL);
+    fseek(f, 0, SEEK_END);
+    *n = (size_t)ftell(f);
+    rewind(f);
+    data = malloc(*n + 1);
+    CHECK(fread(data, 1, *n, f) == *n);
+    fclose(f);
+    return data;
+}
+
+static int32_t load_bytes(minke_context *ctx, const char *data, size_t n)
+{
+    minke_rollout *r = NULL;
+    FILE *f = fopen(path_of("bad"), "wb");
+    int32_t rc;
+
+    CHECK(f != NULL && fwrite(data, 1, n, f) == n && fclose(f) == 0);
+    rc = minke_rollout_load(&r, ctx, path_of("bad"));
+    CHECK((rc == MINKE_OK) == (r != NULL));
+    minke_rollout_free(r);
+    return rc;
+}
+
+TEST(a_damaged_file_is_refused_or_harmless)
+{
+    minke_context *ctx = open_model(models[0], 1);
+    minke_rollout *r = open_rollout(ctx, MINKE_ROLLOUT_SELECTED, 0);
+    minke_session *s = open_session(ctx, 0);
+    minke_sampler *sampler = open_sampler(3, 1.0f, 1);
+    int32_t prompt[4], token = -1;
+    size_t n, n_refused = 0;
+    char *data;
+
+    make_prompt(ctx, prompt, 4);
+    CHECK_INT(minke_session_record(s, r), MINKE_OK);
+    CHECK_INT(minke_session_eval(s, prompt, 4), MINKE_OK);
+    CHECK_INT(minke_rollout_sample(s, sampler, &token), MINKE_OK);
+    CHECK_INT(minke_rollout_save(r, path_of("r")), MINKE_OK);
+    data = read_all(path_of("r"), &n);
+    CHECK_INT(load_bytes(ctx, data, n), MINKE_OK);
+    for (size_t cut = 0; cut < n; cut += 1 + cut / 64)
+        CHECK(load_bytes(ctx, data, cut) == MINKE_EFORMAT);
+    for (size_t at = 0; at < n; at += at < 2000 ? 1 : 13)
+        for (int bit = 0; bit < 8; bit += 7) {
+            data[at] = (char)(data[at] ^ 1 << bit);
+            const int32_t rc = load_bytes(ctx, data, n);
+
+            n_refused += rc < 0;
+            CHECK(rc == MINKE_OK || rc == MINKE_EFORMAT || rc == MINKE_EINVAL);
+            data[at] = (char)(data[at] ^ 1 << bit);
+        }
+    CHECK(n_refused > 1000);
+    free(data);
+    minke_sampler_free(sampler);
+    minke_session_free(s);
+    minke_rollout_free(r);
+    minke_context_free(ctx);
+}
+
+TEST(wrong_arguments_are_named)
+{
+    minke_context *ctx = open_model(models[0], 1), *calf = open_model(models[1], 1);
+    minke_rollout *r = open_rollout(ctx, 0, 0), *small = NULL, *bare, *selected;
+    minke_session *s = open_session(ctx, 0);
+    minke_sampler *sampler = open_sampler(3, 1.0f, 1), *other = open_sampler(4, 1.0f, 1);
+    minke_rollout_params p;
+    int32_t prompt[4], token = -1;
+    float row[ROOM];
+
+    make_prompt(ctx, prompt, 4);
+    CHECK_INT(minke_rollout_load(&small, ctx, path_of("none")), MINKE_EIO);
+    CHECK_INT(minke_rollout_array(r, 99, NULL, NULL, NULL, NULL, NULL), MINKE_EVERSION);
+    CHECK_INT(minke_rollout_array(r, MINKE_ROLLOUT_SELECTED_IDS, NULL, NULL, NULL, NULL, NULL),
+              MINKE_EINVAL);
+    CHECK_INT(minke_session_replay(s, r, MINKE_REPLAY_SELECTED), MINKE_EINVAL);
+    CHECK_INT(minke_session_replay(s, r, 8), MINKE_EVERSION);
+    CHECK_INT(minke_rollout_finish(r, 0), MINKE_EINVAL);
+    CHECK_INT(minke_rollout_score(r, s, row, NULL, ROOM), MINKE_EINVAL);
+    CHECK_HAS(minke_last_error(), "no token");
+    CHECK_INT(minke_session_eval(s, prompt, 4), MINKE_OK);
+    CHECK_INT(minke_rollout_sample(s, sampler, &token), MINKE_EINVAL);
+    CHECK_HAS(minke_last_error(), "not recorded");
+    CHECK_INT(minke_session_record(s, r), MINKE_EINVAL);
+    CHECK_HAS(minke_last_error(), "holds 4 tokens");
+    CHECK_INT(minke_session_truncate(s, 0), MINKE_OK);
+
+    minke_rollout_params_init(&p, sizeof p);
+    p.max_tokens = ROOM - 1;
+    CHECK_INT(minke_rollout_open(&small, ctx, &p), MINKE_OK);
+    CHECK_INT(minke_session_record(s, small), MINKE_EINVAL);
+    CHECK_HAS(minke_last_error(), "room for 255 tokens");
+    minke_rollout_free(small);
+    bare = open_rollout(calf, 0, 0);
+    CHECK_INT(minke_session_record(s, bare), MINKE_EINVAL);
+    CHECK_HAS(minke_last_error(), "another shape");
+    minke_rollout_free(bare);
+
+    CHECK_INT(minke_session_record(s, r), MINKE_OK);
+    CHECK_INT(minke_session_eval(s, prompt, 4), MINKE_OK);
+    CHECK_INT(minke_rollout_sample(s, sampler, &token), MINKE_OK);
+    CHECK_INT(minke_session_eval(s, &token, 1), MINKE_OK);
+    CHECK_INT(minke_rollout_sample(s, other, &token), MINKE_EINVAL);
+    CHECK_HAS(minke_last_error(), "other parameters");
+    CHECK_INT(minke_rollout_score(r, s, row, NULL, ROOM), MINKE_EBUSY);
+    CHECK_INT(minke_session_record(s, NULL), MINKE_OK);
+    CHECK_INT(minke_rollout_score(r, s, row, NULL, 4), MINKE_ENOSPC);
+    CHECK_INT(minke_rollout_score(r, s, row, NULL, 5), MINKE_OK);
+
+    /* Cut, without the sets that were left. */
+    selected = open_rollout(ctx, MINKE_ROLLOUT_NO_ALLOWED | MINKE_ROLLOUT_NO_EXPERTS, 0);
+    CHECK_INT(minke_session_truncate(s, 0), MINKE_OK);
+    CHECK_INT(minke_session_record(s, selected), MINKE_OK);
+    CHECK_INT(minke_session_eval(s, prompt, 4), MINKE_OK);
+    CHECK_INT(minke_rollout_sample(s, sampler, &token), MINKE_OK);
+    CHECK_INT(minke_session_record(s, NULL), MINKE_OK);
+    CHECK_INT(minke_rollout_score(selected, s, row, NULL, ROOM), MINKE_EUNSUPPORTED);
+    CHECK_INT(minke_session_replay(s, selected, MINKE_REPLAY_EXPERTS), MINKE_EINVAL);
+    minke_rollout_free(selected);
+
+    minke_sampler_free(sampler);
+    minke_sampler_free(other);
+    minke_session_free(s);
+    minke_rollout_free(r);
+    minke_context_free(ctx);
+    minke_context_free(calf);
+}
+
+/* A session outlives its record's owner, and the other way round. */
+TEST(handles_are_freed_in_any_order)
+{
+    minke_context *ctx = open_model(models[0], 1);
+    minke_rollout *r = open_rollout(ctx, 0, 0);
+    minke_session *s = open_session(ctx, 0), *follower = open_session(ctx, 0);
+    minke_sampler *sampler = open_sampler(3, 1.0f, 1);
+    int32_t prompt[4], token = -1;
+
+    make_prompt(ctx, prompt, 4);
+    CHECK_INT(minke_session_record(s, r), MINKE_OK);
+    CHECK_INT(minke_session_eval(s, prompt, 4), MINKE_OK);
+    CHECK_INT(minke_session_replay(follower, r, 0), MINKE_OK);
+    minke_rollout_free(r);
+    minke_context_free(ctx);
+    CHECK_INT(minke_rollout_sample(s, sampler, &token), MINKE_OK);
+    CHECK_INT(minke_session_eval(follower, prompt, 4), MINKE_OK);
+    minke_session_free(s);
+    minke_sampler_free(sampler);
+    minke_session_free(follower);
+}
+
+static int32_t all(void)
+{
+    char command[64];
+
+    if (mkdtemp(folder) == NULL)
+        return 1;
+    RUN(every_drawn_token_has_its_row);
+    RUN(the_record_is_what_an_observer_sees);
+    RUN(a_truncated_session_takes_its_tokens_out_of_the_record);
+    RUN(generated_tokens_are_recorded_and_forced_ones_are_not_drawn);
+    RUN(a_full_record_stops_the_draw_and_nothing_else);
+    RUN(scored_again_the_probabilities_are_the_same_bits);
+    RUN(under_changed_weights_the_recorded_routing_keeps_closer);
+    RUN(a_damaged_file_is_refused_or_harmless);
+    RUN(wrong_arguments_are_named);
+    RUN(handles_are_freed_in_any_order);
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    return system(command);
+}
+
+TEST_MAIN(CHECK_INT(all(), 0))
