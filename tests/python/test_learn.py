@@ -1,5 +1,5 @@
-"""minke.learn: rewards and a judge; objectives against formulas written down again here, against central differences
-and against numbers that other libraries' code gave."""
+"""minke.learn: rewards and a judge; objectives against formulas written down again here, against
+central differences, and against numbers that other libraries' code gave."""
 
 import itertools
 import math
@@ -115,6 +115,50 @@ SWITCHES = [
 ]
 
 
+# What the code of TRL (@f2cd577, GRPOTrainer._compute_loss, get_off_policy_mask, nanstd) and of
+# verl (@b178a3c, core_algos: compute_grpo_outcome_advantage, compute_policy_loss_vanilla,
+# kl_penalty, agg_loss) gave in float64 on recorded(): loss, and gradient of sequence 1.
+RECORDED = [
+    ("TRL grpo", "grpo", dict(std_ddof=1, std_eps=1e-4, kl_weight=0.1),
+     0.06356556232495479,
+     [0.026067148055080046, 0.02598878842160683, 0.0006631805206481576,
+      -0.0021495384118435765, 0.021969323041363502]),
+    ("TRL dapo", "dapo", dict(std_ddof=1, std_eps=1e-4, filter_groups=False),
+     0.16728933749719632,
+     [0.05331022242232128, 0.0516990931067817, 0.0,
+      0.0, 0.048216201205711365]),
+    ("TRL dr_grpo", "dr_grpo", dict(constant_length=10),
+     0.036576634446188167,
+     [0.009425337700907185, 0.00914048730657768, 0.0,
+      0.0, 0.008524706113933517]),
+    ("TRL V3.2: mask, bias-corrected KL", "v3.2", dict(kl_weight=0.1, off_policy_delta=0.1),
+     -0.17248631585038035,
+     [-0.0006124566789684045, 0.00015601027024376426, 0.0005622302203092564,
+      -0.0011253876938032569, -0.001690250227300937]),
+    ("TRL dapo, vLLM correction truncated", "olmo3", dict(tis_cap=1.1, filter_groups=False),
+     0.12140218986096114,
+     [0.02864189465774339, 0.029684416080375853, 0.0,
+      0.0, 0.02665827884979069]),
+    ("verl seq-mean-token-mean", "grpo", dict(std_ddof=1, std_eps=1e-6, kl_weight=0.1),
+     0.07628195625915239,
+     [0.031285055884342716, 0.031190888982787428, 0.0007958166231861559,
+      -0.002579446089053399, 0.026367237958710515]),
+    ("verl token-mean", "dapo", dict(std_ddof=1, std_eps=1e-6, kl_weight=0.1, filter_groups=False),
+     0.17143789045509383,
+     [0.05214175991152139, 0.051984815075282007, 0.0013263610412963152,
+      -0.004299076823687153, 0.043945396685741656]),
+    ("verl token-mean, no std", "olmo3", dict(clip_high=0.2, kl_weight=0.1, filter_groups=False),
+     0.1504339317428932,
+     [0.036525424491467555, 0.03684043296274267, 0.0013263610412963152,
+      -0.004299076823687153, 0.029821269332749707]),
+]
+
+
+def recorded() -> dict:
+    """As batch, in groups of two, which is what TRL can take."""
+    return {**batch(11), "groups": [0, 0, 1, 1, 2, 2]}
+
+
 class Objectives(unittest.TestCase):
     def test_every_switch_over_every_preset_is_the_formula(self) -> None:
         for preset, (switch, change), seed in itertools.product(PRESETS, SWITCHES, (1, 2, 3)):
@@ -153,6 +197,20 @@ class Objectives(unittest.TestCase):
                 lp, old, ref = b["logp"][i][t], b["old"][i][t], b["ref"][i][t]
                 self.assertAlmostEqual(value * len(LENGTHS) * LENGTHS[i],
                                        math.exp(lp - old) * (lp - ref), delta=1e-12)
+
+    def test_numbers_of_other_libraries_in_their_settings(self) -> None:
+        for name, preset, switches, loss, grad in RECORDED:
+            with self.subTest(name):
+                found = objective(preset, **recorded(), **switches)
+                # verl leaves the empty sequence out of the mean over sequences, and adds 1e-8 to
+                # the length of the others.
+                verl = name == "verl seq-mean-token-mean"
+                scale, delta = (6 / 5, 1e-8) if verl else (1, 1e-12)
+                self.assertAlmostEqual(found.loss * scale, loss, delta=delta)
+                for mine, theirs in zip(found.grad[1], grad):
+                    self.assertAlmostEqual(mine * scale, theirs, delta=delta)
+        self.assertEqual(objective("v3.2", **recorded(), off_policy_delta=0.1)
+                         .stats.masked_sequences, 3)
 
     def test_rollout_is_old_where_there_is_none(self) -> None:
         b = batch(4)
