@@ -261,8 +261,11 @@ static int32_t rollout_sampled(void *user, const struct minke_session *s, const 
     if (r->lost || r->n < t || t >= r->capacity)
         return mk_fail(MINKE_EINVAL, "the session holds %zu tokens that the rollout has not seen",
                        r->lost ? t : t - r->n);
+    /* The sampler may have seen the logits with some tokens forbidden. */
     if ((rc = rollout_sampling(r, sampler)) < 0
-        || (rc = mk_sampler_score(&full, s->logits, r->n_vocab, 1.0f, NULL, 0, token)) < 0
+        || (rc = logits == s->logits
+               ? minke_sampler_logprob(sampler, NULL, &full)
+               : mk_sampler_score(&full, s->logits, r->n_vocab, 1.0f, NULL, 0, token)) < 0
         || (rc = rollout_probability(r, t, logits, sampler, token, &logprob)) < 0)
         return rc;
     r->tokens[t] = token;

@@ -489,7 +489,7 @@ int32_t mk_sampler_score(float *out, const float *logits, size_t n, float temper
         return mk_fail(MINKE_EINVAL, "no token left to choose: all %zu logits are -inf", count);
     for (size_t i = 0; i < count; i++)
         sum += exp((double)logits[n_allowed > 0 ? (size_t)allowed[i] : i] / t - max);
-    *out = (float)((double)logits[token] / t - max - log(sum));
+    *out = (float)((double)logits[token] / t - (max + log(sum)));
     return MINKE_OK;
 }
 

@@ -16,7 +16,8 @@ int mk_sampler_is_plain(const minke_sampler_params *p);
 
 /* *out = log softmax(logits / temperature)[token] over the n_allowed tokens allowed, ascending, or
  * over all n where n_allowed is 0; temperature 0 counts as 1.  Sums run by ascending token, so that
- * equal inputs give equal bits.  MINKE_EINVAL: NaN or +infinity among the logits, or none finite. */
+ * equal inputs give equal bits; over all tokens at temperature 1 those of minke_sampler_logprob's
+ * chosen_full.  MINKE_EINVAL: NaN or +infinity among the logits, or none finite. */
 int32_t mk_sampler_score(float *out, const float *logits, size_t n, float temperature,
                          const int32_t *allowed, size_t n_allowed, int32_t token);
 
