@@ -479,6 +479,72 @@ TEST(a_damaged_file_is_refused_or_harmless)
     minke_context_free(ctx);
 }
 
+/* An allocator whose n-th call fails, once it is told to. */
+struct meagre {
+    int64_t left, live;
+};
+
+static void *meagre_alloc(void *user, size_t size, size_t align)
+{
+    struct meagre *m = user;
+    void *p = NULL;
+
+    if (m->left-- == 0 || posix_memalign(&p, align < sizeof(void *) ? sizeof(void *) : align, size))
+        return NULL;
+    m->live++;
+    return p;
+}
+
+static void meagre_free(void *user, void *ptr, size_t size)
+{
+    (void)size;
+    if (ptr != NULL)
+        ((struct meagre *)user)->live--;
+    free(ptr);
+}
+
+TEST(any_allocation_may_fail)
+{
+    struct meagre m = {-1, 0};
+    minke_context_params p;
+    minke_context *ctx = NULL, *plain = open_model(models[0], 1);
+    minke_rollout *written = write_rollout(plain, MINKE_ROLLOUT_SELECTED), *r = NULL;
+    float row[ROOM];
+    int64_t live;
+    int32_t rc;
+
+    CHECK_INT(minke_rollout_save(written, path_of("r")), MINKE_OK);
+    minke_context_params_init(&p, sizeof p);
+    p.n_threads = 1;
+    p.alloc = meagre_alloc;
+    p.free = meagre_free;
+    p.alloc_user = &m;
+    CHECK_INT(minke_context_open(&ctx, models[0], &p), MINKE_OK);
+    live = m.live;
+    for (int64_t n = 0; r == NULL; n++) {
+        m.left = n;
+        rc = minke_rollout_load(&r, ctx, path_of("r"));
+        m.left = -1;
+        CHECK(rc == MINKE_OK || (rc == MINKE_ENOMEM && m.live == live));
+        CHECK(n < 1000);
+    }
+    minke_session *s = open_session(ctx, 0);
+
+    m.left = 0;
+    CHECK_INT(minke_session_replay(s, r, 0), MINKE_ENOMEM);
+    m.left = 0;
+    CHECK_INT(minke_rollout_score(r, s, row, NULL, ROOM), MINKE_ENOMEM);
+    m.left = -1;
+    CHECK_INT(minke_rollout_score(r, s, row, NULL, ROOM), MINKE_OK);
+    minke_session_free(s);
+    minke_rollout_free(r);
+    CHECK_INT(m.live, live);
+    minke_context_free(ctx);
+    CHECK_INT(m.live, 0);
+    minke_rollout_free(written);
+    minke_context_free(plain);
+}
+
 TEST(wrong_arguments_are_named)
 {
     minke_context *ctx = open_model(models[0], 1), *calf = open_model(models[1], 1);
@@ -583,6 +649,7 @@ static int32_t all(void)
     RUN(scored_again_the_probabilities_are_the_same_bits);
     RUN(under_changed_weights_the_recorded_routing_keeps_closer);
     RUN(a_damaged_file_is_refused_or_harmless);
+    RUN(any_allocation_may_fail);
     RUN(wrong_arguments_are_named);
     RUN(handles_are_freed_in_any_order);
     snprintf(command, sizeof command, "rm -rf %s", folder);
