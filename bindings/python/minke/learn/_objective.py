@@ -151,11 +151,12 @@ def objective(preset: str, *, rewards: Sequence[float], groups: Sequence[int], l
     b.groups = ctypes.cast(int32_array(groups), ctypes.POINTER(c_int32))
     b.rewards = _doubles(rewards)
     b.lengths = (c_size_t * n)(*lengths)
-    if isinstance(kl_weight, (int, float)):
-        p.kl_weight = kl_weight
+    if hasattr(kl_weight, "__len__"):
+        weights: Any = kl_weight
+        _check_sequences(logp=logp, kl_weight=weights)
+        b.kl_weights = _doubles(weights)
     else:
-        _check_sequences(logp=logp, kl_weight=kl_weight)
-        b.kl_weights = _doubles(kl_weight)
+        p.kl_weight = kl_weight
     b.logp, b.old = _flat("logp", logp, logp), _flat("old", old, logp)
     b.ref, b.rollout = _flat("ref", ref, logp), _flat("rollout", rollout, logp)
     loss, grad, advantages = c_double(), (c_double * n_tokens)(), (c_double * n)()
