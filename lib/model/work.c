@@ -179,14 +179,17 @@ static void work_ffn(struct mk_work *w, struct mk_carve *c, const struct mk_conf
 static void work_scratch(struct mk_work *w, struct mk_carve *c, const struct mk_config *m)
 {
     const size_t K = m->n_routed_experts > 0 ? m->num_experts_per_tok : 0;
-    const size_t rows = mk_max(w->shape.n_rows * mk_max(K, 1), MK_EXPAND);
+    /* Enough for a product per head at once. */
+    const size_t rows = mk_max(w->shape.n_rows * mk_max(K, 1), 128);
     size_t n_in = mk_max(mk_max(2 * (size_t)m->hidden_size, m->intermediate_size),
                          (size_t)m->num_attention_heads * m->v_head_dim);
 
     n_in = mk_max(n_in, (size_t)m->n_shared_experts * m->moe_intermediate_size);
     n_in = mk_max(n_in, mk_max(m->moe_intermediate_size, m->kv_lora_rank));
     n_in = mk_max(n_in, mk_max(m->q_lora_rank, m->qk_nope_head_dim));
-    w->scratch_bytes = mk_matmul_scratch(rows, n_in, w->shape.n_threads);
+    /* Naive attention makes keys of more rows, from latents. */
+    w->scratch_bytes = mk_max(mk_matmul_scratch(rows, n_in, w->shape.n_threads),
+                              mk_matmul_scratch(MK_EXPAND, m->kv_lora_rank, w->shape.n_threads));
     w->scratch = mk_carve(c, w->scratch_bytes, 1);
 }
 
