@@ -158,7 +158,7 @@ void report_plot(const struct report *r, FILE *out)
             "font-family=\"sans-serif\" font-size=\"13\">\n"
             "<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n"
             "<text x=\"10\" y=\"24\" font-size=\"15\">%s %s on %u threads</text>\n"
-            "<text x=\"130\" y=\"50\">tokens a second beside the limit</text>\n"
+            "<text x=\"140\" y=\"50\">tokens a second beside the limit</text>\n"
             "<text x=\"560\" y=\"50\">time of a token</text>\n", 100 + 34 * n, r->model_type,
             r->weights, (unsigned)r->n_threads);
     for (int i = 0; i < r->n_results; i++) {
@@ -167,11 +167,11 @@ void report_plot(const struct report *r, FILE *out)
 
         if (is_load(one) || one->limit <= 0)
             continue;
-        fprintf(out, "<text x=\"10\" y=\"%d\">%s at %llu</text>\n<rect x=\"130\" y=\"%d\" "
-                "width=\"300\" height=\"20\" fill=\"#ddd\"/>\n<rect x=\"130\" y=\"%d\" "
+        fprintf(out, "<text x=\"10\" y=\"%d\">%s at %llu</text>\n<rect x=\"140\" y=\"%d\" "
+                "width=\"290\" height=\"20\" fill=\"#ddd\"/>\n<rect x=\"140\" y=\"%d\" "
                 "width=\"%.1f\" height=\"20\" fill=\"#2a6f97\"/>\n<text x=\"438\" y=\"%d\">"
                 "%.4g of %.4g</text>\n", y + 15, one->name, (unsigned long long)one->depth, y, y,
-                300 * (part < 1 ? part : 1), y + 15, one->rate, one->limit);
+                290 * (part < 1 ? part : 1), y + 15, one->rate, one->limit);
         plot_parts(one, y, out);
         y += 34;
     }
