@@ -11,6 +11,8 @@
 #include "session/session.h"
 
 #define ROLLOUT_ALLOWED 32u          /* ids for each token by default */
+/* The size of the params struct in ABI 1. */
+#define ROLLOUT_PARAMS_MIN (offsetof(minke_rollout_params, max_allowed) + sizeof(uint64_t))
 
 /* ---- Opening ------------------------------------------------------------ */
 
@@ -25,7 +27,7 @@ static int32_t rollout_params(minke_rollout_params *p, const minke_context *ctx,
     const struct mk_config *c;
     int32_t rc = mk_context_check(ctx);
 
-    if (rc < 0 || (rc = mk_params_read(p, sizeof(*p), params, sizeof(*p))) < 0)
+    if (rc < 0 || (rc = mk_params_read(p, sizeof(*p), params, ROLLOUT_PARAMS_MIN)) < 0)
         return rc;
     c = &mk_context_model(ctx)->config;
     if (mk_context_model(ctx)->flags & MINKE_CONTEXT_TOKENIZER_ONLY)

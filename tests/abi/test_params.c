@@ -258,6 +258,31 @@ static minke_context *small_model(void)
     return ctx;
 }
 
+struct newer_rollout { minke_rollout_params known; uint64_t later; };
+
+TEST(rollouts_take_newer_structs_with_a_zero_tail)
+{
+    minke_context *ctx = small_model();
+    struct newer_rollout p;
+    minke_rollout *r = NULL;
+    uint64_t bytes = 0;
+
+    minke_rollout_params_init(&p.known, sizeof p);
+    p.known.max_tokens = 8;
+    CHECK_INT(minke_rollout_memory(ctx, &p.known, &bytes), MINKE_OK);
+    CHECK(bytes > 0);
+    p.later = 1;
+    CHECK_INT(minke_rollout_open(&r, ctx, &p.known), MINKE_EVERSION);
+    p.later = 0;
+    p.known.flags = 8;
+    CHECK_INT(minke_rollout_open(&r, ctx, &p.known), MINKE_EVERSION);
+    minke_rollout_params_init(&p.known, sizeof p.known);
+    p.known.struct_size -= 8;
+    CHECK_INT(minke_rollout_open(&r, ctx, &p.known), MINKE_EINVAL);
+    CHECK(r == NULL);
+    minke_context_free(ctx);
+}
+
 static int32_t session_status(minke_context *ctx, const void *params)
 {
     minke_session *s = NULL;
@@ -339,4 +364,5 @@ TEST_MAIN(RUN(init_sets_the_callers_size_and_zero_elsewhere),
           RUN(searches_take_newer_structs_with_a_zero_tail),
           RUN(sessions_take_structs_of_the_first_release_and_of_later),
           RUN(generators_take_newer_structs_with_a_zero_tail),
-          RUN(version_and_abi_are_the_headers))
+          RUN(version_and_abi_are_the_headers),
+          RUN(rollouts_take_newer_structs_with_a_zero_tail))
