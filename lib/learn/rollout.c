@@ -319,7 +319,7 @@ int32_t minke_session_record(minke_session *s, minke_rollout *r)
 
 int32_t minke_rollout_sample(minke_session *s, minke_sampler *sampler, int32_t *token)
 {
-    const float *logits;
+    const float *logits = NULL;
     int32_t drawn = -1, rc = minke_session_logits(s, &logits, NULL);
 
     if (rc < 0)
