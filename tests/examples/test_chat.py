@@ -58,10 +58,16 @@ class Terminal:
         os.write(self.fd, text.encode())
 
     def end(self):
-        self.type("\x04")
-        end = time.monotonic() + 20
+        """Ctrl-D at the prompt, again while there is none yet; the exit status."""
+        end, typed = time.monotonic() + 60, 0.0
         while time.monotonic() < end:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if not pid and time.monotonic() > typed + 0.5:
+                try:
+                    self.type("\x04")
+                except OSError:     # the program has ended
+                    pass
+                typed = time.monotonic()
             if pid:
                 os.close(self.fd)
                 return os.waitstatus_to_exitcode(status)
