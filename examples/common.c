@@ -134,7 +134,7 @@ const char *find_model(const struct program *program, const char *word)
         model = MINKE_CALF;
 #endif
     if (model == NULL || *model == '\0')
-        usage_error(program, "no model given", NULL);
+        usage_error(program, "no model given, and calf is not installed", NULL);
     return model;
 }
 
