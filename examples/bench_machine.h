@@ -23,8 +23,8 @@ double machine_read(struct machine *m);
  * (a multiply-add is two), also kept when it is the best.  0 where no such loop is known. */
 double machine_int8(struct machine *m);
 
-/* GB/s at which all threads read a file (its first 4 GB) into fresh memory; 0 where path is no
- * file. */
+/* GB/s at which n_threads (0: as many as there are processors) read a file, or its first 4 GB,
+ * into fresh memory: from the page cache if it is shorter than that.  0 where path is no file. */
 double machine_file(const char *path, uint32_t n_threads);
 
 /* Name of the processor. */

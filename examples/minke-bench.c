@@ -305,6 +305,7 @@ static void open_model(struct bench *b)
         random_model_reader(b->random, &params);
         path = random_model_path(b->random);
     }
+    const double limit = b->set.model != NULL ? 1e9 * machine_file(path, b->set.threads) : 0;
     const double start = seconds();
     if (minke_context_open(&b->ctx, path, &params) < 0)
         fail_call(&program, path);
@@ -314,6 +315,7 @@ static void open_model(struct bench *b)
     double rate = (double)info(b, MINKE_INFO_WEIGHT_BYTES) / taken;
     struct result *r = add_result(b, "load", &rate, 1);
     r->tokens = (uint64_t)info(b, MINKE_INFO_WEIGHT_BYTES);
+    r->limit = limit;
     r->ms[PART_REST] = 1e3 * taken;
     count_work(b);
 }
@@ -366,8 +368,6 @@ int main(int argc, char **argv)
     const size_t n_depths = read_depths(&b.set, depths);
     open_model(&b);
     open_session(&b, depths, n_depths);
-    if (b.set.model != NULL)
-        b.report.results[0].limit = 1e9 * machine_file(b.set.model, b.report.n_threads);
     machine_open(&b.machine, b.report.n_threads, (size_t)b.set.read_mb << 20);
     machine_read(&b.machine);
     run_prefill(&b);
