@@ -363,6 +363,8 @@ static int32_t weights_bind_layer(struct weights_binder *b, const char *prefix, 
     attn->k_up = mk_arena_alloc(&b->w->arena, c->num_attention_heads, sizeof(*attn->k_up));
     if (attn->k_b == NULL || attn->v_b == NULL || attn->k_up == NULL)
         return MINKE_ENOMEM;
+    layer->gate.exact = attn->indexer.wq_b.exact = attn->indexer.wk.exact = 1;
+    attn->indexer.weights_proj.exact = 1;
     const int32_t status = weights_bind_all(
         b, prefix, weights_layer_fields,
         sizeof(weights_layer_fields) / sizeof(weights_layer_fields[0]), layer, holds);

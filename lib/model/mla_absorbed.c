@@ -83,7 +83,7 @@ static void absorbed_queries(const struct absorbed_part *p, size_t i, size_t h)
             continue;
         }
         memset(p->a->q_step + n, 0, MK_LANE * sizeof(float));
-        k->attend_round(p->a->keys16, words, p->a->q_step + n, NULL, 0, 0, q, dim, n_rows, dim);
+        k->round16(p->a->keys16, words, p->a->q_step + n, NULL, 0, 0, q, dim, n_rows, dim);
         k->interleave(p->a->q16 + n * words, (const uint8_t *)p->a->keys16,
                       words * sizeof(uint32_t), n_rows, words);
     }
@@ -150,7 +150,7 @@ static void absorbed_block16(const struct absorbed_part *p, size_t b, size_t n,
         const size_t n_rows = mk_min(2, n - t);
 
         absorbed_fetch(p, b + MK_KEY_BLOCK16 + t, 2);
-        k->attend_round(a->keys16 + t * words, words, a->key_step + t, a->pairs + t / 2 * ldp,
+        k->round16(a->keys16 + t * words, words, a->key_step + t, a->pairs + t / 2 * ldp,
                         ldp, L, absorbed_keys(p, b + t, a->keys, n_rows), dim, n_rows, dim);
     }
     /* s = q' . c + q_pe . k_pe */

@@ -44,7 +44,7 @@ static void naive_pack(void *arg, size_t begin, size_t end, uint32_t worker)
             continue;
         }
         memset(f->work->q_step + at * MK_LANE, 0, MK_LANE * sizeof(float));
-        k->attend_round(a->keys16, words, f->work->q_step + at * MK_LANE, NULL, 0, 0, q, H * dim,
+        k->round16(a->keys16, words, f->work->q_step + at * MK_LANE, NULL, 0, 0, q, H * dim,
                         n, dim);
         k->interleave((uint32_t *)(void *)f->work->qa + at * words * MK_LANE,
                       (const uint8_t *)a->keys16, words * sizeof(uint32_t), n, words);
@@ -170,9 +170,9 @@ static void naive_round(const struct naive_job *b, size_t h, uint32_t worker)
     const struct mk_attend *a = &work->attend[worker];
     const size_t dim = c->qk_nope_head_dim + c->qk_rope_head_dim, V = c->v_head_dim;
 
-    k->attend_round(a->keys16, mk_words16(dim), a->key_step, NULL, 0, 0,
+    k->round16(a->keys16, mk_words16(dim), a->key_step, NULL, 0, 0,
                     work->k_block + (h - b->head) * MK_EXPAND * dim, dim, b->n_keys, dim);
-    k->attend_round(NULL, 0, a->value_step, a->pairs, mk_round_up(V, MK_LANE), V,
+    k->round16(NULL, 0, a->value_step, a->pairs, mk_round_up(V, MK_LANE), V,
                     work->v_block + (h - b->head) * MK_EXPAND * V, V, b->n_keys, V);
 }
 

@@ -265,6 +265,15 @@ AT2_INLINE __m256i at2_pair(__m256i a, __m256i b)
     return _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xAA);
 }
 
+/* The low halves of a's dwords, then of b's, one after the other. */
+AT2_INLINE __m256i at2_join(__m256i a, __m256i b)
+{
+    const __m256i low = _mm256_set1_epi32(0xFFFF);
+
+    return _mm256_permute4x64_epi64(_mm256_packus_epi32(_mm256_and_si256(a, low),
+                                                        _mm256_and_si256(b, low)), 0xD8);
+}
+
 AT2_INLINE __m256i at2_round16(__m256 x, __m256 inverse)
 {
     return _mm256_cvtps_epi32(_mm256_mul_ps(x, inverse));
@@ -346,12 +355,12 @@ AT2_INLINE void at2_round_32(uint32_t *a, uint32_t *b, uint32_t *pairs, size_t n
         k[v] = at2_round16(y.x[v], fy);
     }
     if (a != NULL) {
-        at2_put(a + d / 2, at2_pair(i[0], i[2]));
-        at2_put(a + d / 2 + 8, at2_pair(i[1], i[3]));
+        at2_put(a + d / 2, at2_join(i[0], i[1]));
+        at2_put(a + d / 2 + 8, at2_join(i[2], i[3]));
     }
     if (b != NULL) {
-        at2_put(b + d / 2, at2_pair(k[0], k[2]));
-        at2_put(b + d / 2 + 8, at2_pair(k[1], k[3]));
+        at2_put(b + d / 2, at2_join(k[0], k[1]));
+        at2_put(b + d / 2 + 8, at2_join(k[2], k[3]));
     }
     if (pairs != NULL && d < n_pairs) {
         at2_put(pairs + d, at2_pair(i[0], k[0]));
@@ -658,7 +667,7 @@ void mk_attend_init_avx2(struct mk_kernels *k)
     k->attend_soften = at2_soften;
     k->attend_values = at2_values;
     k->attend16 = 1;
-    k->attend_round = at2_round;
+    k->round16 = at2_round;
     k->attend_dots16 = at2_dots16;
     k->attend_weights16 = at2_weights16;
     k->attend_values16 = at2_values16;

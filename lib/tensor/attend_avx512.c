@@ -261,6 +261,16 @@ AT5_INLINE __m512i at5_pair(__m512i a, __m512i b)
     return _mm512_mask_blend_epi16(0xAAAAAAAAu, a, _mm512_slli_epi32(b, 16));
 }
 
+/* The low halves of a's lanes, then of b's, one after the other. */
+AT5_INLINE __m512i at5_join(__m512i a, __m512i b)
+{
+    const __m512i even = _mm512_set_epi16(62, 60, 58, 56, 54, 52, 50, 48, 46, 44, 42, 40, 38, 36,
+                                          34, 32, 30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8,
+                                          6, 4, 2, 0);
+
+    return _mm512_permutex2var_epi16(a, even, b);
+}
+
 AT5_INLINE __m512i at5_round16(__m512 x, __m512 inverse)
 {
     return _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse));
@@ -309,9 +319,9 @@ AT5_INLINE void at5_round_32(const struct at5_rounded *r, const float *a, const 
     const __m512i b1 = at5_round16(_mm512_maskz_loadu_ps(m1, b + d + 16), r->inverse_b);
 
     if (r->a != NULL)
-        _mm512_storeu_si512(r->a + d / 2, at5_pair(a0, a1));
+        _mm512_storeu_si512(r->a + d / 2, at5_join(a0, a1));
     if (r->b != NULL)
-        _mm512_storeu_si512(r->b + d / 2, at5_pair(b0, b1));
+        _mm512_storeu_si512(r->b + d / 2, at5_join(b0, b1));
     if (d < r->n_pairs)
         _mm512_storeu_si512(r->pairs + d, at5_pair(a0, b0));
     if (d + 16 < r->n_pairs)
@@ -703,7 +713,7 @@ void mk_attend_init_avx512(struct mk_kernels *k)
     k->attend_soften = at5_soften;
     k->attend_values = at5_values;
     k->attend16 = 1;
-    k->attend_round = at5_round;
+    k->round16 = at5_round;
     k->attend_dots16 = at5_dots16;
     k->attend_weights16 = at5_weights16;
     k->attend_values16 = at5_values16;

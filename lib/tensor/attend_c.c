@@ -131,7 +131,7 @@ static void atc_round(uint32_t *out, size_t ldo, float *step, uint32_t *pairs, s
         if (row != NULL)
             memset(row, 0, (dim + 31) / 32 * ATC_LANES * sizeof(*row));
         for (size_t d = 0; d < dim && row != NULL; d++)
-            row[d / 32 * 16 + d % 16] |= atc_round16(x[d], inverse) << (d % 32 < 16 ? 0 : 16);
+            row[d / 2] |= atc_round16(x[d], inverse) << (d % 2 == 0 ? 0 : 16);
         for (size_t d = 0; d < (n_pairs + 15) / 16 * 16 && pairs != NULL; d++) {
             const uint32_t q = d < dim ? atc_round16(x[d], inverse) : 0u;
             uint32_t *pair = pairs + t / 2 * ldp + d;
@@ -259,7 +259,7 @@ void mk_attend_init_c(struct mk_kernels *k)
     k->attend_dots = atc_dots;
     k->attend_soften = atc_soften;
     k->attend_values = atc_values;
-    k->attend_round = atc_round;
+    k->round16 = atc_round;
     k->attend_dots16 = atc_dots16;
     k->attend_weights16 = atc_weights16;
     k->attend_values16 = atc_values16;

@@ -78,18 +78,20 @@ struct mk_kernels {
                           const float *shrink, size_t n_heads, const float *values, size_t ldv,
                           size_t n_keys, size_t dim);
 
-    /* The same with 16-bit integers, whose sums are exact in any order.  A row x (dim,) is
-     * step * q, q whole numbers to nearest even, none above 32767 and their norm at most 46000:
-     * so no sum of products of two rows passes 2^31.  A row whose norm is below 1e-15 is zeros;
-     * one that holds NaN, or is above 1e19, has step NaN.  Stored in dwords of two numbers, q[32
-     * b + i] low and q[32 b + 16 + i] high in dword 16 b + i, ceil(dim / 32) * 16 of them, zeros
-     * behind dim. */
-    int attend16;            /* they are faster than the above on this processor */
-    /* Round n rows of x, ldx apart, into out, ldo apart, and step.  pairs: q[d] of row 2 t low
+    /* 16-bit integers, whose sums are exact in any order.  A row x (dim,) is step * q, q whole
+     * numbers to nearest even, none above 32767 and their norm at most 46000: so no sum of
+     * products of two rows passes 2^31.  A row whose norm is below 1e-15 is zeros; one that
+     * holds NaN, or is above 1e19, has step NaN.  Stored in dwords of two numbers, q[2 i] low
+     * and q[2 i + 1] high in dword i, ceil(dim / 32) * 16 of them, zeros behind dim.
+     *
+     * Round n rows of x, ldx apart, into out, ldo apart, and step.  pairs: q[d] of row 2 t low
      * and of row 2 t + 1 high in dword d of row t, d < n_pairs up to a multiple of 16, ldp
      * apart; zeros for a row behind n.  out or pairs may be NULL. */
-    void (*attend_round)(uint32_t *out, size_t ldo, float *step, uint32_t *pairs, size_t ldp,
-                         size_t n_pairs, const float *x, size_t ldx, size_t n, size_t dim);
+    void (*round16)(uint32_t *out, size_t ldo, float *step, uint32_t *pairs, size_t ldp,
+                    size_t n_pairs, const float *x, size_t ldx, size_t n, size_t dim);
+
+    /* Attention with them. */
+    int attend16;            /* they are faster than the above on this processor */
     /* s[t][16 v + l] = sum * key_step[t] * q_step[16 v + l], of lane l of rounded rows q[v]
      * (words, 16) and keys[t] (words,). */
     void (*attend_dots16)(float *s, size_t lds, const uint32_t *q, size_t ldq,
@@ -163,6 +165,26 @@ struct mk_kernels {
     void (*tile_float)(float *y, size_t ldy, const float *w0, const float *w1, const float *x,
                        size_t ldx, size_t n_tokens, size_t n, size_t n_rows, float scale,
                        int first);
+
+    /* Float types by activations of 16 bits, see round16: a panel of n <= MK_PANEL_FLOATS
+     * activations is a row of its own.  A row's n weights are step * q, q whole numbers to
+     * nearest even, none above 4096: so their norm is at most 46341 and no sum passes 2^31.
+     * Their step is a power of two, 2^-60 at least: numbers of 8 bits (BF16) are exact down to
+     * a sixteenth of the largest, those of 4 (F8_E4M3) to a 256th.  NaN where one is not finite. */
+    int matmul16;            /* they are faster than floats on this processor */
+    /* Weights [k, k + n) of one packed group in dwords (ceil(n / 2), 16), q[2 i] low and q[2 i +
+     * 1] high in dword i, and step[r] times scale for each row; F8_E4M3 has one step for all 16
+     * rows.  k is a multiple of MK_PANEL_FLOATS, and n one of 4, or n ends the row.  out has
+     * room for an even number of dwords of each row.  next: as many bytes of other weights,
+     * which it asks for meanwhile. */
+    void (*expand16[MK_N_TYPES])(uint32_t *out, float *step, const uint8_t *group, size_t k,
+                                 size_t n, float scale, const uint8_t *next);
+    /* y[t][r] (+)= sum * (a_step[t] * w_step[r]), by fma, the sum over words dwords of two
+     * numbers each.  Panels w as in tile_float, w_step (2, 16); n_tokens <= MK_TILE_FLOAT_TOKENS
+     * rows of a and of a_step, both lda dwords apart; first: y starts at 0. */
+    void (*tile16)(float *y, size_t ldy, const uint32_t *w0, const uint32_t *w1,
+                   const float *w_step, const uint32_t *a, const float *a_step, size_t lda,
+                   size_t n_tokens, size_t words, size_t n_rows, int first);
 };
 
 /* Fill for a set of features (a subset of mk_cpu_features(), or 0 for plain C). */

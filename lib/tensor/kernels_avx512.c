@@ -1053,6 +1053,247 @@ static K5_TARGET void k5_tile_float(float *y, size_t ldy, const float *w0, const
     }
 }
 
+/* ---- Float weights by 16-bit activations --------------------------------- */
+
+/* Largest magnitudes of rows, of lines of each type. */
+K5_INLINE __m512 k5_largest_f32(const uint8_t *in, size_t n_lines)
+{
+    const __m512i rest = _mm512_set1_epi32(0x7FFFFFFF);
+    __m512i max = _mm512_setzero_si512();
+
+    for (size_t i = 0; i < n_lines; i++)
+        max = _mm512_max_epu32(max, _mm512_and_si512(k5_load(in + 64 * i), rest));
+    return _mm512_castsi512_ps(max);
+}
+
+/* The same of two numbers of 16 bits a lane, whose bits without the sign are ordered as they. */
+K5_INLINE __m512i k5_largest_16(const uint8_t *in, size_t n_lines)
+{
+    const __m512i rest = _mm512_set1_epi16(0x7FFF);
+    __m512i a = _mm512_setzero_si512(), b = a;
+    size_t i = 0;
+
+    for (; i + 2 <= n_lines; i += 2) {
+        a = _mm512_max_epu16(a, _mm512_and_si512(k5_load(in + 64 * i), rest));
+        b = _mm512_max_epu16(b, _mm512_and_si512(k5_load(in + 64 * i + 64), rest));
+    }
+    if (i < n_lines)
+        a = _mm512_max_epu16(a, _mm512_and_si512(k5_load(in + 64 * i), rest));
+    a = _mm512_max_epu16(a, b);
+    return _mm512_max_epu16(_mm512_srli_epi32(a, 16),
+                            _mm512_and_si512(a, _mm512_set1_epi32(0xFFFF)));
+}
+
+K5_INLINE __m512 k5_largest_bf16(const uint8_t *in, size_t n_lines)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(k5_largest_16(in, n_lines), 16));
+}
+
+K5_INLINE __m512 k5_largest_f16(const uint8_t *in, size_t n_lines)
+{
+    return k5_f16_low(k5_largest_16(in, n_lines));
+}
+
+/* The largest of all rows. */
+K5_INLINE uint8_t k5_largest_code(const uint8_t *in, size_t n_lines)
+{
+    const __m512i rest = _mm512_set1_epi8(0x7F);
+    __m512i max = _mm512_setzero_si512();
+
+    for (size_t i = 0; i < n_lines; i++)
+        max = _mm512_max_epu8(max, _mm512_and_si512(k5_load(in + 64 * i), rest));
+    max = _mm512_max_epu16(_mm512_srli_epi16(max, 8),
+                           _mm512_and_si512(max, _mm512_set1_epi16(0xFF)));
+    return (uint8_t)_mm512_reduce_max_epu32(_mm512_max_epu16(_mm512_srli_epi32(max, 16),
+                                            _mm512_and_si512(max, _mm512_set1_epi32(0xFF))));
+}
+
+K5_INLINE __m512 k5_largest_e4m3(const uint8_t *in, size_t n_lines)
+{
+    const uint8_t code = k5_largest_code(in, n_lines);
+    const uint32_t bf16 = (uint32_t)mk_e4m3_high[code] << 8 | mk_e4m3_low[code];
+
+    return _mm512_castsi512_ps(_mm512_set1_epi32((int32_t)(bf16 << 16)));
+}
+
+/* mk_round16_power in each lane, times scale, to step; returns its inverse, 0 for NaN. */
+K5_INLINE __m512 k5_power16(float *step, __m512 max, float scale)
+{
+    const __m512i exponents = _mm512_and_si512(_mm512_castps_si512(max),
+                                               _mm512_set1_epi32(0x7F800000));
+    const __mmask16 finite = _mm512_cmpneq_epi32_mask(exponents, _mm512_set1_epi32(0x7F800000));
+    const __m512i powers = _mm512_max_epi32(
+        _mm512_sub_epi32(exponents, _mm512_set1_epi32(11 << 23)),
+        _mm512_castps_si512(_mm512_set1_ps(MK_ROUND16_LEAST)));
+
+    _mm512_storeu_ps(step, _mm512_mul_ps(
+        _mm512_mask_mov_ps(_mm512_set1_ps(NAN), finite, _mm512_castsi512_ps(powers)),
+        _mm512_set1_ps(scale)));
+    return _mm512_castsi512_ps(_mm512_maskz_sub_epi32(finite, _mm512_set1_epi32(254 << 23),
+                                                      powers));
+}
+
+/* Two vectors of weights as dwords of two whole numbers: adding 1.5 * 2^23 leaves them in the low
+ * bits. */
+K5_INLINE void k5_put16(uint32_t *out, __m512 low, __m512 high, __m512 inverse)
+{
+    const __m512 magic = _mm512_set1_ps(12582912.0f);
+    const __m512i a = _mm512_castps_si512(_mm512_fmadd_ps(low, inverse, magic));
+    const __m512i b = _mm512_castps_si512(_mm512_fmadd_ps(high, inverse, magic));
+
+    _mm512_storeu_si512(out, _mm512_mask_blend_epi16(0xAAAAAAAAu, a, _mm512_slli_epi32(b, 16)));
+}
+
+static K5_TARGET void k5_expand16_f32(uint32_t *out, float *step, const uint8_t *group, size_t k,
+                                      size_t n, float scale, const uint8_t *next)
+{
+    const uint8_t *in = group + 64 * k;
+    const __m512 inverse = k5_power16(step, k5_largest_f32(in, n), scale);
+    size_t i = 0;
+
+    for (; i + 2 <= n; i += 2) {
+        k5_prefetch(next + 64 * i);
+        k5_prefetch(next + 64 * i + 64);
+        k5_put16(out + 8 * i, _mm512_castsi512_ps(k5_load(in + 64 * i)),
+                 _mm512_castsi512_ps(k5_load(in + 64 * i + 64)), inverse);
+    }
+    if (i < n)
+        k5_put16(out + 8 * i, _mm512_castsi512_ps(k5_load(in + 64 * i)), _mm512_setzero_ps(),
+                 inverse);
+}
+
+#define K5_EXPAND16(name, UNIT)                                                                 \
+static K5_TARGET void k5_expand16_##name(uint32_t *out, float *step, const uint8_t *group,      \
+                                         size_t k, size_t n, float scale, const uint8_t *next)  \
+{                                                                                               \
+    const uint8_t *in = group + k / UNIT * 64;                                                  \
+    const size_t n_lines = (n + UNIT - 1) / UNIT;                                               \
+    __m512 inverse = k5_power16(step, k5_largest_##name(in, n_lines), scale);                   \
+                                                                                                \
+    inverse = _mm512_mul_ps(inverse, _mm512_set1_ps(k5_##name##_factor));                       \
+    for (size_t i = 0; i < n_lines; i++) {                                                      \
+        __m512 w[UNIT];                                                                         \
+                                                                                                \
+        k5_prefetch(next + 64 * i);                                                             \
+        k5_##name##_weights(w, in + 64 * i);                                                    \
+        K5_UNROLL4                                                                              \
+        for (size_t j = 0; j < UNIT; j += 2)                                                    \
+            k5_put16(out + (UNIT * i + j) * 8, w[j], w[j + 1], inverse);                        \
+    }                                                                                           \
+}
+K5_EXPAND16(f16, 2)
+K5_EXPAND16(bf16, 2)
+K5_EXPAND16(e4m3, 4)
+
+/* With VBMI the tables give whole numbers at once, where the largest is 64 at least. */
+static K5_VBMI void k5_expand16_e4m3v(uint32_t *out, float *step, const uint8_t *group, size_t k,
+                                      size_t n, float scale, const uint8_t *next)
+{
+    const uint8_t *in = group + k * 16;
+    const size_t n_lines = (n + 3) / 4;
+    const uint8_t code = k5_largest_code(in, n_lines);
+
+    if (code < 13 << 3 || code == 0x7F) {
+        k5_expand16_e4m3(out, step, group, k, n, scale, next);
+        return;
+    }
+    const uint8_t *low = mk_e4m3_low16 + 8 * (15 - (code >> 3));
+    const uint8_t *high = mk_e4m3_high16 + 8 * (15 - (code >> 3));
+    const __m512i low0 = k5_load(low), low1 = k5_load(low + 64);
+    const __m512i high0 = k5_load(high), high1 = k5_load(high + 64);
+    const __m512i sign = _mm512_set1_epi8((char)0x80), top = _mm512_set1_epi16((short)0x8000);
+
+    _mm512_storeu_ps(step, _mm512_set1_ps((float)(1 << (code >> 3)) * 0x1p-18f * scale));
+    for (size_t i = 0; i < n_lines; i++) {
+        const __m512i x = k5_load(in + 64 * i);
+        const __m512i l = _mm512_permutex2var_epi8(low0, x, low1);
+        const __m512i h = _mm512_ternarylogic_epi32(_mm512_permutex2var_epi8(high0, x, high1), x,
+                                                    sign, 0xF8);
+        const __m512i a = _mm512_unpacklo_epi8(l, h), b = _mm512_unpackhi_epi8(l, h);
+
+        k5_prefetch(next + 64 * i);
+        /* Sign and magnitude to two's complement. */
+        _mm512_storeu_si512(out + 32 * i, _mm512_mask_sub_epi16(a, _mm512_movepi16_mask(a), top,
+                                                                a));
+        _mm512_storeu_si512(out + 32 * i + 16,
+                            _mm512_mask_sub_epi16(b, _mm512_movepi16_mask(b), top, b));
+    }
+}
+
+/* sum += products of two numbers each.  gcc keeps copies of the sums of its own function for it
+ * in memory. */
+K5_INLINE void k5_dpw(__m512i *sum, __m512i a, __m512i b)
+{
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(*sum) : "v"(a), "v"(b));
+}
+
+/* Few tokens have S chains of sums each, since one would wait for itself. */
+K5_INLINE void k5_tile16(float *y, size_t ldy, const uint32_t *w0, const uint32_t *w1,
+                         const float *w_step, const uint32_t *a, const float *a_step, size_t lda,
+                         size_t words, size_t n_rows, int first, const int R, const int T,
+                         const size_t S)
+{
+    const __mmask16 mask[2] = {k5_mask(n_rows), k5_mask(n_rows > 16 ? n_rows - 16 : 0)};
+    __m512i c[4][2][12];
+    size_t i = 0;
+
+    K5_UNROLL4
+    for (size_t s = 0; s < S; s++)
+        K5_TILE_R K5_TILE_T12
+            c[s][r][t] = _mm512_setzero_si512();
+    for (; i + S <= words; i += S) {
+        K5_UNROLL4
+        for (size_t s = 0; s < S; s++) {
+            const __m512i w[2] = {k5_load(w0 + 16 * (i + s)),
+                                  R == 2 ? k5_load(w1 + 16 * (i + s)) : _mm512_setzero_si512()};
+
+            K5_TILE_T12 {
+                const __m512i v = _mm512_set1_epi32((int32_t)a[(size_t)t * lda + i + s]);
+
+                K5_TILE_R
+                    k5_dpw(&c[s][r][t], w[r], v);
+            }
+        }
+    }
+    for (; i < words; i++)
+        K5_TILE_R K5_TILE_T12
+            k5_dpw(&c[0][r][t], k5_load((r ? w1 : w0) + 16 * i),
+                   _mm512_set1_epi32((int32_t)a[(size_t)t * lda + i]));
+    K5_UNROLL4
+    for (size_t s = 1; s < S; s++)
+        K5_TILE_R K5_TILE_T12
+            c[0][r][t] = _mm512_add_epi32(c[0][r][t], c[s][r][t]);
+    K5_TILE_R K5_TILE_T12 {
+        float *out = y + (size_t)t * ldy + 16 * r;
+        const __m512 old = first ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(mask[r], out);
+        const __m512 step = _mm512_mul_ps(_mm512_set1_ps(a_step[(size_t)t * lda]),
+                                          _mm512_loadu_ps(w_step + 16 * r));
+
+        _mm512_mask_storeu_ps(out, mask[r], _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[0][r][t]), step,
+                                                            old));
+    }
+}
+
+#define K5_CASE16(R, T, S)                                                                      \
+    case (R) * 16 + (T):                                                                        \
+        k5_tile16(y, ldy, w0, w1, w_step, a, a_step, lda, words, n_rows, first, R, T, S);       \
+        break;
+#define K5_CASES16(R)                                                                           \
+    K5_CASE16(R, 1, 4) K5_CASE16(R, 2, 2) K5_CASE16(R, 3, 2) K5_CASE16(R, 4, 1)                 \
+    K5_CASE16(R, 5, 1) K5_CASE16(R, 6, 1) K5_CASE16(R, 7, 1) K5_CASE16(R, 8, 1)                 \
+    K5_CASE16(R, 9, 1) K5_CASE16(R, 10, 1) K5_CASE16(R, 11, 1) K5_CASE16(R, 12, 1)
+
+static K5_TARGET void k5_tiles16(float *y, size_t ldy, const uint32_t *w0, const uint32_t *w1,
+                                 const float *w_step, const uint32_t *a, const float *a_step,
+                                 size_t lda, size_t n_tokens, size_t words, size_t n_rows,
+                                 int first)
+{
+    switch ((n_rows > 16 ? 32 : 16) + n_tokens) {
+    K5_CASES16(1)
+    K5_CASES16(2)
+    }
+}
+
 /* Intel's cores gain from prefetches 8 KB ahead (0.83 to 0.96 of the read rate); AMD's follow a
  * single stream by themselves, and far prefetches disturb them. */
 static size_t k5_ahead(void)
@@ -1100,9 +1341,16 @@ void mk_kernels_init_avx512(struct mk_kernels *k)
     k->gemv_float[MK_BF16] = k5_gemv_bf16;
     k->gemv_float[MK_F8_E4M3] = k5_gemv_e4m3;
     k->tile_float = k5_tile_float;
+    k->matmul16 = 1;
+    k->expand16[MK_F32] = k5_expand16_f32;
+    k->expand16[MK_F16] = k5_expand16_f16;
+    k->expand16[MK_BF16] = k5_expand16_bf16;
+    k->expand16[MK_F8_E4M3] = k5_expand16_e4m3;
+    k->tile16 = k5_tiles16;
     if (k->features & MK_CPU_VBMI) {
         k->expand_float[MK_F8_E4M3] = k5_expand_e4m3v;
         k->gemv_float[MK_F8_E4M3] = k5_gemv_e4m3v;
+        k->expand16[MK_F8_E4M3] = k5_expand16_e4m3v;
     }
     k->ahead = k5_ahead();
 }

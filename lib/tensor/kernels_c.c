@@ -428,6 +428,71 @@ static void kc_tile_float(float *y, size_t ldy, const float *w0, const float *w1
         }
 }
 
+/* ---- Float weights by 16-bit activations --------------------------------- */
+
+/* x / step to nearest even, exactly: the inverse of a step is a power of two. */
+static uint32_t kc_round16(float x, float inverse)
+{
+    const float r = (x * inverse + 12582912.0f) - 12582912.0f;
+
+    return r >= -4096.0f && r <= 4096.0f ? (uint32_t)(int32_t)r & 0xFFFFu : 0u;
+}
+
+/* w (n, 16) as dwords of two; shared: all rows have the step of the largest. */
+static void kc_words16(uint32_t *out, float *step, const float *w, size_t n, float scale,
+                       int shared)
+{
+    float max[16] = {0};
+
+    for (size_t i = 0; i < n; i++)
+        for (size_t r = 0; r < 16; r++) {
+            float *m = &max[shared ? 0 : r];
+
+            *m = fabsf(w[16 * i + r]) <= *m ? *m : fabsf(w[16 * i + r]);
+            if (w[16 * i + r] != w[16 * i + r])
+                *m = INFINITY;
+        }
+    memset(out, 0, (n + 1) / 2 * 16 * sizeof(*out));
+    for (size_t r = 0; r < 16; r++) {
+        const float power = mk_round16_power(max[shared ? 0 : r]);
+
+        for (size_t i = 0; i < n; i++)
+            out[i / 2 * 16 + r] |= kc_round16(w[16 * i + r], 1.0f / power) << (i % 2 ? 16 : 0);
+        step[r] = power * scale;
+    }
+}
+
+#define KC_EXPAND16(name, shared)                                                               \
+static void kc_expand16_##name(uint32_t *out, float *step, const uint8_t *group, size_t k,      \
+                               size_t n, float scale, const uint8_t *next)                      \
+{                                                                                               \
+    float w[MK_PANEL_FLOATS * 16];                                                              \
+                                                                                                \
+    (void)next;                                                                                 \
+    kc_words16(out, step, kc_expand_##name(w, group, k, n), n, scale, shared);                  \
+}
+KC_EXPAND16(f32, 0)
+KC_EXPAND16(f16, 0)
+KC_EXPAND16(bf16, 0)
+KC_EXPAND16(e4m3, 1)
+
+static void kc_tile16(float *y, size_t ldy, const uint32_t *w0, const uint32_t *w1,
+                      const float *w_step, const uint32_t *a, const float *a_step, size_t lda,
+                      size_t n_tokens, size_t words, size_t n_rows, int first)
+{
+    for (size_t t = 0; t < n_tokens; t++)
+        for (size_t r = 0; r < n_rows; r++) {
+            const uint32_t *w = r < 16 ? w0 + r : w1 + r - 16;
+            int32_t sum = 0;
+
+            for (size_t i = 0; i < words; i++)
+                sum += (int16_t)(w[i * 16] & 0xFFFFu) * (int16_t)(a[t * lda + i] & 0xFFFFu)
+                     + (int16_t)(w[i * 16] >> 16) * (int16_t)(a[t * lda + i] >> 16);
+            y[t * ldy + r] = fmaf((float)sum, a_step[t * lda] * w_step[r],
+                                  first ? 0.0f : y[t * ldy + r]);
+        }
+}
+
 void mk_kernels_init(struct mk_kernels *k, uint32_t features)
 {
     *k = (struct mk_kernels){
@@ -451,6 +516,11 @@ void mk_kernels_init(struct mk_kernels *k, uint32_t features)
             [MK_BF16] = kc_expand_bf16, [MK_F8_E4M3] = kc_expand_e4m3,
         },
         .tile_float = kc_tile_float,
+        .expand16 = {
+            [MK_F32] = kc_expand16_f32, [MK_F16] = kc_expand16_f16,
+            [MK_BF16] = kc_expand16_bf16, [MK_F8_E4M3] = kc_expand16_e4m3,
+        },
+        .tile16 = kc_tile16,
     };
     mk_attend_init_c(k);
     mk_kernels_init_avx2(k);

@@ -68,6 +68,23 @@ static inline float mk_round16_step(float squares, float max)
     return by_norm > by_max ? by_norm : by_max;
 }
 
+/* The step of weights in 16 bits whose largest magnitude is max: of 12 bits, a power of two. */
+#define MK_ROUND16_LEAST 0x1p-60f   /* times any step of activations it is no denormal number */
+
+static inline float mk_round16_power(float max)
+{
+    uint32_t bits;
+    float power;
+
+    if (!(max <= FLT_MAX))
+        return NAN;
+    memcpy(&bits, &max, sizeof(bits));
+    bits &= 0x7F800000u;
+    memcpy(&power, &bits, sizeof(power));
+    power *= 0x1p-11f;
+    return power > MK_ROUND16_LEAST ? power : MK_ROUND16_LEAST;
+}
+
 /* The sixteen values of IQ4_NL and IQ4_XS, with 128 added. */
 static const uint8_t mk_iq4_shifted[16] = {
     1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241
@@ -93,6 +110,25 @@ static const uint8_t mk_e4m3_low[128] = {
     0, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240,
     0, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240,
     0, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 192,
+};
+
+/* E4M3 numbers without their sign in steps of 1/8, for a largest one of 256 and more; from
+ * entry 8 or 16 on in steps of 1/16 or 1/32, for one of 128 or 64 and more, which is why the
+ * code of NaN counts as a number.  Low and high bytes. */
+static const uint8_t mk_e4m3_low16[144] = {
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1,
+    1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 4, 4, 4, 4, 5, 6, 6, 6, 7, 8, 8, 9, 10, 11, 12, 13,
+    14, 15, 16, 18, 20, 22, 24, 26, 28, 30, 32, 36, 40, 44, 48, 52, 56, 60, 64, 72, 80, 88, 96,
+    104, 112, 120, 128, 144, 160, 176, 192, 208, 224, 240, 0, 32, 64, 96, 128, 160, 192, 224, 0,
+    64, 128, 192, 0, 64, 128, 192, 0, 128, 0, 128, 0, 128, 0, 128, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+};
+static const uint8_t mk_e4m3_high16[144] = {
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 9, 10, 11, 12, 13,
+    14, 15, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 };
 
 #endif

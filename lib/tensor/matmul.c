@@ -4,7 +4,8 @@
  * groups over all products of a job, so that it streams through its own part of memory.  For
  * one activation row a group is multiplied straight from memory; for more, panels of K are
  * expanded once into scratch that stays in cache and meet the activations in tiles.  Either
- * way the sum of a row runs along K in the same order. */
+ * way the sum of a row runs along K in the same order.  Float weights by rounded activations
+ * are always expanded, which rounds them too: a tile of one row costs little beside that. */
 #include "tensor/matmul.h"
 
 #include <string.h>
@@ -30,7 +31,8 @@ struct mm_area {
 struct mm_item {
     struct mk_product p;
     struct mk_act *acts;         /* n_rows of n_in / 32, NULL for float activations */
-    size_t lda;                  /* blocks from row to row */
+    uint32_t *words;             /* of 16 bits, or NULL: n_rows of panels, then their steps */
+    size_t lda;                  /* blocks, or dwords, from row to row */
     int owns_acts;
     size_t n_groups, group_bytes;
     uint64_t cost, start;        /* of a group; of the groups before this item */
@@ -40,6 +42,7 @@ struct mm_job {
     const struct mk_kernels *k;
     struct mm_item *items;
     size_t n_items;
+    int round16;                 /* float weights meet rounded activations */
     uint64_t cost;
     uint32_t n_parts;
     uint8_t *areas;
@@ -65,9 +68,19 @@ static size_t mm_lda(size_t n_in)
     return mk_ceil_div(n_in, MK_ACT_BLOCK) | 1;
 }
 
+/* Panels of 16-bit activations, MM_WORDS dwords each, and their steps. */
+#define MM_WORDS (MK_PANEL_FLOATS / 2)
+
+static size_t mm_ldw(size_t n_in)
+{
+    const size_t n_panels = mk_ceil_div(n_in, MK_PANEL_FLOATS);
+
+    return (mk_ceil_div(n_panels * (MM_WORDS + 1), 16) | 1) * 16;
+}
+
 static size_t mm_acts_bytes(size_t n_rows, size_t n_in)
 {
-    return n_rows * mm_lda(n_in) * sizeof(struct mk_act);
+    return n_rows * mk_max(mm_lda(n_in) * sizeof(struct mk_act), mm_ldw(n_in) * sizeof(uint32_t));
 }
 
 size_t mk_matmul_scratch(size_t n_rows, size_t n_in, uint32_t n_threads)
@@ -199,6 +212,46 @@ static void mm_float_tiles(const struct mk_kernels *k, const struct mk_product *
     }
 }
 
+/* The same by activations of 16 bits. */
+static void mm_tiles16(const struct mk_kernels *k, const struct mm_item *item,
+                       const struct mm_groups *g, struct mm_area *area)
+{
+    const struct mk_product *p = &item->p;
+    const size_t n_in = p->w->n_in, steps = mk_ceil_div(n_in, MK_PANEL_FLOATS) * MM_WORDS;
+    uint32_t *const panel[2] = {(uint32_t *)(void *)area->f[0], (uint32_t *)(void *)area->f[1]};
+
+    for (size_t i = 0, n_panels; i < g->n; i += n_panels) {
+        const size_t row = (g->first + i) * MK_LANES;
+        const float *scale = mm_scale(p->w, g->first + i);
+
+        n_panels = mk_min(2, g->n - i);
+        const size_t n_rows = mk_min(n_panels * MK_LANES, p->w->n_out - row);
+
+        for (size_t b = 0; b < n_in; b += MK_PANEL_FLOATS) {
+            const size_t n = mk_min(MK_PANEL_FLOATS, n_in - b), at = b / MK_PANEL_FLOATS;
+
+            for (size_t j = 0; j < n_panels; j++) {
+                const uint8_t *group = g->data + (i + j) * g->bytes;
+                const size_t size = g->bytes * n / n_in / 64 * 64;
+                /* The next panel of the group, or the first of the next pair. */
+                const uint8_t *next = b + n < n_in ? group + (at + 1) * size
+                                    : i + j + 2 < g->n ? group + 2 * g->bytes : group;
+
+                k->expand16[g->type](panel[j], area->s[0] + j * MK_LANES, group, b, n,
+                                     scale ? mm_scale(p->w, g->first + i + j)[at] : 1.0f, next);
+            }
+            for (size_t t = 0, nt; t < p->n_rows; t += nt) {
+                const uint32_t *a = item->words + t * item->lda;
+
+                nt = mm_tile_size(p->n_rows - t, MK_TILE_FLOAT_TOKENS);
+                k->tile16(p->y + t * p->ldy + row, p->ldy, panel[0], panel[1], area->s[0],
+                          a + at * MM_WORDS, (const float *)(const void *)(a + steps) + at,
+                          item->lda, nt, mk_ceil_div(n, 2), n_rows, b == 0);
+            }
+        }
+    }
+}
+
 /* Groups [i, i + n) by activation row t. */
 static void mm_stream_integer(const struct mk_kernels *k, const struct mm_item *item,
                               const struct mm_groups *g, size_t i, size_t n, size_t t)
@@ -254,6 +307,10 @@ static int mm_stream(const struct mk_kernels *k, const struct mm_item *item,
 static void mm_packed(const struct mk_kernels *k, const struct mm_item *item,
                       const struct mm_groups *g, struct mm_area *area)
 {
+    if (item->words != NULL) {
+        mm_tiles16(k, item, g, area);
+        return;
+    }
     if (mm_stream(k, item, g))
         return;
     if (item->acts != NULL)
@@ -335,6 +392,20 @@ static void mm_multiply(void *arg, size_t begin, size_t end, uint32_t worker)
     }
 }
 
+/* A row in panels of 16 bits. */
+static void mm_round_words(const struct mk_kernels *k, const struct mm_item *item, size_t t)
+{
+    const size_t n_in = item->p.w->n_in, n = n_in / MK_PANEL_FLOATS, rest = n_in % MK_PANEL_FLOATS;
+    const float *x = item->p.x + t * item->p.ldx;
+    uint32_t *out = item->words + t * item->lda;
+    float *steps = (float *)(void *)(out + mk_ceil_div(n_in, MK_PANEL_FLOATS) * MM_WORDS);
+
+    k->round16(out, MM_WORDS, steps, NULL, 0, 0, x, MK_PANEL_FLOATS, n, MK_PANEL_FLOATS);
+    if (rest > 0)
+        k->round16(out + n * MM_WORDS, MM_WORDS, steps + n, NULL, 0, 0, x + n * MK_PANEL_FLOATS,
+                   MK_PANEL_FLOATS, 1, rest);
+}
+
 /* Round rows [begin, end), counted over the items that own their activations. */
 static void mm_round(void *arg, size_t begin, size_t end, uint32_t worker)
 {
@@ -350,7 +421,11 @@ static void mm_round(void *arg, size_t begin, size_t end, uint32_t worker)
         const size_t n_blocks = item->p.w->n_in / MK_ACT_BLOCK;
         for (size_t t = row < begin ? begin - row : 0;
              t < item->p.n_rows && row + t < end; t++)
-            job->k->quantize(item->acts + t * item->lda, item->p.x + t * item->p.ldx, n_blocks);
+            if (item->words != NULL)
+                mm_round_words(job->k, item, t);
+            else
+                job->k->quantize(item->acts + t * item->lda, item->p.x + t * item->p.ldx,
+                                 n_blocks);
         row += item->p.n_rows;
     }
 }
@@ -371,17 +446,47 @@ static void mm_run(const struct mk_ops *ops, struct mm_job *job)
     mk_team_run(&ops->team, mm_multiply, job, job->n_parts, 1);
 }
 
-/* Where an earlier item already rounds the same activations. */
-static struct mk_act *mm_shared_acts(const struct mm_job *job, const struct mk_product *p)
+/* An earlier item that already rounds the same activations, to 16 bits or not, or NULL. */
+static const struct mm_item *mm_sharer(const struct mm_job *job, const struct mk_product *p,
+                                       int to16)
 {
     for (size_t i = job->n_items; i > 0 && job->n_items - i < 4; i--) {
         const struct mm_item *item = &job->items[i - 1];
 
-        if (item->acts != NULL && item->p.x == p->x && item->p.ldx == p->ldx
-            && item->p.n_rows == p->n_rows && item->p.w->n_in == p->w->n_in)
-            return item->acts;
+        if ((to16 ? item->words != NULL : item->acts != NULL) && item->p.x == p->x
+            && item->p.ldx == p->ldx && item->p.n_rows == p->n_rows
+            && item->p.w->n_in == p->w->n_in)
+            return item;
     }
     return NULL;
+}
+
+/* Have the item's activations rounded, as many rows as scratch holds; 0 when it holds too few. */
+static int mm_add_rounding(struct mm_job *job, struct mm_item *item, int to16, uint8_t **acts,
+                           size_t *acts_left)
+{
+    const size_t n_in = item->p.w->n_in, row_bytes = mm_acts_bytes(1, n_in);
+    const struct mm_item *sharer = mm_sharer(job, &item->p, to16);
+    const size_t n_rows = mk_min(item->p.n_rows, *acts_left / row_bytes);
+
+    item->lda = to16 ? mm_ldw(n_in) : mm_lda(n_in);
+    if (sharer != NULL) {
+        item->acts = sharer->acts;
+        item->words = sharer->words;
+        return 1;
+    }
+    /* A part of the rows only when the job is otherwise empty. */
+    if (n_rows == 0 || (n_rows < item->p.n_rows && job->n_items > 0))
+        return 0;
+    item->p.n_rows = n_rows;
+    item->owns_acts = 1;
+    if (to16)
+        item->words = (uint32_t *)(void *)*acts;
+    else
+        item->acts = (struct mk_act *)(void *)*acts;
+    *acts += n_rows * row_bytes;
+    *acts_left -= n_rows * row_bytes;
+    return 1;
 }
 
 /* Add rows of a product to the job: as many as scratch holds.
@@ -395,27 +500,14 @@ static size_t mm_add(struct mm_job *job, const struct mk_product *p, uint8_t **a
     if (job->n_items == MM_MAX_ITEMS)
         return 0;
     *item = (struct mm_item){.p = *p};
-    if (mm_is_integer(w->type)) {
-        item->lda = mm_lda(w->n_in);
-        item->acts = mm_shared_acts(job, p);
-        if (item->acts == NULL) {
-            const size_t row_bytes = mm_acts_bytes(1, w->n_in);
-
-            item->p.n_rows = mk_min(p->n_rows, *acts_left / row_bytes);
-            /* A part of the rows only when the job is otherwise empty. */
-            if (item->p.n_rows == 0 || (item->p.n_rows < p->n_rows && job->n_items > 0))
-                return 0;
-            item->owns_acts = 1;
-            item->acts = (struct mk_act *)(void *)*acts;
-            *acts += item->p.n_rows * row_bytes;
-            *acts_left -= item->p.n_rows * row_bytes;
-        }
-    }
+    const int to16 = job->round16 && !w->exact && job->k->expand16[w->type] != NULL;
+    if ((to16 || mm_is_integer(w->type)) && !mm_add_rounding(job, item, to16, acts, acts_left))
+        return 0;
     item->n_groups = mk_ceil_div(w->n_out, MK_LANES);
     item->group_bytes = mk_pack_info(w->type)->unit ? mk_pack_group_bytes(w->type, w->n_in)
                       : w->n_in * 4 * MK_LANES;
     item->cost = item->group_bytes + 64
-               + item->p.n_rows * w->n_in * (item->acts ? 2 : 6);
+               + item->p.n_rows * w->n_in * (item->acts ? 2 : item->words ? 3 : 6);
     item->start = job->cost;
     job->cost += item->cost * item->n_groups;
     job->n_items++;
@@ -433,7 +525,8 @@ void mk_matmul_many(struct mk_ops *ops, const struct mk_product *p, size_t n)
     }
 
     uint8_t *at = ops->scratch + (64 - (uintptr_t)ops->scratch % 64) % 64;
-    struct mm_job job = {.k = ops->k, .n_parts = ops->team.n};
+    struct mm_job job = {.k = ops->k, .round16 = ops->round16 && ops->k->matmul16,
+                         .n_parts = ops->team.n};
     job.items = (struct mm_item *)(void *)at;
     job.areas = at + mk_round_up(MM_MAX_ITEMS * sizeof(struct mm_item), 64);
     job.area_bytes = mm_area_bytes(n_in);

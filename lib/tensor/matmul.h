@@ -14,6 +14,7 @@ struct mk_ops {
     const struct mk_kernels *k;
     uint8_t *scratch;        /* mk_matmul_scratch bytes for the largest call */
     size_t scratch_bytes;
+    int round16;             /* float weights meet activations of 16 bits, where that is faster */
     /* Told of every product before it is computed, by the calling thread; NULL = nobody. */
     void (*watch)(void *user, const struct mk_product *p);
     void *watch_user;

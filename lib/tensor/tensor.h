@@ -54,6 +54,7 @@ struct mk_mat {
     size_t row_bytes;
     const void *data;        /* borrowed from the file's block or the packed one */
     const float *scale;      /* F8_E4M3: (ceil(n_out/128), ceil(n_in/128)), else NULL */
+    int exact;               /* never meets activations of 16 bits: what it gives decides */
 };
 
 #define MK_LAYOUT_ROWS   0u  /* as in the file */

@@ -1,6 +1,7 @@
 /* Times products against what the machine can do at best: an integer dot product loop that
  * touches registers only, the same of FP32, and reading memory.  Every figure is paired with a
- * peak measured right before it.  Usage: bench_kernels [threads] [megabytes] [type...] */
+ * peak measured right before it; float types a second time with activations of 16 bits, of the
+ * same FP32 peak.  Usage: bench_kernels [threads] [megabytes] [type...] */
 #include "kernel_data.h"
 
 #include <time.h>
@@ -90,7 +91,8 @@ static void bench_type(struct mk_ops *ops, enum mk_type type, size_t megabytes)
     }
     for (size_t i = 0; i < max_rows * n_in; i++)
         x[i] = kd_float();
-    printf("%-7s", mk_type_info(type)->name);
+    printf("%s%-*s", mk_type_info(type)->name, 10 - (int)strlen(mk_type_info(type)->name),
+           ops->round16 ? "/16" : "");
     for (size_t j = 0; j < sizeof(row_counts) / sizeof(row_counts[0]); j++) {
         const size_t n_rows = row_counts[j];
         const size_t n_calls = n_rows < 48 ? n : n_rows == 48 ? 32 : 4;
@@ -147,8 +149,9 @@ int main(int argc, char **argv)
 
         for (int i = 3; i < argc; i++)
             wanted |= mk_type_info(type)->name && strcmp(argv[i], mk_type_info(type)->name) == 0;
-        if (wanted && mk_pack_info(type)->unit != 0)
-            bench_type(&ops, type, megabytes);
+        for (ops.round16 = 0; ops.round16 <= (k.expand16[type] != NULL); ops.round16++)
+            if (wanted && mk_pack_info(type)->unit != 0)
+                bench_type(&ops, (enum mk_type)type, megabytes);
     }
     mk_team_end(&ops.team);
     mk_pool_free(pool);

@@ -128,7 +128,7 @@ static inline void kd_matrix(struct mk_mat *rows, struct mk_mat *packed, enum mk
         for (size_t i = 0; i < n; i++)
             scale[i] = 0.01f + 0.01f * kd_float();
     }
-    *rows = (struct mk_mat){type, MK_LAYOUT_ROWS, n_out, n_in, row_bytes, data, scale};
+    *rows = (struct mk_mat){type, MK_LAYOUT_ROWS, n_out, n_in, row_bytes, data, scale, 0};
     *packed = *rows;
     packed->data = NULL;
     if (packed_bytes > 0) {

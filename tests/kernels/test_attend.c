@@ -157,7 +157,7 @@ TEST(rounding_to_16_bits_matches_its_twin_bit_for_bit)
                 out[l] = kd_guarded(out_size);
                 pairs[l] = kd_guarded(pair_size);
                 memset(out[l], 0, out_size);
-                k->attend_round(out[l], ldo, steps[l], pairs[l], ldp, n_pairs, x, ldx, n, dim);
+                k->round16(out[l], ldo, steps[l], pairs[l], ldp, n_pairs, x, ldx, n, dim);
             }
             for (size_t t = 0; t < n; t++) {
                 const int bad = t % 9 == 5 || t % 9 == 6;
@@ -173,8 +173,8 @@ TEST(rounding_to_16_bits_matches_its_twin_bit_for_bit)
 
                 memset(out[1], 0, out_size);
                 memset(pairs[1], 0, pair_size);
-                k->attend_round(out[1], ldo, steps[1], NULL, 0, 0, x, ldx, n, dim);
-                k->attend_round(NULL, 0, steps[1], pairs[1], ldp, n_pairs, x, ldx, n, dim);
+                k->round16(out[1], ldo, steps[1], NULL, 0, 0, x, ldx, n, dim);
+                k->round16(NULL, 0, steps[1], pairs[1], ldp, n_pairs, x, ldx, n, dim);
                 CHECK(memcmp(out[0], out[1], out_size) == 0);
                 CHECK(memcmp(pairs[0], pairs[1], pair_size) == 0);
             }
@@ -184,7 +184,7 @@ TEST(rounding_to_16_bits_matches_its_twin_bit_for_bit)
 /* Number d of a rounded row. */
 static int32_t rounded_at(const uint32_t *row, size_t d)
 {
-    return (int16_t)(row[d / 32 * 16 + d % 16] >> (d % 32 < 16 ? 0 : 16));
+    return (int16_t)(row[d / 2] >> (d % 2 == 0 ? 0 : 16));
 }
 
 TEST(rounded_rows_are_within_half_a_step_and_their_products_fit)
@@ -193,7 +193,7 @@ TEST(rounded_rows_are_within_half_a_step_and_their_products_fit)
     float *x = rounding_rows(n, dim, dim), *steps = kd_floats(n, 0.0f);
     uint32_t *out = kd_guarded(n * 288 * 4);
 
-    level.attend_round(out, 288, steps, NULL, 0, 0, x, dim, n, dim);
+    level.round16(out, 288, steps, NULL, 0, 0, x, dim, n, dim);
     for (size_t t = 0; t < 5; t++) {
         double norm = 0.0;
 

@@ -236,6 +236,96 @@ TEST(float_panels_match_their_twins)
     }
 }
 
+/* Weights of a panel with rows of their own sizes, one of zeros; bad: one is not finite. */
+static void sized_weights(struct mk_mat *rows, struct mk_mat *packed, int type, size_t n_in,
+                          int bad)
+{
+    static const uint8_t not_finite[MK_F8_E4M3 + 1][4] = {
+        {0, 0, 0x80, 0x7F}, {0, 0xFC}, {0xC0, 0x7F}, {0xFF}};
+    const size_t size = mk_type_info(type)->block_bytes;
+
+    kd_matrix(rows, packed, type, 16, n_in, &level);
+    uint8_t *data = (uint8_t *)(uintptr_t)rows->data;
+    for (size_t i = 0; i < 16 * n_in; i++) {
+        const float f = kd_float() * powf(2.0f, (float)(kd_u32() % 5) * -2.0f - (float)(i / n_in));
+        const uint16_t b16 = mk_f32_to_bf16(f), h16 = mk_f32_to_f16(f);
+
+        if (type == MK_F32)
+            memcpy(data + 4 * i, &f, 4);
+        else if (type != MK_F8_E4M3)
+            memcpy(data + 2 * i, type == MK_BF16 ? &b16 : &h16, 2);
+        else if (n_in % 3 == 0)      /* smaller than an FP8 block's scale leaves them */
+            data[i] = mk_f32_to_e4m3(f);
+    }
+    memset(data + 5 * n_in * size, 0, n_in * size);
+    if (bad)
+        memcpy(data + (2 * n_in + kd_u32() % n_in) * size, not_finite[type], size);
+    mk_mat_pack((void *)(uintptr_t)packed->data, rows, data, 0, 16, &level);
+}
+
+TEST(panels_of_16_bits_match_their_twins_within_half_a_step)
+{
+    static const size_t sizes[] = {1, 2, 3, 4, 5, 77, 126, 127, 128};
+
+    for (int type = 0; type <= MK_F8_E4M3; type++)
+        for (size_t i = 0; i < 9 * 4; i++) {
+            const size_t n = sizes[i % 9], n_in = n + (i / 9 % 2) * 128, words = (n + 1) / 2;
+            const int bad = i / 18 == 1;
+            struct mk_mat rows, packed;
+            float s0[16], s1[16], *w = kd_floats(n_in, 0.0f);
+            uint32_t *q0 = kd_guarded(((n + 3) / 4) * 128), *q1 = kd_guarded(((n + 3) / 4) * 128);
+
+            sized_weights(&rows, &packed, type, n_in, bad);
+            twin.expand16[type](q0, s0, packed.data, n_in - n, n, 0.75f, packed.data);
+            level.expand16[type](q1, s1, packed.data, n_in - n, n, 0.75f, packed.data);
+            for (size_t r = 0; r < 16; r++) {
+                CHECK((s0[r] != s0[r] && s1[r] != s1[r]) || memcmp(&s0[r], &s1[r], 4) == 0);
+                CHECK(bad || s0[r] == s0[r]);
+                if (s0[r] != s0[r])
+                    continue;
+                mk_mat_row(w, &(struct mk_mat){rows.type, rows.layout, 16, n_in, rows.row_bytes,
+                                               rows.data, NULL, 0}, r);
+                for (size_t k = 0; k < n; k++) {
+                    const int16_t q = (int16_t)(q1[k / 2 * 16 + r] >> (k % 2 ? 16 : 0));
+
+                    CHECK(abs(q) <= 4096);
+                    CHECK(fabs((double)w[n_in - n + k] - (double)s1[r] / 0.75 * q)
+                          <= 0.5 * (double)s1[r] / 0.75);
+                }
+                for (size_t k = 0; k < words; k++)
+                    CHECK(q0[k * 16 + r] == q1[k * 16 + r]);
+            }
+            if (bad && n == n_in)
+                CHECK(s1[2] != s1[2]);
+        }
+}
+
+/* The largest sums that panels can give do not wrap. */
+TEST(tiles_of_16_bits_match_their_twins_bit_for_bit)
+{
+    for (size_t n_tokens = 1; n_tokens <= MK_TILE_FLOAT_TOKENS; n_tokens++)
+        for (size_t n_rows = 1; n_rows <= 32; n_rows += n_rows == 1 ? 14 : 1) {
+            const size_t words = n_rows % 2 ? 64 : 39, lda = 71, ldy = n_rows + 1;
+            uint32_t *a = kd_guarded(n_tokens * lda * 4), *w = kd_guarded(2 * words * 64);
+            float *steps = kd_floats(n_tokens * lda, 0.01f), *w_step = kd_floats(32, 0.01f);
+            float *y0 = kd_floats(n_tokens * ldy, 1.0f);
+            float *y1 = kd_guarded(n_tokens * ldy * sizeof(*y1));
+
+            for (size_t i = 0; i < n_tokens * lda; i++)
+                a[i] = words == 64 ? 0x0FE20FE2u : kd_u32() & 0x0FFF0FFFu;
+            for (size_t i = 0; i < 2 * words * 16; i++)
+                w[i] = words == 64 ? 0xF000F000u : (kd_u32() & 0x0FFF0FFFu) - 0x08000800u;
+            memcpy(y1, y0, n_tokens * ldy * sizeof(*y0));
+            for (int first = 1; first >= 0; first--) {
+                twin.tile16(y0, ldy, w, w + words * 16, w_step, a, steps, lda, n_tokens, words,
+                            n_rows, first);
+                level.tile16(y1, ldy, w, w + words * 16, w_step, a, steps, lda, n_tokens, words,
+                             n_rows, first);
+                CHECK(memcmp(y0, y1, n_tokens * ldy * sizeof(*y0)) == 0);
+            }
+        }
+}
+
 static void run_level(uint32_t features)
 {
     printf("level %s\n", features == 0 ? "plain C" : mk_cpu_name(features));
@@ -251,6 +341,8 @@ static void run_level(uint32_t features)
     RUN(integer_tiles_match_their_twins);
     RUN(float_tiles_match_their_twins);
     RUN(float_panels_match_their_twins);
+    RUN(panels_of_16_bits_match_their_twins_within_half_a_step);
+    RUN(tiles_of_16_bits_match_their_twins_bit_for_bit);
 }
 
 static void run_levels(void)

@@ -44,6 +44,7 @@ static double layer_error(minke_context *ctx, uint32_t l, uint32_t cache_type, e
     struct mk_forward f = {
         .model = s->model,
         .ops = {.k = &s->model->kernels, .scratch = s->work.scratch,
+                .round16 = (s->model->flags & MINKE_CONTEXT_FAST) != 0,
                 .scratch_bytes = s->work.scratch_bytes},
         .work = &s->work, .kv = s->kv, .form = form, .n = n, .cancel = &s->cancel,
         .index_topk = s->model->config.index_topk,

@@ -201,8 +201,8 @@ static void weights(struct mk_mat *w, struct mk_mat *turned, size_t n_out, size_
     for (size_t i = 0; i < n_out; i++)
         for (size_t k = 0; k < n_in; k++)
             y[k * n_out + i] = x[i * n_in + k];
-    *w = (struct mk_mat){MK_F32, MK_LAYOUT_ROWS, n_out, n_in, 4 * n_in, (uint8_t *)x, NULL};
-    *turned = (struct mk_mat){MK_F32, MK_LAYOUT_ROWS, n_in, n_out, 4 * n_out, (uint8_t *)y, NULL};
+    *w = (struct mk_mat){MK_F32, MK_LAYOUT_ROWS, n_out, n_in, 4 * n_in, (uint8_t *)x, NULL, 0};
+    *turned = (struct mk_mat){MK_F32, MK_LAYOUT_ROWS, n_in, n_out, 4 * n_out, (uint8_t *)y, NULL, 0};
 }
 
 /* By how much the forms differ over n_rows rows behind `first` tokens. */
