@@ -486,31 +486,56 @@ TEST(parts_that_lie_about_counts_or_share_a_tensor_are_refused)
 
 /* ---- The description ------------------------------------------------------------------------ */
 
+/* What the cases' config.json says, of the tree's and of the shared folder's. */
 TEST(golden_files_give_the_config_of_their_cases)
 {
-    static const char *paths[3] = {"../shared/golden/gguf/v2-lite.gguf",
-                                   "../shared/golden/gguf/v3.gguf",
-                                   "../shared/golden/gguf/v32-gguf.gguf"};
+    static const struct {
+        const char *path, *model_type;
+        uint32_t q_lora_rank, n_group, index_topk;
+        double mscale;
+    } cases[] = {
+        {GOLDEN_GGUF "/v2-lite.gguf", "deepseek_v2", 0, 1, 0, 0.707},
+        {GOLDEN_GGUF "/v2-lite-older.gguf", "deepseek_v2", 0, 1, 0, 0.707},
+        {GOLDEN_GGUF "/v2.gguf", "deepseek_v2", 48, 4, 0, 0.707},
+        {GOLDEN_GGUF "/v3.gguf", "deepseek_v3", 48, 4, 0, 1.0},
+        {GOLDEN_GGUF "/v3-older.gguf", "deepseek_v3", 48, 4, 0, 1.0},
+        {GOLDEN_GGUF "/v3-parts-00001-of-00003.gguf", "deepseek_v3", 48, 4, 0, 1.0},
+        {GOLDEN_GGUF "/v32.gguf", "deepseek_v32", 48, 4, 16, 1.0},
+        {"../shared/golden/gguf/v2-lite.gguf", "deepseek_v2", 0, 1, 0, 0.707},
+        {"../shared/golden/gguf/v3.gguf", "deepseek_v3", 64, 4, 0, 1.0},
+        {"../shared/golden/gguf/v32-gguf.gguf", "deepseek_v32", 64, 4, 16, 1.0},
+    };
     const struct mk_env files = {0};
 
-    for (int i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct mk_gguf g;
         struct mk_config c;
-        if (mk_gguf_open(&g, &files, paths[i]) == MINKE_EIO)
-            SKIP("../shared/golden/gguf is absent");
+        const int is_shared = strncmp(cases[i].path, "../shared", 9) == 0;
+        const int32_t status = mk_gguf_open(&g, &files, cases[i].path);
+        if (status == MINKE_EIO && is_shared)
+            continue;
+        CHECK_INT(status, MINKE_OK);
         CHECK_INT(mk_gguf_config(&c, &g), MINKE_OK);
-        CHECK_STR(c.model_type, i == 0 ? "deepseek_v2" : i == 1 ? "deepseek_v3" : "deepseek_v32");
+        CHECK_STR(c.model_type, cases[i].model_type);
         CHECK_INT(c.num_hidden_layers, 3);
+        CHECK_INT(c.first_k_dense_replace, 1);
+        CHECK_INT(c.hidden_size, is_shared ? 96 : 64);
+        CHECK_INT(c.vocab_size, is_shared ? 320 : 192);
+        CHECK_INT(c.num_attention_heads, 4);
         CHECK_INT(c.qk_nope_head_dim, 24);
+        CHECK_INT(c.qk_rope_head_dim, 16);
         CHECK_INT(c.v_head_dim, 20);
-        CHECK_INT(c.q_lora_rank, i == 0 ? 0 : 64);
-        CHECK_INT(c.scoring_func, i == 0 ? MK_SCORING_SOFTMAX : MK_SCORING_SIGMOID);
-        CHECK_INT(c.n_group, i == 0 ? 1 : 4);
-        CHECK_INT(c.index_topk, i == 2 ? 16 : 0);
+        CHECK_INT(c.kv_lora_rank, is_shared ? 48 : 40);
+        CHECK_INT(c.q_lora_rank, cases[i].q_lora_rank);
+        CHECK_INT(c.scoring_func, cases[i].mscale < 1.0 ? MK_SCORING_SOFTMAX : MK_SCORING_SIGMOID);
+        CHECK_INT(c.n_group, cases[i].n_group);
+        CHECK_INT(c.n_shared_experts, cases[i].mscale < 1.0 ? 2 : 1);
+        CHECK_INT(c.index_topk, cases[i].index_topk);
         CHECK(c.rope_yarn && c.rope_factor == 8.0);
-        CHECK(c.rope_mscale > (i == 0 ? 0.7069 : 0.9999)
-              && c.rope_mscale < (i == 0 ? 0.7071 : 1.0001));
-        CHECK_INT(c.bos_token_id, 317);
+        CHECK_INT(c.rope_original_max_position_embeddings, 32);
+        CHECK(c.rope_mscale > cases[i].mscale - 1e-6 && c.rope_mscale < cases[i].mscale + 1e-6);
+        CHECK_INT(c.bos_token_id, is_shared ? 317 : 189);
+        CHECK_INT(c.eos_token_id, is_shared ? 318 : 190);
         mk_gguf_close(&g);
     }
 }
