@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -308,8 +309,12 @@ void machine_cpu(char *name, size_t size)
 
 uint64_t machine_peak_bytes(void)
 {
-    char text[64];
+    struct rusage used;
 
-    system_text(text, sizeof text, "/proc/self/status", "VmHWM");
-    return strtoull(text, NULL, 10) * 1024;
+    getrusage(RUSAGE_SELF, &used);
+#ifdef __APPLE__
+    return (uint64_t)used.ru_maxrss;
+#else
+    return (uint64_t)used.ru_maxrss * 1024;
+#endif
 }
