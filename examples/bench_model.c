@@ -520,8 +520,8 @@ int random_model_save(struct random_model *m, const char *path)
         const size_t n = size - at < step ? (size_t)(size - at) : step;
         ok = random_read(m, m, at, buffer, n) == 0 && fwrite(buffer, 1, n, f) == n;
     }
-    if (f != NULL && fclose(f) != 0)
-        ok = 0;
+    if (f != NULL)
+        ok = finish_file(f, path, ok);
     free(buffer);
     return ok ? 0 : -1;
 }

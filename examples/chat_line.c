@@ -119,17 +119,34 @@ static size_t behind(const struct edit *e)
     return n;
 }
 
-/* Columns that text takes: a character a column, and two from U+1100 on, which is true of most
- * that are this far up. */
+/* Columns of a character: none for accents that combine, two for East Asian ones and emoji. */
+static int code_columns(unsigned long c)
+{
+    static const unsigned long wide[][2] = {
+        {0x1100, 0x115f}, {0x2e80, 0xa4cf}, {0xac00, 0xd7a3}, {0xf900, 0xfaff}, {0xfe30, 0xfe6f},
+        {0xff00, 0xff60}, {0xffe0, 0xffe6}, {0x1f300, 0x1f64f}, {0x1f680, 0x1f6ff},
+        {0x1f900, 0x1faff}, {0x20000, 0x3fffd}};
+
+    if ((c >= 0x300 && c <= 0x36f) || (c >= 0x200b && c <= 0x200f) || (c >= 0xfe00 && c <= 0xfe0f))
+        return 0;
+    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++)
+        if (c >= wide[i][0] && c <= wide[i][1])
+            return 2;
+    return 1;
+}
+
+/* Columns that text takes. */
 static int columns(const char *text, size_t n)
 {
     int width = 0;
 
-    for (size_t i = 0; i < n; i++) {
-        const unsigned char c = (unsigned char)text[i];
+    for (size_t i = 0; i < n; ) {
+        const unsigned char c = (unsigned char)text[i++];
+        unsigned long code = c < 0x80 ? c : c < 0xe0 ? c & 0x1f : c < 0xf0 ? c & 0x0f : c & 0x07;
 
-        if ((c & 0xc0) != 0x80)
-            width += 1 + (c >= 0xe2);
+        for (; i < n && ((unsigned char)text[i] & 0xc0) == 0x80; i++)
+            code = (code << 6 | ((unsigned char)text[i] & 0x3f)) & 0x1fffff;
+        width += code_columns(code);
     }
     return width;
 }
@@ -164,17 +181,28 @@ static void edit_set(struct edit *e, const char *text)
 static void edit_draw(const struct edit *e)
 {
     struct winsize size = {0};
-    const int width = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20
+    const int width = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0
                     ? size.ws_col : 80;
-    const int room = width - columns(e->prompt, strlen(e->prompt)) - 2;
-    size_t first = 0, last = e->n;
+    int room = width - columns(e->prompt, strlen(e->prompt)) - 2, back = 0;
+    size_t first = e->at, last = e->at;
 
-    while (columns(e->text + first, e->at - first) > room)
-        do first++; while (((unsigned char)e->text[first] & 0xc0) == 0x80);
-    while (columns(e->text + first, last - first) > room)
-        do last--; while (((unsigned char)e->text[last] & 0xc0) == 0x80);
+    /* From the cursor to the left, then to the right, so that long lines cost no more. */
+    room = room < 2 ? 2 : room;
+    for (size_t n; first > 0 && room > 0; room -= columns(e->text + first, n)) {
+        for (n = 1; n < first && ((unsigned char)e->text[first - n] & 0xc0) == 0x80; n++)
+            ;
+        if (columns(e->text + first - n, n) > room)
+            break;
+        first -= n;
+    }
+    for (size_t n; last < e->n; last += n) {
+        for (n = 1; last + n < e->n && ((unsigned char)e->text[last + n] & 0xc0) == 0x80; n++)
+            ;
+        if (columns(e->text + last, n) > room - back)
+            break;
+        back += columns(e->text + last, n);
+    }
     printf("\r%s%.*s\033[K", e->prompt, (int)(last - first), e->text + first);
-    const int back = columns(e->text + e->at, last - e->at);
     if (back > 0)
         printf("\033[%dD", back);
     fflush(stdout);
@@ -328,5 +356,7 @@ char *read_line(const char *prompt)
     }
     while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r'))
         line[--n] = '\0';
+    for (char *at; n > 0 && (at = memchr(line, '\0', (size_t)n)) != NULL; )
+        *at = ' ';   /* what follows is part of the line */
     return line;
 }

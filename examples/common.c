@@ -2,10 +2,12 @@
 #include "common.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -41,10 +43,10 @@ static int set_option(const struct option *o, const char *text)
         return 0;
     }
     if (o->kind == OPTION_NUMBER) {
-        const double x = strtod(text, &end);
+        const float x = (float)strtod(text, &end);
         if (end == text || *end != '\0' || !isfinite(x))
             return -1;
-        *(float *)o->target = (float)x;
+        *(float *)o->target = x;
         return 0;
     }
     if (text[0] < '0' || text[0] > '9')
@@ -94,19 +96,31 @@ static int read_option(const struct program *program, int argc, char **argv, int
     return equals != NULL ? 1 : 2;
 }
 
+/* A stream that the caller closed must not become the next file that is opened, into which
+ * messages would then be written: hold its place with something that refuses it. */
+static void hold_streams(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) < 0)
+            exit(1);
+}
+
 int read_options(const struct program *program, int argc, char **argv, const char **words,
                  int max_words)
 {
     int n = 0, options = 1;
+    hold_streams();
     for (int i = 1; i < argc;) {
         if (options && strcmp(argv[i], "--help") == 0) {
             print_help(program);
+            end_output(program);
             exit(0);
         }
         if (options && strcmp(argv[i], "--version") == 0) {
             const uint32_t v = minke_version();
             printf("%s %u.%u.%u\n", program->name, (unsigned)(v >> 16),
                    (unsigned)(v >> 8 & 255), (unsigned)(v & 255));
+            end_output(program);
             exit(0);
         }
         if (options && strcmp(argv[i], "--") == 0) {
@@ -174,7 +188,11 @@ void set_attention(const struct program *program, minke_session_params *params, 
 
 void fail_call(const struct program *program, const char *what)
 {
-    fprintf(stderr, "%s: %s: %s\n", program->name, what, minke_last_error());
+    const char *why = minke_last_error();
+    if (strncmp(why, what, strlen(what)) == 0)   /* it names the file itself */
+        fprintf(stderr, "%s: %s\n", program->name, why);
+    else
+        fprintf(stderr, "%s: %s: %s\n", program->name, what, why);
     exit(1);
 }
 
@@ -183,6 +201,26 @@ void fail_text(const struct program *program, const char *what, const char *valu
     fprintf(stderr, "%s: %s%s%s\n", program->name, what, value != NULL ? " " : "",
             value != NULL ? value : "");
     exit(1);
+}
+
+void end_output(const struct program *program)
+{
+    if (fflush(stdout) != 0 || ferror(stdout))
+        fail_text(program, "cannot write the output", NULL);
+}
+
+int finish_file(FILE *file, const char *path, int ok)
+{
+    struct stat s;
+    const int regular = fstat(fileno(file), &s) == 0 && S_ISREG(s.st_mode);
+    ok = ok && fflush(file) == 0 && !ferror(file);
+    const int why = errno;
+    ok = fclose(file) == 0 && ok;
+    if (!ok && regular)
+        remove(path);
+    if (!ok && why != 0)
+        errno = why;
+    return ok;
 }
 
 void *need_memory(void *old, size_t count, size_t size)
@@ -302,28 +340,48 @@ const char *count_text(char *buffer, int64_t count)
     return buffer;
 }
 
+/* Bytes of the well-formed UTF-8 character that text begins with; 0 when it does not. */
+static size_t utf8_length(const char *text, size_t n)
+{
+    const unsigned char *p = (const unsigned char *)text, c = p[0];
+    const size_t length = c < 0x80 ? 1 : c < 0xc2 || c > 0xf4 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+    if (length > n)
+        return 0;
+    for (size_t i = 1; i < length; i++)
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+    if ((c == 0xe0 && p[1] < 0xa0) || (c == 0xed && p[1] > 0x9f) || (c == 0xf0 && p[1] < 0x90) ||
+        (c == 0xf4 && p[1] > 0x8f))
+        return 0;
+    return length;
+}
+
 void json_string(FILE *out, const char *text, size_t n)
 {
     putc('"', out);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0, length; i < n; i += length) {
         const unsigned char c = (unsigned char)text[i];
+        length = utf8_length(text + i, n - i);
         if (c == '"' || c == '\\')
             fprintf(out, "\\%c", c);
         else if (c == '\n')
             fputs("\\n", out);
         else if (c < 0x20 || c == 0x7f)
             fprintf(out, "\\u%04x", c);
+        else if (length > 0)
+            fwrite(text + i, 1, length, out);
         else
-            putc(c, out);
+            fputs("\xef\xbf\xbd", out);
+        length += length == 0;
     }
     putc('"', out);
 }
 
-char *read_file(const struct program *program, const char *path, size_t *n)
+char *read_text(const char *path, size_t *n)
 {
     FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
     if (file == NULL)
-        fail_text(program, "cannot read", path);
+        return NULL;
     char *text = NULL;
     size_t size = 0, got;
     do {
@@ -331,10 +389,26 @@ char *read_file(const struct program *program, const char *path, size_t *n)
         got = fread(text + size, 1, 65536, file);
         size += got;
     } while (got > 0);
-    if (ferror(file))
-        fail_text(program, "cannot read", path);
+    const int failed = ferror(file), why = errno;
     if (file != stdin)
         fclose(file);
+    if (failed) {
+        free(text);
+        errno = why;
+        return NULL;
+    }
+    text[size] = '\0';   /* the last piece was empty */
     *n = size;
+    return text;
+}
+
+char *read_file(const struct program *program, const char *path, size_t *n)
+{
+    char *text = read_text(path, n);
+    if (text == NULL) {
+        fprintf(stderr, "%s: cannot read %s: %s\n", program->name,
+                strcmp(path, "-") == 0 ? "standard input" : path, strerror(errno));
+        exit(1);
+    }
     return text;
 }

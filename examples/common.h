@@ -77,6 +77,13 @@ void fail_call(const struct program *program, const char *what);
 /* Print "minke-generate: WHAT VALUE" and exit with 1. */
 void fail_text(const struct program *program, const char *what, const char *value);
 
+/* What was printed must have arrived: exit with 1 when it did not. */
+void end_output(const struct program *program);
+
+/* Close a file that was written.  1 if all of it is there; else 0, errno says why, and there is no
+ * half of it: a regular file is removed.  ok 0: it is known to have failed. */
+int finish_file(FILE *file, const char *path, int ok);
+
 /* malloc, calloc, realloc that exit with 1 instead of returning NULL. */
 void *need_memory(void *old, size_t count, size_t size);
 
@@ -114,11 +121,14 @@ const char *bytes_text(char *buffer, uint64_t bytes);
 /* 15706484224 -> "15.7 B" (billions), millions as M, thousands as K. */
 const char *count_text(char *buffer, int64_t count);
 
-/* Write text as a JSON string, quotes included.  text is UTF-8. */
+/* Write text as a JSON string, quotes included; what is not UTF-8 as U+FFFD. */
 void json_string(FILE *out, const char *text, size_t n);
 
-/* Whole file (or stdin for "-") into fresh memory, for free(); exits with 1 when it cannot
- * be read. */
+/* Whole file (or stdin for "-") into fresh memory, for free(), with a NUL behind it; NULL, and
+ * errno, when it cannot be read. */
+char *read_text(const char *path, size_t *n);
+
+/* The same; exits with 1 when it cannot be read. */
 char *read_file(const struct program *program, const char *path, size_t *n);
 
 #endif

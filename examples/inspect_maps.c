@@ -130,8 +130,10 @@ static FILE *svg_begin(const struct drawing *d, double width, double height)
 static void svg_end(const struct drawing *d, FILE *f)
 {
     fputs("</svg>\n", f);
-    if (fflush(f) != 0 || ferror(f) || (d->out != NULL && fclose(f) != 0))
-        fail_text(d->program, "cannot write", d->out != NULL ? d->out : "the output");
+    if (d->out == NULL)
+        end_output(d->program);
+    else if (!finish_file(f, d->out, 1))
+        fail_text(d->program, "cannot write", d->out);
 }
 
 /* Text that XML may take for markup or not at all. */

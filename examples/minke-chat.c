@@ -1,9 +1,11 @@
 /* minke-chat: talk to a model in a terminal or through a pipe. */
 #define _POSIX_C_SOURCE 200809L /* sigaction, open_memstream */
 #include <errno.h>
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "chat_line.h"
 #include "chat_tools.h"
@@ -42,6 +44,7 @@ struct chat {
     uint64_t seed;
     int color, talks;       /* stdout is a terminal; so is stderr */
     int folded, tools, think, exact;
+    int failed;             /* something that was asked for did not come */
     minke_context *ctx;
     minke_session *session;
     minke_sampler *sampler;
@@ -249,7 +252,7 @@ static void open_chat(struct chat *c)
     minke_sampler_params_init(&sampling, sizeof sampling);
     if (minke_chat_sampling(c->ctx, c->encoding, &advised, &sampling.top_p) < 0)
         fail_call(&program, "sampling");
-    sampling.temperature = c->temperature >= 0 ? c->temperature : advised;
+    sampling.temperature = isnan(c->temperature) ? advised : c->temperature;
     sampling.seed = c->seed;
     if (minke_sampler_open(&c->sampler, &sampling) < 0)
         fail_call(&program, "sampler");
@@ -371,13 +374,15 @@ static int32_t reply(struct chat *c)
     return reason;
 }
 
-/* Answer the user, with what tools say, until the model has done. */
-static void answer(struct chat *c)
+/* Answer the user, with what tools say, until the model has done.  What cannot be answered must
+ * not stay in front of the next question. */
+static void answer(struct chat *c, const char *question)
 {
     const size_t before = c->messages.n;
     int32_t reason;
     int round = 0;
 
+    add_message(&c->messages, "user", question);
     watch_interrupt(c->session);
     do {
         reason = reply(c);
@@ -387,44 +392,89 @@ static void answer(struct chat *c)
     if (stopped && reason != MINKE_FINISH_CANCELLED && reason >= 0)
         forget_interrupt(c);
     watch_interrupt(NULL);
-    if (reason < 0 && round == 0)
+    c->failed |= reason < 0;
+    if (reason < 0 && round == 0) {
         c->messages.n = before;
+        c->messages.data[before] = '\0';
+    }
 }
 
 /* ---- Commands ------------------------------------------------------------ */
 
+/* path and what follows its name, in fresh memory. */
+static char *beside(const char *path, const char *end)
+{
+    const size_t n = strlen(path) + strlen(end) + 1;
+    char *text = need_memory(NULL, n, 1);
+
+    snprintf(text, n, "%s%s", path, end);
+    return text;
+}
+
+/* Whole, or not at all: an older file stays where the new one cannot be written. */
+static int save_messages(const struct chat *c, const char *path)
+{
+    char *part = beside(path, ".part");
+    struct stat s;
+    FILE *file;
+    int ok = 0;
+
+    if (stat(path, &s) == 0 && !S_ISREG(s.st_mode)) {
+        errno = S_ISDIR(s.st_mode) ? EISDIR : EINVAL;
+    } else if ((file = fopen(part, "w")) != NULL) {
+        ok = finish_file(file, part, fprintf(file, "[%s]\n", c->messages.data) >= 0);
+        if (ok && rename(part, path) != 0) {
+            ok = 0;
+            remove(part);
+        }
+    }
+    free(part);
+    return ok;
+}
+
 static void save(struct chat *c, const char *path)
 {
-    char cache[1024];
-    FILE *file = fopen(path, "w");
+    char *cache;
 
-    if (file == NULL || fprintf(file, "[%s]\n", c->messages.data) < 0 || fclose(file) != 0) {
+    if (!save_messages(c, path)) {
         fprintf(stderr, "cannot write %s: %s\n", path, strerror(errno));
+        c->failed = 1;
         return;
     }
-    snprintf(cache, sizeof cache, "%s.cache", path);
+    cache = beside(path, ".cache");
     if (minke_session_save(c->session, cache) < 0)
         complain("saved without what the model read");
     else if (c->talks)
         fprintf(stderr, "saved in %s; %s saves reading it again\n", path, cache);
+    free(cache);
+}
+
+/* What the model had read, where it was kept. */
+static void load_cache(struct chat *c, const char *path)
+{
+    char *cache = beside(path, ".cache");
+    FILE *file = fopen(cache, "rb");
+
+    if (file != NULL) {
+        fclose(file);
+        if (minke_session_load(c->session, cache) < 0)
+            complain("loaded without what the model read");
+    }
+    free(cache);
 }
 
 static void load(struct chat *c, const char *path)
 {
     struct text read = {NULL, 0};
-    char cache[1024], *text, *end;
-    FILE *file = fopen(path, "r");
+    char *text, *end;
     int32_t *ids = NULL;
     size_t n;
 
-    if (file == NULL) {
+    if ((text = read_text(path, &n)) == NULL) {
         fprintf(stderr, "cannot read %s: %s\n", path, strerror(errno));
+        c->failed = 1;
         return;
     }
-    fclose(file);
-    text = read_file(&program, path, &n);
-    text = need_memory(text, n + 1, 1);
-    text[n] = '\0';
     end = strrchr(text, ']');
     if (text[0] == '[' && end != NULL)
         add(&read, text + 1, (size_t)(end - text) - 1);
@@ -432,34 +482,32 @@ static void load(struct chat *c, const char *path)
     if (read.data == NULL || (ids = encode(c, &read, &n)) == NULL) {
         fprintf(stderr, "%s: %s\n", path, read.data == NULL ? "no list of messages"
                                                             : minke_last_error());
+        c->failed = 1;
         free(read.data);
         return;
     }
     free(ids);
     free(c->messages.data);
     c->messages = read;
-    snprintf(cache, sizeof cache, "%s.cache", path);
-    if ((file = fopen(cache, "rb")) != NULL) {
-        fclose(file);
-        if (minke_session_load(c->session, cache) < 0)
-            complain(cache);
-    }
+    load_cache(c, path);
     if (c->talks)
         fprintf(stderr, "loaded %s\n", path);
 }
 
-/* Whether word is "on"; neither word turns the switch over. */
-static int switched(const char *word, int now)
+/* A switch by "on" or "off", or turned over without a word. */
+static void turn(struct chat *c, const char *what, const char *word, int *now)
 {
-    if (word != NULL && (strcmp(word, "on") == 0 || strcmp(word, "off") == 0))
-        return word[1] == 'n';
-    return !now;
-}
-
-static void say(const struct chat *c, const char *what, int on)
-{
+    if (word == NULL || word[0] == '\0') {
+        *now = !*now;
+    } else if (strcmp(word, "on") == 0 || strcmp(word, "off") == 0) {
+        *now = word[1] == 'n';
+    } else {
+        fprintf(stderr, "on or off expected, not %s\n", word);
+        c->failed = 1;
+        return;
+    }
     if (c->talks)
-        fprintf(stderr, "%s %s\n", what, on ? "on" : "off");
+        fprintf(stderr, "%s %s\n", what, *now ? "on" : "off");
 }
 
 static void forget(struct chat *c, const char *system)
@@ -485,22 +533,20 @@ static int command(struct chat *c, char *line)
     } else if (strcmp(line, "/system") == 0) {
         forget(c, word);
     } else if (strcmp(line, "/think") == 0) {
-        c->think = switched(word, c->think);
+        turn(c, "thinking is", word, &c->think);
         c->thinking = c->think ? MINKE_THINKING_ON : MINKE_THINKING_OFF;
-        say(c, "thinking is", c->think);
     } else if (strcmp(line, "/tools") == 0) {
-        c->tools = switched(word, c->tools);
-        say(c, "calculator and clock are", c->tools);
+        turn(c, "calculator and clock are", word, &c->tools);
     } else if (strcmp(line, "/fold") == 0) {
-        c->folded = switched(word, c->folded);
-        say(c, "folding is", c->folded);
+        turn(c, "folding is", word, &c->folded);
     } else if (strcmp(line, "/thoughts") == 0) {
         printf("%s\n", c->thoughts.n > 0 ? c->thoughts.data : "(none)");
-    } else if (strcmp(line, "/save") == 0 && word != NULL) {
+    } else if (strcmp(line, "/save") == 0 && word != NULL && *word != '\0') {
         save(c, word);
-    } else if (strcmp(line, "/load") == 0 && word != NULL) {
+    } else if (strcmp(line, "/load") == 0 && word != NULL && *word != '\0') {
         load(c, word);
     } else {
+        c->failed |= strcmp(line, "/help") != 0;
         if (strcmp(line, "/help") != 0)
             fprintf(stderr, "%s is no command%s\n", line,
                     strcmp(line, "/save") == 0 || strcmp(line, "/load") == 0
@@ -520,8 +566,7 @@ static void talk(struct chat *c)
         if (line[0] == '/' && line[1] != '/') {
             go_on = command(c, line);
         } else if (line[strspn(line, " \t")] != '\0') {
-            add_message(&c->messages, "user", line + (line[0] == '/'));
-            answer(c);
+            answer(c, line + (line[0] == '/'));
         }
         free(line);
         if (!go_on)
@@ -531,7 +576,7 @@ static void talk(struct chat *c)
 
 int main(int argc, char **argv)
 {
-    struct chat c = {.max_tokens = 1024, .context = 4096, .temperature = -1,
+    struct chat c = {.max_tokens = 1024, .context = 4096, .temperature = NAN,
                      .bar = {.label = "reading"}};
     const struct option options[] = {
         {"--encoding", OPTION_TEXT, &c.encoding, "NAME", "chat encoding (the model's own)"},
@@ -565,11 +610,14 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s; /help lists commands\n", c.encoding);
     talk(&c);
     history_close();
+    if (ferror(stdin))
+        fail_text(&program, "cannot read standard input", NULL);
+    end_output(&program);
     minke_sampler_free(c.sampler);
     minke_session_free(c.session);
     minke_context_free(c.ctx);
     free(c.messages.data);
     free(c.results.data);
     free(c.thoughts.data);
-    return 0;
+    return c.failed && !is_terminal(stdin);   /* at a terminal it was said, and dealt with */
 }

@@ -345,7 +345,6 @@ int main(int argc, char **argv)
     minke_context_free(ctx);
     free(result.prompt.at);
     free(result.made.at);
-    if (fflush(stdout) != 0 || ferror(stdout))
-        fail_text(&program, "cannot write the output", NULL);
+    end_output(&program);
     return interrupted() ? 130 : 0;
 }

@@ -21,7 +21,7 @@ static struct program program = {
 static void read_settings(struct settings *set, int argc, char **argv)
 {
     const struct option options[] = {
-        {"--context", OPTION_COUNT, &set->context, "N", "memory for a session of N tokens (4096)"},
+        {"--context", OPTION_COUNT, &set->context, "N", "memory for a session of N tokens; 0: the most (4096)"},
         {"--tokens", OPTION_TEXT, &set->tokens, "TEXT",
          "token ids of TEXT, and nothing else: only the tokenizer is read"},
         {"--attention", OPTION_TEXT, &set->attention, "FILE",
@@ -167,10 +167,15 @@ static uint64_t session_memory(const minke_context *ctx, const struct settings *
 {
     minke_session_params params = set->session;
     uint64_t bytes = 0;
-    params.max_tokens = set->context;
+    params.max_tokens = set->context;   /* 0 is the model's maximum */
     if (minke_session_memory(ctx, &params, &bytes) < 0)
         fail_call(&program, "--context");
     return bytes;
+}
+
+static long long context_tokens(const minke_context *ctx, const struct settings *set)
+{
+    return set->context != 0 ? (long long)set->context : info(ctx, MINKE_INFO_MAX_TOKENS);
 }
 
 static void print_json(const struct settings *set, const minke_context *ctx)
@@ -180,6 +185,7 @@ static void print_json(const struct settings *set, const minke_context *ctx)
         {"tokenizer", MINKE_TEXT_TOKENIZER}, {"tokenizer_error", MINKE_TEXT_TOKENIZER_ERROR},
         {"cpu", MINKE_TEXT_CPU}, {"identity", MINKE_TEXT_IDENTITY},
         {"slow_types", MINKE_TEXT_SLOW_TYPES}};
+    const uint64_t session_bytes = session_memory(ctx, set);   /* fails before anything is said */
     printf("{");
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         const char *value = text(ctx, texts[i].key);
@@ -194,8 +200,8 @@ static void print_json(const struct settings *set, const minke_context *ctx)
         fputs(i > 0 ? ", " : "", stdout);
         json_string(stdout, name, strlen(name));
     }
-    printf("], \"context\": %lu, \"session_bytes\": %llu}\n", (unsigned long)set->context,
-           (unsigned long long)session_memory(ctx, set));
+    printf("], \"context\": %lld, \"session_bytes\": %llu}\n", context_tokens(ctx, set),
+           (unsigned long long)session_bytes);
 }
 
 static void print_part(const char *name, const minke_context *ctx, int32_t key)
@@ -260,6 +266,7 @@ static void print_model(const struct settings *set, const minke_context *ctx)
 {
     char size[32];
     const int64_t surplus = info(ctx, MINKE_INFO_N_SURPLUS);
+    const uint64_t session_bytes = session_memory(ctx, set);   /* fails before anything is said */
     print_shape(ctx);
     print_tokenizer(ctx);
     printf("cpu        %s\n", text(ctx, MINKE_TEXT_CPU));
@@ -269,8 +276,8 @@ static void print_model(const struct settings *set, const minke_context *ctx)
     print_part("attention", ctx, MINKE_INFO_BYTES_ATTENTION);
     print_part("routed experts", ctx, MINKE_INFO_BYTES_EXPERTS);
     print_part("the rest", ctx, MINKE_INFO_BYTES_OTHER);
-    printf("           and %s for a session of %lu tokens\n",
-           bytes_text(size, session_memory(ctx, set)), (unsigned long)set->context);
+    printf("           and %s for a session of %lld tokens\n", bytes_text(size, session_bytes),
+           context_tokens(ctx, set));
     if (surplus > 0)
         printf("surplus    %lld tensors that no layer uses\n", (long long)surplus);
     for (int64_t i = 0; i < surplus && i < 10; i++)
@@ -297,7 +304,6 @@ int main(int argc, char **argv)
     else
         print_model(&set, ctx);
     minke_context_free(ctx);
-    if (fflush(stdout) != 0 || ferror(stdout))
-        fail_text(&program, "cannot write the output", NULL);
+    end_output(&program);
     return 0;
 }

@@ -1,5 +1,6 @@
 /* minke-prove: a problem in, a solution out that the model has judged and improved itself. */
 #define _POSIX_C_SOURCE 200809L /* open_memstream */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -148,9 +149,9 @@ static void open_model(struct prover *p)
         fail_call(&program, "session");
     if (minke_chat_sampling(p->ctx, NULL, &p->sampling.temperature, &p->sampling.top_p) < 0)
         fail_call(&program, "sampling");
-    if (temperature >= 0)
+    if (!isnan(temperature))
         p->sampling.temperature = temperature;
-    if (top_p >= 0)
+    if (!isnan(top_p))
         p->sampling.top_p = top_p;
 }
 
@@ -347,7 +348,7 @@ int main(int argc, char **argv)
     int status;
 
     minke_sampler_params_init(&p.sampling, sizeof p.sampling);
-    p.sampling.temperature = p.sampling.top_p = -1;
+    p.sampling.temperature = p.sampling.top_p = NAN;   /* not given */
     minke_search_params_init(&p.search, sizeof p.search);
     read_settings(&p, argc, argv);
     read_prompts(&p);
@@ -374,7 +375,6 @@ int main(int argc, char **argv)
     minke_context_free(p.ctx);
     free((void *)p.search.prompts);
     free(p.text);
-    if (fflush(stdout) != 0 || ferror(stdout))
-        fail_text(&program, "cannot write the output", NULL);
+    end_output(&program);
     return status;
 }

@@ -44,6 +44,9 @@ static void read_settings(struct settings *set, int argc, char **argv)
     set->out = words[1];
     if (set->in == NULL || set->out == NULL)
         usage_error(&program, "a model and a file to write expected", NULL);
+    if (set->text != NULL && (p->preset != NULL || p->importance != NULL))
+        usage_error(&program, "--make-importance writes no weights: no --type or --importance",
+                    NULL);
     program.options = NULL;
     p->n_threads = set->threads;
 }
@@ -76,8 +79,10 @@ static int32_t make_importance(const struct settings *set, struct progress *bar)
         status = minke_tokenize(ctx, text, n, 0, tokens, n + 1, &n_tokens);
     bar->label = "reading";
     bar->bytes = 0;
-    if (status == MINKE_OK)
+    if (status == MINKE_OK && n_tokens > 0)
         status = minke_importance(ctx, tokens, n_tokens, 0, set->out, on_progress, bar);
+    if (status == MINKE_OK && n_tokens == 0)
+        fail_text(&program, "nothing to read in", set->text);
     minke_context_free(ctx);
     free(tokens);
     free(text);

@@ -306,7 +306,7 @@ static int32_t context_open(minke_context **out, const char *path,
         if (status != MINKE_OK)
             return status;
     } else if (!mk_path_is_dir(&env, path)) {
-        return mk_fail(MINKE_EIO, "%s: no such directory", path);
+        return mk_fail(MINKE_EIO, "%s: no directory, nor a file named .gguf", path);
     }
     ctx = mk_alloc(&env.alloc, 1, sizeof(*ctx));
     if (ctx == NULL) {

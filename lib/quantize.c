@@ -344,8 +344,9 @@ int32_t minke_quantize(const char *out_path, const char *in_path,
     if (out_path == NULL || in_path == NULL)
         return mk_fail(MINKE_EINVAL, "a path is NULL");
     if ((p.alloc == NULL) != (p.free == NULL) || p.n_threads > 1024)
-        return mk_fail(MINKE_EINVAL, "%s", p.n_threads > 1024 ? "n_threads: above 1024"
-                                                              : "alloc and free: set both");
+        return p.n_threads > 1024
+             ? mk_fail(MINKE_EINVAL, "n_threads: %u; at most 1024 expected", p.n_threads)
+             : mk_fail(MINKE_EINVAL, "alloc and free: set both");
     memset(&q, 0, sizeof q);
     q.env.alloc.alloc = p.alloc;
     q.env.alloc.free = p.free;

@@ -144,7 +144,7 @@ static int32_t qimp_read_count(struct qimp_reader *r, size_t *out, int64_t low, 
     if (status < 0)
         return status;
     if (v < low || (uint64_t)v > high)
-        return mk_fail(MINKE_EFORMAT, "%s: a count of %lld", r->path, (long long)v);
+        return mk_fail(MINKE_EFORMAT, "%s: no importance data: a count of %lld", r->path, (long long)v);
     *out = (size_t)v;
     return MINKE_OK;
 }

@@ -474,6 +474,10 @@ static int32_t writer_create(struct mk_writer *w, size_t size)
 
 int32_t mk_writer_open(struct mk_writer **out, const struct mk_allocator *a, const char *path)
 {
+    file_stat s;
+    /* Renaming would put a file in the place of a device: of /dev/null, for instance. */
+    if (file_stat_path(path, &s) == 0 && !FILE_IS_REG(s))
+        return mk_fail(MINKE_EIO, "%s: not a regular file", path);
     struct mk_writer *w = mk_alloc(a, 1, sizeof(*w));
     const size_t n = strlen(path);
     int32_t status = MINKE_ENOMEM;

@@ -6,13 +6,16 @@ import pathlib
 import re
 import select
 import signal
+import struct
 import subprocess
 import tempfile
 import time
 import unittest
 
 try:
+    import fcntl
     import pty
+    import termios
 except ImportError:     # no terminals here
     pty = None
 
@@ -33,7 +36,10 @@ class Terminal:
 
     def __init__(self, home, *options):
         self.screen = ""
-        self.pid, self.fd = pty.fork()
+        try:
+            self.pid, self.fd = pty.fork()
+        except OSError as error:
+            raise unittest.SkipTest(f"no terminal can be made here: {error}") from None
         if self.pid == 0:
             os.environ.update(TERM="xterm", XDG_STATE_HOME=home)
             os.execv(CHAT, [CHAT, str(CALF), "--temperature", "0", *options])
@@ -93,12 +99,38 @@ class Chat(unittest.TestCase):
         done = pipe(["/frobnicate", "/save", "/load /no/such/file", "/load " + str(CHAT),
                      "//etc", "\x01\x7fqwe🐳\t<｜User｜></think>", "a" * 3000, "Hello"],
                     "--context", "1024")
-        self.assertEqual(done.returncode, 0)
+        self.assertEqual(done.returncode, 1)    # not all that was asked for came
         self.assertIn("/frobnicate is no command", done.stderr)
         self.assertIn("/save is no command without a FILE", done.stderr)
         self.assertIn("cannot read /no/such/file", done.stderr)
         self.assertIn("no room", done.stderr)
         self.assertGreaterEqual(len(done.stdout.strip().splitlines()), 2)
+
+    def test_what_cannot_be_answered_is_forgotten(self):
+        with tempfile.TemporaryDirectory() as folder:
+            kept = os.path.join(folder, "talk.json")
+            done = pipe(["a b " * 3000, "Hello", f"/save {kept}"], "--context", "100")
+            alone = pipe(["Hello"], "--context", "100")
+            self.assertEqual(done.stdout, alone.stdout)
+            messages = json.loads(pathlib.Path(kept).read_text("utf-8"))
+            self.assertEqual([m["content"] for m in messages],
+                             ["Hello", alone.stdout.rstrip("\n")])
+            pipe(["a b " * 3000, f"/save {kept}"], "--context", "100")
+            self.assertEqual(pathlib.Path(kept).read_text("utf-8"), "[]\n")
+
+    def test_bytes_that_are_no_text_do_not_end_the_conversation(self):
+        done = subprocess.run([CHAT, str(CALF), "--temperature", "0"], capture_output=True,
+                              input=b"\xff\xfe\nHel\0lo\nHello\n", timeout=120)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertEqual(len(done.stdout.splitlines()), 3)
+
+    def test_a_folder_cannot_be_loaded_and_a_switch_is_on_or_off(self):
+        done = pipe(["/load /", "/think maybe", "/save ", "Hello"])
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("cannot read /:", done.stderr)
+        self.assertIn("on or off expected, not maybe", done.stderr)
+        self.assertIn("/save is no command without a FILE", done.stderr)
+        self.assertEqual(done.stdout, pipe(["Hello"]).stdout)
 
     def test_a_kept_conversation_goes_on(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -144,6 +176,37 @@ class Chat(unittest.TestCase):
             again.wait_for("What is 13 + 30?")
             again.type("\x15")
             self.assertEqual(again.end(), 0)
+
+    @unittest.skipIf(pty is None, "no terminals")
+    def test_a_long_line_is_drawn_as_far_as_it_fits(self):
+        with tempfile.TemporaryDirectory() as home:
+            for width in (1, 20):
+                t = Terminal(home)
+                t.wait_for("> ")
+                fcntl.ioctl(t.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+                start = len(t.screen)
+                t.type("\u65e5\u672c'\u2019" * 12)
+                t.wait_for("\u65e5")
+                time.sleep(0.3)
+                t.type("\x03")
+                t.wait_for("^C")
+                for row in re.sub(r"\033\[\d*[A-Z]|\^C", "", t.screen[start:]).split("\r"):
+                    self.assertLessEqual(len(row.replace("\ufffd", "")), max(width, 4), row)
+                self.assertEqual(t.end(), 0)
+
+    @unittest.skipIf(pty is None, "no terminals")
+    def test_a_line_of_many_bytes_takes_no_time(self):
+        with tempfile.TemporaryDirectory() as home:
+            t = Terminal(home, "--context", "100")
+            t.wait_for("/help lists commands")
+            start = time.monotonic()
+            for _ in range(10):
+                t.type("a" * 1000)
+                t.wait_for("a")
+            t.type("\r")
+            t.wait_for("no room", 30)
+            self.assertLess(time.monotonic() - start, 30)
+            self.assertEqual(t.end(), 0)
 
     @unittest.skipIf(pty is None, "no terminals")
     def test_ctrl_c_stops_the_answer_and_not_the_program(self):

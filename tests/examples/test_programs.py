@@ -121,6 +121,78 @@ class Generate(unittest.TestCase):
         self.assertIn(b"/no/such/file", done.stderr)
 
 
+class Streams(unittest.TestCase):
+    """Output that arrives nowhere, and names that are no files."""
+
+    PROGRAMS = ("chat", "generate", "inspect", "quantize", "bench", "prove")
+
+    def shell(self, line: str, stdin: bytes = b"") -> subprocess.CompletedProcess:
+        return subprocess.run(["sh", "-c", line], input=stdin, capture_output=True, timeout=120,
+                              cwd=FOLDER.name, env={**os.environ, "MODEL": MODEL,
+                                                    "PATH": f"{PROGRAMS}:{os.environ['PATH']}"})
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full")
+    def test_output_that_is_lost_is_a_failure(self) -> None:
+        for program in self.PROGRAMS:
+            for option in ("--help", "--version"):
+                done = self.shell(f"minke-{program} {option} >/dev/full")
+                self.assertEqual(done.returncode, 1, program)
+                self.assertIn(b"cannot write the output", done.stderr)
+        for line in ('minke-generate "$MODEL" x', 'minke-inspect "$MODEL"',
+                     'echo hi | minke-chat "$MODEL" --encoding deepseek-v3 --max-tokens 2'):
+            for target in (" >/dev/full", " >&-"):
+                done = self.shell(line + target)
+                self.assertEqual(done.returncode, 1, line + target)
+                self.assertIn(b"cannot write the output", done.stderr)
+
+    def test_input_that_cannot_be_read_is_a_failure(self) -> None:
+        for line in ('minke-generate "$MODEL"', 'minke-chat "$MODEL" --encoding deepseek-v3'):
+            for source in ("<&-", "<."):
+                done = self.shell(line + source)
+                self.assertEqual(done.returncode, 1, line + source)
+                self.assertIn(b"cannot read standard input", done.stderr)
+
+    def test_a_closed_stderr_does_not_become_the_file_that_is_written(self) -> None:
+        whole = self.shell('minke-quantize "$MODEL" whole.gguf --head q4_k')
+        closed = self.shell('minke-quantize "$MODEL" closed.gguf --head q4_k <&- >&- 2>&-')
+        self.assertEqual((whole.returncode, closed.returncode), (0, 0), whole.stderr)
+        a, b = (pathlib.Path(FOLDER.name, name).read_bytes()
+                for name in ("whole.gguf", "closed.gguf"))
+        self.assertTrue(a == b)
+
+    def test_what_is_no_regular_file_is_not_replaced(self) -> None:
+        pipe = pathlib.Path(FOLDER.name, "pipe")
+        os.mkfifo(pipe)
+        for line in ('minke-quantize "$MODEL" pipe',
+                     'echo /save pipe | minke-chat "$MODEL" --encoding deepseek-v3'):
+            done = self.shell(line)
+            self.assertEqual(done.returncode, 1, line)
+            self.assertIn(b"pipe", done.stderr)
+            self.assertTrue(pipe.is_fifo(), line)
+        pipe.unlink()
+
+    def test_names_that_are_not_utf8_are_still_json(self) -> None:
+        os.symlink(MODEL, os.path.join(os.fsencode(FOLDER.name), b"m\xff\"x"))
+        done = self.shell("minke-generate m*x hi --json --max-tokens 1")
+        self.assertEqual(json.loads(done.stdout.decode("utf-8"))["model"], 'm\ufffd"x')
+
+    def test_nothing_is_said_before_it_is_known(self) -> None:
+        for option in ("", "--json"):
+            done = self.shell(f'minke-inspect "$MODEL" --context 4294967295 {option}')
+            self.assertEqual((done.returncode, done.stdout), (1, b""))
+            self.assertIn(b"4294967295", done.stderr)
+
+    def test_numbers_out_of_range_are_not_taken_for_none(self) -> None:
+        for line in ('minke-prove "$MODEL" x --max-tokens 1 --rounds 1 --temperature -1',
+                     'echo x | minke-chat "$MODEL" --encoding deepseek-v3 --temperature -1'):
+            done = self.shell(line)
+            self.assertEqual(done.returncode, 1, line)
+            self.assertIn(b"temperature is -1", done.stderr)
+        done = self.shell('minke-generate "$MODEL" x --temperature 1e300')
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(b"1e300", done.stderr)
+
+
 class Inspect(unittest.TestCase):
     def test_json_facts(self) -> None:
         done = run("minke-inspect", MODEL, "--json", "--context", "1024")
