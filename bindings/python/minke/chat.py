@@ -274,7 +274,8 @@ def _event(kind: int, call: int, text: str) -> Optional[Event]:
     return Malformed(text) if kind == 6 else None
 
 
-def _message(lib: _ffi.Library, read: Callable[..., int], handle: int) -> Dict[str, Any]:
+def _message(lib: _ffi.Library, read: Callable[..., int],
+             handle: Optional[int]) -> Dict[str, Any]:
     """What minke_reply_message or minke_generate_message writes."""
     n, size = c_size_t(), 1 << 14
     while True:
@@ -293,7 +294,8 @@ class _Reply:
 
     def __init__(self, lib: _ffi.Library, handle: int, template: Optional[str],
                  thinking: Optional[bool], strict: bool = False) -> None:
-        self._lib, self.events, self._raised = lib, [], Raised()
+        self.events: List[Event] = []
+        self._lib, self._raised = lib, Raised()
         p = _ffi.ReplyParams()
         p.struct_size = ctypes.sizeof(p)
         p.flags = _ffi.REPLY_STRICT if strict else 0
@@ -376,8 +378,8 @@ class _Generator(Handle):
 
     def __init__(self, m: Any, session: "Session", sampler: Any, template: str,
                  limits: _Limits) -> None:
-        self._lib, self.events = m._lib, []
-        self._raised = Raised()
+        self.events: List[Event] = []
+        self._lib, self._raised = m._lib, Raised()
         p = _ffi.GenerateParams()
         p.struct_size = ctypes.sizeof(p)
         p.thinking = 0 if limits.thinking is None else 1 if limits.thinking else 2
