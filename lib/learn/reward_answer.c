@@ -195,8 +195,8 @@ static void answer_clean(struct answer_text *t, const char *s, size_t n)
             if (class != 2)
                 answer_put(t, class == 1 ? ANSWER_OPEN : '{');
         } else if (s[i] == '}') {
+            class = depth > 0 && depth <= 64 ? class_at[depth - 1] : 0;
             depth -= depth > 0;
-            class = depth < 64 ? class_at[depth] : 0;
             taken = 1;
             if (class != 2)
                 answer_put(t, class == 1 ? ANSWER_CLOSE : '}');

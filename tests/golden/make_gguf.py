@@ -4,9 +4,9 @@
     python3 tests/golden/make_gguf.py OUT                  # every file of FILES into folder OUT
     python3 tests/golden/make_gguf.py OUT --case FOLDER    # another checkpoint, in F32
 
-Prints the names of the files.  It shares no code with the library, which reads what it writes.  The tokenizer is made up:
-the first bytes, pairs of letters, three control tokens.  Reference: llama.cpp's
-conversion/deepseek.py, gguf-py/gguf/tensor_mapping.py and ggml's docs/gguf.md.
+Prints the names of the files.  It shares no code with the library, which reads what it writes.
+The tokenizer is made up: the first bytes, pairs of letters, three control tokens.  Reference:
+llama.cpp's conversion/deepseek.py, gguf-py/gguf/tensor_mapping.py and ggml's docs/gguf.md.
 Needs only Python's standard library.
 """
 import argparse

@@ -108,6 +108,18 @@ TEST(answers_are_compared_as_exact_numbers_or_as_texts)
     CHECK(!equal("\\$5", "5", MINKE_ANSWER_SAME_UNITS));
 }
 
+/* What an earlier answer left on the stack says nothing of a brace that closes nothing. */
+TEST(a_brace_too_many_stands_for_itself)
+{
+    for (int i = 0; i < 2; i++) {
+        CHECK(equal(i == 0 ? "\\text{a}" : "\\mathbf{a}", "a", 0));
+        CHECK(equal("}", "}", 0));
+        CHECK(equal("1y}234\\text{ cm}", " 1y}234\\text{ cm} ", 0));
+        CHECK(!equal("a}", "a", 0));
+        CHECK(!equal("7}", "7", 0));
+    }
+}
+
 TEST(a_boxed_answer_earns_one)
 {
     const char *reply = "<think>\\boxed{3}</think>Thus \\boxed{\\frac{1}{2}}.";
@@ -396,7 +408,8 @@ TEST(judges_are_stopped_and_wrong_input_asks_nobody)
 }
 
 TEST_MAIN(RUN(overlong_answers_cost_up_to_one), RUN(the_last_closed_box_of_the_answer_counts),
-          RUN(answers_are_compared_as_exact_numbers_or_as_texts), RUN(a_boxed_answer_earns_one),
+          RUN(answers_are_compared_as_exact_numbers_or_as_texts),
+          RUN(a_brace_too_many_stands_for_itself), RUN(a_boxed_answer_earns_one),
           RUN(hostile_answers_are_only_different), RUN(long_texts_take_linear_time),
           RUN(thinking_stands_in_front_and_once), RUN(answers_stand_behind_thinking),
           RUN(words_are_counted_by_script), RUN(code_and_mathematics_are_no_words),
