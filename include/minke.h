@@ -424,11 +424,15 @@ MINKE_API void minke_reply_params_init(minke_reply_params *params, size_t size);
  * keeps the context alive.  On success the caller owns *out. */
 MINKE_API int32_t minke_reply_open(minke_reply **out, minke_context *ctx,
                                    const minke_reply_params *params);
+
+/* NULL is allowed.  From the reply's own callback nothing happens: it must be freed after the
+ * call. */
 MINKE_API void minke_reply_free(minke_reply *reply);
 
-/* Take one token, or a piece of text that may end inside a character.  Pieces of
- * reasoning, content and arguments are passed on at once, but for what may be the
- * beginning of a marker.  A marker that is a token of its own counts only as that token. */
+/* Take one token (MINKE_EINVAL as in minke_token_bytes), or a piece of text that may end inside
+ * a character.  Pieces of reasoning, content and arguments are passed on at once, but for what
+ * may be the beginning of a marker.  A marker that is a token of its own counts only as that
+ * token. */
 MINKE_API int32_t minke_reply_token(minke_reply *reply, int32_t token);
 MINKE_API int32_t minke_reply_text(minke_reply *reply, const char *text, size_t len);
 

@@ -804,12 +804,11 @@ int32_t minke_reply_token(minke_reply *r, int32_t token)
         return mk_fail(MINKE_EINVAL, "the reply is finished");
     if (r->tok == NULL)
         return mk_fail(MINKE_EINVAL, "the reply was opened without a context");
-    if (token < 0)
-        return mk_fail(MINKE_EINVAL, "token %d is negative", token);
+    if ((status = minke_token_bytes(r->ctx, token, &bytes, &len)) < 0)
+        return status;
     for (int m = 0; m < RM_N_TOKENS; m++)
         if (token == r->ids[m])
             return reply_feed(r, reply_markers[m], strlen(reply_markers[m]), REPLY_TOKEN);
-    bytes = mk_tokenizer_bytes(r->tok, token, &len);
     return reply_feed(r, bytes, len, REPLY_PLAIN);
 }
 
@@ -1019,7 +1018,7 @@ void minke_reply_free(minke_reply *r)
     struct mk_allocator a;
     minke_context *ctx;
 
-    if (r == NULL)
+    if (r == NULL || r->busy)
         return;
     mk_text_free(&r->raw);
     mk_text_free(&r->pending);

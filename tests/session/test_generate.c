@@ -628,6 +628,8 @@ TEST(wrong_arguments_are_refused)
     minke_sampler *sampler = open_sampler(0, 0);
     minke_generator *g = NULL;
     minke_generate_params p;
+    minke_reply_params of_reply;
+    minke_reply *r = NULL;
     struct told told;
     const int32_t bad = 1 << 30;
     int64_t value = 5;
@@ -653,6 +655,13 @@ TEST(wrong_arguments_are_refused)
     CHECK_INT(value, 5);
     minke_generate_free(g);
     minke_generate_free(NULL);
+    minke_reply_params_init(&of_reply, sizeof of_reply);
+    of_reply.encoding = "deepseek-v3";
+    CHECK_INT(minke_reply_open(&r, ctx, &of_reply), MINKE_OK);
+    CHECK_INT(minke_reply_token(r, bad), MINKE_EINVAL);
+    CHECK_HAS(minke_last_error(), "1073741824");
+    CHECK_INT(minke_reply_token(r, -1), MINKE_EINVAL);
+    minke_reply_free(r);
     minke_sampler_free(sampler);
     minke_session_free(s);
 }

@@ -244,11 +244,35 @@ TEST(unterminated_calls_lose_no_text)
     CHECK_HAS(message, "malformed");
 }
 
+/* Calls everything on its own handle. */
+static int32_t on_event_meddle(void *user, int32_t event, uint32_t call, const char *text,
+                               size_t len)
+{
+    minke_reply *r = *(minke_reply **)user;
+
+    (void)event, (void)call, (void)text, (void)len;
+    CHECK_INT(minke_reply_text(r, "x", 1), MINKE_EBUSY);
+    CHECK_INT(minke_reply_finish(r, NULL), MINKE_EBUSY);
+    minke_reply_free(r);
+    return 0;
+}
+
 TEST(use_inside_the_callback_and_after_the_end_is_refused)
 {
     static struct log log;
-    minke_reply *r = open_reply("deepseek-v3", 0, 0, &log);
+    minke_reply_params p;
+    minke_reply *r = NULL;
 
+    minke_reply_params_init(&p, sizeof(p));
+    p.encoding = "deepseek-v3";
+    p.on_event = on_event_meddle;
+    p.user = &r;
+    CHECK_INT(minke_reply_open(&r, NULL, &p), MINKE_OK);
+    CHECK_INT(minke_reply_text(r, "Hello", 5), MINKE_OK);
+    CHECK_INT(minke_reply_finish(r, NULL), MINKE_OK);
+    minke_reply_free(r);
+
+    r = open_reply("deepseek-v3", 0, 0, &log);
     CHECK_INT(minke_reply_finish(r, "length"), MINKE_OK);
     CHECK_HAS(log.text, "|7.0:length");
     CHECK_INT(minke_reply_text(r, "x", 1), MINKE_EINVAL);
