@@ -1,7 +1,9 @@
 """The Python binding on a small random model."""
 
+import copy
 import importlib.util
 import pathlib
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -194,6 +196,49 @@ class Evaluation(WithModel):
         self.assert_fails(errors.EUNSUPPORTED, self.m.session, cache="f8")
         with self.assertRaises(ValueError):
             self.m.session(form="other")
+        with self.assertRaises(ValueError):
+            self.m.session(observe=print, observe_kinds=["other"])
+        with self.assertRaises(ValueError):
+            self.m.render([], retention="other")
+
+    def test_numbers_that_do_not_fit_are_refused_not_cut(self) -> None:
+        for call, options in ((minke.Model, {"path": MODEL, "threads": 2**32 + 1}),
+                              (self.m.session, {"max_tokens": 2**32 + 5}),
+                              (self.m.session, {"max_tokens": -1}),
+                              (self.m.sampler, {"top_k": 2**32}),
+                              (self.m.sampler, {"top_k": -1})):
+            error = self.assert_fails(errors.EINVAL, call, **options)
+            self.assertIn(str(list(options.values())[-1]), error.message)
+        with self.m.session(max_tokens=8) as s, self.m.sampler() as p:
+            s.eval([1, 2, 3])
+            for call in (s.truncate, s.fill, p.accept, self.m.token_bytes):
+                self.assert_fails(errors.EINVAL, call, -1)
+            self.assert_fails(errors.EINVAL, s.truncate, 2**64 + 1)
+            self.assert_fails(errors.EINVAL, p.accept, 2**32 + 1)
+            self.assert_fails(errors.EINVAL, self.m.token_bytes, 2**32 + 1)
+            self.assertEqual(s.length, 3)
+
+    def test_bytes_are_text_and_not_numbers(self) -> None:
+        with self.m.session(max_tokens=8) as s:
+            for ids in (b"\1\0\0\0", bytearray(4)):
+                self.assertRaises(TypeError, s.eval, ids)
+            self.assertEqual(s.length, 0)
+        for text in (5, [65, 66], None):
+            self.assertRaises(TypeError, self.m.tokenize, text)
+        self.assertEqual(list(self.m.generate_ids(b"The whale", max_tokens=3)),
+                         list(self.m.generate_ids("The whale", max_tokens=3)))
+
+    def test_a_path_with_a_nul_is_refused(self) -> None:
+        self.assertRaises(ValueError, minke.Model, str(MODEL) + "\0x")
+        with self.m.session(max_tokens=8) as s:
+            self.assertRaises(ValueError, s.save, str(MODEL) + ".snap\0x")
+            self.assertFalse(pathlib.Path(str(MODEL) + ".snap").exists())
+
+    def test_handles_are_neither_copied_nor_pickled(self) -> None:
+        with self.m.session(max_tokens=8) as s, self.m.sampler() as p:
+            for handle in (self.m, s, p):
+                for way in (copy.copy, copy.deepcopy, pickle.dumps):
+                    self.assertRaisesRegex(TypeError, "copied", way, handle)
 
     def test_attention_forms_agree(self) -> None:
         rows = []

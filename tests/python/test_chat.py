@@ -1,5 +1,6 @@
 """Chat through the binding: prompts, tokens, replies, and a chat whose tools are run."""
 
+import functools
 import json
 import pathlib
 import unittest
@@ -140,6 +141,14 @@ class Chat(unittest.TestCase):
         with self.assertRaises(minke.MinkeError):
             self.model.render([{"role": "user", "content": "q"}], tools=[add],
                               template="deepseek-v3")
+        with self.assertRaisesRegex(TypeError, "neither a name nor a schema"):
+            self.model.render([{"role": "user", "content": "q"}],
+                              tools=[functools.partial(add, 1)])
+
+        def any_of(a: int, *rest: int, **named: int) -> int:
+            return a
+        parameters = minke.chat.tool_schema(any_of)["function"]["parameters"]
+        self.assertEqual((list(parameters["properties"]), parameters["required"]), (["a"], ["a"]))
 
     def test_two_hundred_turns_with_tools_evaluate_no_token_twice(self):
         """The observer counts every evaluated position; each is seen once."""
@@ -223,6 +232,10 @@ class Chat(unittest.TestCase):
         self.assertEqual(_run_tool([f], call), "error: ValueError: no")
         self.assertIn("TypeError", _run_tool([f], {"function": {"name": "f", "arguments":
                                                                 '{"y": 1}'}}))
+        def broken() -> object:
+            return {"text": "\ud800"}
+        self.assertEqual(_run_tool([broken], {"function": {"name": "broken", "arguments": ""}}),
+                         '{"text": "?"}')
         self.assertIn("no tool named g", _run_tool([f], {"function": {"name": "g",
                                                                       "arguments": "{}"}}))
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import operator
+import os
 from array import array
 from types import TracebackType
-from typing import Any, Callable, Iterable, Optional, Type, TypeVar
+from typing import Any, Callable, Iterable, NoReturn, Optional, Type, TypeVar, Union
 
 from ._ffi import Library
 from .errors import EINVAL, MinkeError
@@ -13,8 +15,26 @@ from .errors import EINVAL, MinkeError
 T = TypeVar("T", bound="Handle")
 
 
+def fitting(kind: Any, name: str, value: int) -> int:
+    """value, which must be in the range of a C type: ctypes alone would cut it."""
+    number = operator.index(value)
+    if kind(number).value != number:
+        raise MinkeError(EINVAL, f"{name}: {number} is out of range")
+    return number
+
+
+def path_bytes(path: Union[str, bytes, "os.PathLike[str]"]) -> bytes:
+    """A path for C, where it would end at a NUL."""
+    name = os.fsencode(path)
+    if b"\0" in name:
+        raise ValueError("NUL in a path")
+    return name
+
+
 def int32_array(ids: Iterable[int]) -> Any:
     """ids as a C array of int32; a number outside int32 is an error, not a wrap."""
+    if isinstance(ids, (bytes, bytearray, memoryview)):
+        raise TypeError(f"token ids must be a sequence of int, not {type(ids).__name__}")
     try:
         values = array("i", ids)
     except OverflowError:
@@ -81,3 +101,7 @@ class Handle:
 
     def __del__(self) -> None:
         self.close()
+
+    def __reduce_ex__(self, _protocol: Any) -> NoReturn:
+        # Two objects with one pointer would free it twice.
+        raise TypeError(f"a {type(self).__name__} can be neither copied nor pickled")

@@ -18,7 +18,7 @@ from ctypes import (
 )
 from typing import Any, Iterator, List, NoReturn, Optional, Union
 
-from .errors import EVERSION, MinkeError
+from .errors import EINVAL, EVERSION, MinkeError
 
 ABI = 1
 
@@ -44,7 +44,17 @@ COMPLETE_FN = CFUNCTYPE(c_int32, c_void_p, c_int32, c_uint64, c_void_p, c_size_t
 # ---- Structs ---------------------------------------------------------------
 
 
-class ContextParams(Structure):
+class Params(Structure):
+    """A struct that refuses numbers which ctypes alone would cut to the size of their field."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        kept = getattr(self, name)
+        if isinstance(kept, int) and hasattr(value, "__index__") and kept != int(value):
+            raise MinkeError(EINVAL, f"{name}: {int(value)} is out of range")
+
+
+class ContextParams(Params):
     """minke_context_params."""
 
     _fields_ = [
@@ -68,7 +78,7 @@ class ContextParams(Structure):
     ]
 
 
-class SessionParams(Structure):
+class SessionParams(Params):
     """minke_session_params."""
 
     _fields_ = [
@@ -89,7 +99,7 @@ class SessionParams(Structure):
     ]
 
 
-class SamplerParams(Structure):
+class SamplerParams(Params):
     """minke_sampler_params."""
 
     _fields_ = [
@@ -109,7 +119,7 @@ class SamplerParams(Structure):
     ]
 
 
-class QuantizeParams(Structure):
+class QuantizeParams(Params):
     """minke_quantize_params."""
 
     _fields_ = [
@@ -134,7 +144,7 @@ class QuantizeParams(Structure):
     ]
 
 
-class ChatParams(Structure):
+class ChatParams(Params):
     """minke_chat_params."""
 
     _fields_ = [
@@ -152,7 +162,7 @@ class ChatParams(Structure):
     ]
 
 
-class TrimParams(Structure):
+class TrimParams(Params):
     """minke_trim_params."""
 
     _fields_ = [
@@ -165,7 +175,7 @@ class TrimParams(Structure):
     ]
 
 
-class ReplyParams(Structure):
+class ReplyParams(Params):
     """minke_reply_params."""
 
     _fields_ = [
@@ -179,7 +189,7 @@ class ReplyParams(Structure):
     ]
 
 
-class GenerateParams(Structure):
+class GenerateParams(Params):
     """minke_generate_params."""
 
     _fields_ = [
@@ -202,7 +212,7 @@ class GenerateParams(Structure):
     ]
 
 
-class SearchParams(Structure):
+class SearchParams(Params):
     """minke_search_params."""
 
     _fields_ = [
@@ -231,7 +241,7 @@ class SearchParams(Structure):
     ]
 
 
-class RolloutParams(Structure):
+class RolloutParams(Params):
     """minke_rollout_params."""
 
     _fields_ = [
@@ -243,7 +253,7 @@ class RolloutParams(Structure):
     ]
 
 
-class ObjectiveParams(Structure):
+class ObjectiveParams(Params):
     """minke_objective_params."""
 
     _fields_ = [
@@ -268,7 +278,7 @@ class ObjectiveParams(Structure):
     ]
 
 
-class ObjectiveBatch(Structure):
+class ObjectiveBatch(Params):
     """minke_objective_batch."""
 
     _fields_ = [
@@ -287,7 +297,7 @@ class ObjectiveBatch(Structure):
     ]
 
 
-class ObjectiveStats(Structure):
+class ObjectiveStats(Params):
     """minke_objective_stats."""
 
     _fields_ = [
@@ -312,7 +322,7 @@ class ObjectiveStats(Structure):
     ]
 
 
-class JudgeParams(Structure):
+class JudgeParams(Params):
     """minke_judge_params."""
 
     _fields_ = [

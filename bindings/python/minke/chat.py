@@ -104,12 +104,16 @@ def tool_schema(tool: Tool) -> Dict[str, Any]:
     if schema is not None:
         return dict(schema)
     import inspect
+    if not hasattr(tool, "__name__"):
+        raise TypeError(f"the tool {tool!r} has neither a name nor a schema")
     kinds = {int: "integer", float: "number", bool: "boolean", str: "string", list: "array",
              dict: "object", "int": "integer", "float": "number", "bool": "boolean",
              "str": "string", "list": "array", "dict": "object"}
     properties: Dict[str, Any] = {}
     required: List[str] = []
     for name, parameter in inspect.signature(tool).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
         kind = kinds.get(parameter.annotation)
         properties[name] = {"type": kind} if kind else {}
         if parameter.default is parameter.empty:
@@ -143,6 +147,12 @@ def _params(messages_tools: Optional[Iterable[Tool]], thinking: Optional[bool],
 RETENTION = {None: 0, "turn": 1, "none": 2, "all": 3}
 
 
+def _retention(name: Optional[str]) -> int:
+    if name not in RETENTION:
+        raise ValueError(f"retention {name!r}: None, 'turn', 'none' or 'all' expected")
+    return RETENTION[name]
+
+
 class ChatMixin:
     """What a Model can do with conversations."""
 
@@ -171,7 +181,7 @@ class ChatMixin:
         flags = (0 if add_generation_prompt else _ffi.CHAT_NO_GENERATION) \
             | (0 if add_bos else _ffi.CHAT_NO_BOS) | (0 if drop_thinking else _ffi.CHAT_NO_DROP)
         p, _kept = _params(tools, thinking, template, flags, context, response_format,
-                           RETENTION[retention])
+                           _retention(retention))
         data, n = _json(list(messages)), c_size_t()
         size = 4 * len(data) + 8192
         while True:
@@ -196,7 +206,7 @@ class ChatMixin:
             | (0 if add_bos else _ffi.CHAT_NO_BOS) | (0 if drop_thinking else _ffi.CHAT_NO_DROP) \
             | (_ffi.CHAT_TRUST_TEXT if trust_text else 0)
         p, _kept = _params(tools, thinking, template, flags, context, response_format,
-                           RETENTION[retention])
+                           _retention(retention))
         data, n = _json(list(messages)), c_size_t()
         size = len(data) + 1024
         while True:
@@ -338,7 +348,12 @@ class _Reply:
 
 
 def _run_tool(tools: Iterable[Tool], call: Mapping[str, Any]) -> str:
-    """A call's result as text; an exception of the tool is told to the model."""
+    """A call's result as text, a lone surrogate in it as "?"; an exception of the tool is told to
+    the model."""
+    return _call_tool(tools, call).encode("utf-8", "replace").decode("utf-8")
+
+
+def _call_tool(tools: Iterable[Tool], call: Mapping[str, Any]) -> str:
     name = call["function"]["name"]
     try:
         for tool in tools:

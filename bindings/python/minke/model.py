@@ -10,7 +10,7 @@ from ctypes import byref, c_char_p, c_int32, c_int64, c_size_t, c_void_p
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 from . import _ffi
-from ._calls import Handle, Raised, int32_array
+from ._calls import Handle, Raised, fitting, int32_array, path_bytes
 from .chat import ChatMixin
 from .errors import EFULL, EINVAL, ENOSPC, MinkeError
 from .sampler import Sampler, best
@@ -81,7 +81,7 @@ class Model(ChatMixin, Handle):
         out = c_void_p()
         #: Where the model was opened from.
         self.path = os.fsdecode(_default_model(lib.path) if path is None else path)
-        status = lib.minke_context_open(byref(out), os.fsencode(self.path), byref(params))
+        status = lib.minke_context_open(byref(out), path_bytes(self.path), byref(params))
         self._ptr = out.value if status >= 0 else None
         raised.reraise()
         lib.check(status)
@@ -125,6 +125,8 @@ class Model(ChatMixin, Handle):
         parse_special: read "<｜User｜>" and the like as the tokens they name; pass False
         for text from strangers.  Bytes that are not UTF-8 are read as U+FFFD.
         """
+        if not isinstance(text, (str, bytes, bytearray, memoryview)):
+            raise TypeError(f"text must be str or bytes, not {type(text).__name__}")
         data = text.encode("utf-8", "replace") if isinstance(text, str) else bytes(text)
         flags = (_ffi.TOKENIZE_BOS if add_bos else 0) | \
                 (_ffi.TOKENIZE_SPECIAL if parse_special else 0)
@@ -165,7 +167,8 @@ class Model(ChatMixin, Handle):
         text, n = c_char_p(), c_size_t()
         lib = self._lib
         pointer = ctypes.cast(byref(text), ctypes.POINTER(c_void_p))
-        lib.check(lib.minke_token_bytes(self._handle, token, byref(text), byref(n)))
+        lib.check(lib.minke_token_bytes(self._handle, fitting(c_int32, "token", token),
+                                        byref(text), byref(n)))
         return ctypes.string_at(pointer[0], n.value) if n.value else b""
 
     def token_find(self, text: str) -> Optional[int]:
@@ -223,7 +226,7 @@ class Model(ChatMixin, Handle):
 
     # ---- Generating
 
-    def generate(self, prompt: Union[str, Iterable[int]], max_tokens: int = 64,
+    def generate(self, prompt: Union[str, bytes, Iterable[int]], max_tokens: int = 64,
                  sampler: Optional[Sampler] = None, *, session: Optional[Session] = None,
                  stop_at_eos: bool = True) -> Iterator[str]:
         """Yield the continuation of prompt, piece by piece, never half a character.
@@ -246,7 +249,7 @@ class Model(ChatMixin, Handle):
         if pending:
             yield self.detokenize(pending)
 
-    def generate_ids(self, prompt: Union[str, Iterable[int]], max_tokens: int = 64,
+    def generate_ids(self, prompt: Union[str, bytes, Iterable[int]], max_tokens: int = 64,
                      sampler: Optional[Sampler] = None, *,
                      session: Optional[Session] = None,
                      stop_at_eos: bool = True) -> Iterator[int]:
@@ -266,8 +269,8 @@ class Model(ChatMixin, Handle):
                 if own is not None:
                     own.close()
 
-    def _prompt_ids(self, prompt: Union[str, Iterable[int]]) -> List[int]:
-        if not isinstance(prompt, str):
+    def _prompt_ids(self, prompt: Union[str, bytes, Iterable[int]]) -> List[int]:
+        if not isinstance(prompt, (str, bytes, bytearray, memoryview)):
             return list(prompt)
         ids = self.tokenize(prompt)
         bos = self._number("token_bos")

@@ -7,7 +7,7 @@ from array import array
 from ctypes import byref, c_float, c_int32, c_void_p
 from typing import TYPE_CHECKING, List, Mapping, Optional, Sequence, Tuple, Union
 
-from ._calls import Handle, int32_array
+from ._calls import Handle, fitting, int32_array
 from ._ffi import Library, SamplerParams
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ class Sampler(Handle):
 
     def accept(self, token: int) -> None:
         """Tell the sampler that token was taken, so that the penalties count it."""
-        self._lib.check(self._lib.minke_sampler_accept(self._handle, token))
+        self._lib.check(self._lib.minke_sampler_accept(
+            self._handle, fitting(c_int32, "token", token)))
 
     def logprob(self) -> Tuple[float, float]:
         """Log-probability of the last sample: under the distribution it was drawn from,

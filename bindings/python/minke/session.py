@@ -6,11 +6,11 @@ import ctypes
 import os
 import weakref
 from array import array
-from ctypes import byref, c_float, c_size_t, c_uint64, c_void_p
+from ctypes import byref, c_float, c_int32, c_size_t, c_uint64, c_void_p
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 from . import _ffi
-from ._calls import Handle, Raised, float_row, int32_array
+from ._calls import Handle, Raised, fitting, float_row, int32_array, path_bytes
 from .errors import EUNSUPPORTED, MinkeError
 
 Row = Sequence[float]
@@ -85,6 +85,9 @@ class Session(Handle):
                 lambda: progress(done, total) if progress is not None else None))
         params.progress = self._on_progress
         if observe is not None:
+            for kind in self._options["observe_kinds"]:
+                if kind not in _KINDS:
+                    raise ValueError(f"observe_kinds {kind!r}: {', '.join(_KINDS)} expected")
             self._on_values = _ffi.OBSERVER_FN(self._observer(observe))
             params.observer = self._on_values
             params.observe = sum(_KINDS[kind] for kind in set(self._options["observe_kinds"]))
@@ -153,7 +156,8 @@ class Session(Handle):
 
     def truncate(self, n: int) -> None:
         """Forget all but the first n tokens."""
-        self._checked(self._lib.minke_session_truncate(self._handle, n))
+        self._checked(self._lib.minke_session_truncate(
+            self._handle, fitting(c_size_t, "n", n)))
 
     def fork(self, **options: Any) -> Session:
         """Another session that holds the same tokens, caches and logits; from then on the two
@@ -164,16 +168,17 @@ class Session(Handle):
     def save(self, path: Union[str, os.PathLike[str]]) -> None:
         """Write the session to a file, which appears when it is complete and replaces an
         older one."""
-        self._checked(self._lib.minke_session_save(self._handle, os.fsencode(path)))
+        self._checked(self._lib.minke_session_save(self._handle, path_bytes(path)))
 
     def load(self, path: Union[str, os.PathLike[str]]) -> None:
         """Become what was saved, bit for bit.  MinkeError ESNAPSHOT, with the session as it
         was, where the file is damaged, or of another model or kind of session."""
-        self._checked(self._lib.minke_session_load(self._handle, os.fsencode(path)))
+        self._checked(self._lib.minke_session_load(self._handle, path_bytes(path)))
 
     def fill(self, n: int, seed: int = 0) -> None:
         """For benchmarks: append n tokens with random numbers in their caches, unevaluated."""
-        self._checked(self._lib.minke_session_fill(self._handle, n, seed))
+        self._checked(self._lib.minke_session_fill(
+            self._handle, fitting(c_size_t, "n", n), seed))
 
     def cancel(self) -> None:
         """Stop the running eval, or the next: it raises MinkeError ECANCELED.  The one
@@ -206,7 +211,8 @@ class Session(Handle):
         _, n = self._logits()
         row = array("f", bytes(4 * n))
         buffer = (c_float * n).from_buffer(row)
-        self._checked(self._lib.minke_session_mtp(self._handle, next_token, buffer, n))
+        self._checked(self._lib.minke_session_mtp(
+            self._handle, fitting(c_int32, "token", next_token), buffer, n))
         return row
 
 
