@@ -77,38 +77,6 @@ static int32_t qsrc_add_file(struct mk_q_source *s, const char *dir, const char 
     return status;
 }
 
-/* File names of the index, each once. */
-static int32_t qsrc_shards(const char ***out, size_t *n, struct mk_arena *arena,
-                           const struct mk_json *map)
-{
-    const char **names;
-    size_t count = 0;
-
-    if (map == NULL || map->type != MK_JSON_OBJECT)
-        return mk_fail(MINKE_EFORMAT, "model.safetensors.index.json: no weight_map");
-    names = mk_arena_alloc(arena, map->n_items, sizeof *names);
-    if (names == NULL)
-        return MINKE_ENOMEM;
-    for (const struct mk_json *item = map->first; item != NULL; item = item->next) {
-        size_t i = count;
-        if (item->type != MK_JSON_STRING || strlen(item->text) != item->text_len
-            || strchr(item->text, '/') != NULL)
-            return mk_fail(MINKE_EFORMAT, "model.safetensors.index.json: %s: no file name",
-                           item->key);
-        /* Neighbours share a file, nearly always: the newest name is tried first. */
-        while (i > 0 && strcmp(names[i - 1], item->text) != 0)
-            i--;
-        if (i > 0)
-            continue;
-        if (count == 4096)
-            return mk_fail(MINKE_EFORMAT, "model.safetensors.index.json: over 4096 files");
-        names[count++] = item->text;
-    }
-    *out = names;
-    *n = count;
-    return MINKE_OK;
-}
-
 static int32_t qsrc_open_safetensors(struct mk_q_source *s, const char *dir)
 {
     static const char *const single[1] = {"model.safetensors"};
@@ -124,7 +92,7 @@ static int32_t qsrc_open_safetensors(struct mk_q_source *s, const char *dir)
     if (status == MINKE_OK && index != NULL) {
         status = mk_json_parse(&json, &s->arena, index, size, "model.safetensors.index.json");
         if (status == MINKE_OK)
-            status = qsrc_shards(&names, &n, &s->arena, mk_json_get(json, "weight_map"));
+            status = mk_st_shards(&names, &n, &s->arena, mk_json_get(json, "weight_map"));
     }
     if (status == MINKE_OK) {
         s->files = mk_arena_alloc(&s->arena, n, sizeof *s->files);

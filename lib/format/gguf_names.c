@@ -84,7 +84,7 @@ static int ggufsrc_match(const char *pattern, const char *name, int32_t *index)
 static int ggufsrc_translate(const char *name, char *out, size_t size, int32_t *slice)
 {
     const char *p = name + sizeof "model.layers." - 1;
-    const char *self;
+    const char *theirs;
     int32_t layer;
 
     for (size_t i = 0; mk_gguf_top_names[i].hf != NULL; i++) {
@@ -102,12 +102,15 @@ static int ggufsrc_translate(const char *name, char *out, size_t size, int32_t *
             return 1;
         }
     }
-    self = strcmp(p, "self_attn.kv_b_proj.weight") == 0 ? "kv"
-         : strcmp(p, "self_attn.k_b_proj.weight") == 0 ? "k"
-         : strcmp(p, "self_attn.v_b_proj.weight") == 0 ? "v" : NULL;
-    if (self == NULL)
+    /* Not written, but read or known. */
+    theirs = strcmp(p, "self_attn.kv_b_proj.weight") == 0 ? "attn_kv_b"
+           : strcmp(p, "self_attn.k_b_proj.weight") == 0 ? "attn_k_b"
+           : strcmp(p, "self_attn.v_b_proj.weight") == 0 ? "attn_v_b"
+           : strcmp(p, "embed_tokens.weight") == 0 ? "nextn.embed_tokens"
+           : strcmp(p, "shared_head.head.weight") == 0 ? "nextn.shared_head_head" : NULL;
+    if (theirs == NULL)
         return 0;
-    mk_format(out, size, "blk.%d.attn_%s_b.weight", layer, self);
+    mk_format(out, size, "blk.%d.%s.weight", layer, theirs);
     return 1;
 }
 

@@ -255,9 +255,9 @@ struct st_entry {
 struct st_source {
     struct mk_env env;
     struct mk_arena arena;
-    const char **shards;     /* (n_shards,) names of files, in the arena */
+    const char **shards;     /* (n_shards,) names of files, in the arena, ascending */
     struct mk_file **files;  /* (n_shards,) */
-    size_t n_shards, cap_shards, n_files;
+    size_t n_shards, n_files;
     const struct st_entry **entries;     /* (n_entries,) by name */
     size_t n_entries;
 };
@@ -273,7 +273,6 @@ static void st_source_free(void *self)
     for (size_t i = 0; i < s->n_files; i++)
         mk_file_close(s->files[i]);
     mk_free(&a, s->files);
-    mk_free(&a, s->shards);
     mk_arena_free(&s->arena);
     mk_free(&a, s);
 }
@@ -286,27 +285,59 @@ static int st_shard_is_plain(const struct mk_json *name)
         && strcmp(name->text, ".") != 0 && strcmp(name->text, "..") != 0;
 }
 
-/* Number of the shard with this name, new or known; *out. */
-static int32_t st_shard(struct st_source *s, const char *name, size_t *out)
+/* Where name stands among the ascending names, or belongs; *is_there says which. */
+static size_t st_shard_place(const char *const *names, size_t n, const char *name, int *is_there)
 {
-    void *shards = s->shards;
-    int32_t status;
+    size_t low = 0, high = n;
 
-    /* Entries of one shard mostly follow each other: look at the newest first. */
-    for (size_t i = s->n_shards; i-- > 0;)
-        if (strcmp(s->shards[i], name) == 0) {
-            *out = i;
-            return MINKE_OK;
+    while (low < high) {
+        const size_t mid = low + (high - low) / 2;
+        const int c = strcmp(names[mid], name);
+
+        if (c == 0) {
+            *is_there = 1;
+            return mid;
         }
-    if (s->n_shards == ST_MAX_SHARDS)
-        return mk_fail(MINKE_EFORMAT, "model.safetensors.index.json: more than %u files",
-                       ST_MAX_SHARDS);
-    status = mk_grow(&s->env.alloc, &shards, &s->cap_shards, s->n_shards + 1, sizeof(*s->shards));
-    s->shards = shards;
-    if (status != MINKE_OK)
-        return status;
-    *out = s->n_shards;
-    s->shards[s->n_shards++] = name;
+        if (c < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    *is_there = 0;
+    return low;
+}
+
+int32_t mk_st_shards(const char ***out, size_t *n_out, struct mk_arena *arena,
+                     const struct mk_json *map)
+{
+    const char **names;
+    size_t n = 0;
+
+    if (map == NULL || map->type != MK_JSON_OBJECT)
+        return mk_fail(MINKE_EFORMAT, "model.safetensors.index.json: weight_map is missing");
+    names = mk_arena_alloc(arena, mk_min(map->n_items, ST_MAX_SHARDS), sizeof(*names));
+    if (names == NULL)
+        return MINKE_ENOMEM;
+    for (const struct mk_json *v = map->first; v != NULL; v = v->next) {
+        int is_there;
+
+        if (!st_shard_is_plain(v))
+            return mk_fail(MINKE_EFORMAT, "model.safetensors.index.json: tensor %s: \"%s\" is no "
+                           "name of a file beside it", v->key,
+                           v->type == MK_JSON_STRING ? v->text : "");
+        const size_t at = st_shard_place(names, n, v->text, &is_there);
+
+        if (is_there)
+            continue;
+        if (n == ST_MAX_SHARDS)
+            return mk_fail(MINKE_EFORMAT, "model.safetensors.index.json: more than %u files",
+                           ST_MAX_SHARDS);
+        memmove(names + at + 1, names + at, (n - at) * sizeof(*names));
+        names[at] = v->text;
+        n++;
+    }
+    *out = names;
+    *n_out = n;
     return MINKE_OK;
 }
 
@@ -314,7 +345,7 @@ static int32_t st_read_index(struct st_source *s, const struct mk_json **map, co
 {
     const struct mk_json *root = NULL;
     char *text = NULL;
-    size_t len = 0, shard;
+    size_t len = 0;
     int32_t status = mk_file_load(&text, &len, &s->env, path, ST_MAX_INDEX);
 
     if (status != MINKE_OK)
@@ -326,18 +357,7 @@ static int32_t st_read_index(struct st_source *s, const struct mk_json **map, co
     if (status != MINKE_OK)
         return status;
     *map = mk_json_get(root, "weight_map");
-    if (*map == NULL || (*map)->type != MK_JSON_OBJECT)
-        return mk_fail(MINKE_EFORMAT, "model.safetensors.index.json: weight_map is missing");
-    for (const struct mk_json *v = (*map)->first; v != NULL; v = v->next) {
-        if (!st_shard_is_plain(v))
-            return mk_fail(MINKE_EFORMAT, "model.safetensors.index.json: tensor %s: \"%s\" is no "
-                           "name of a file beside it", v->key,
-                           v->type == MK_JSON_STRING ? v->text : "");
-        status = st_shard(s, v->text, &shard);
-        if (status != MINKE_OK)
-            return status;
-    }
-    return MINKE_OK;
+    return mk_st_shards(&s->shards, &s->n_shards, &s->arena, *map);
 }
 
 static int32_t st_open_shard(struct st_source *s, const char *dir, const char *name)

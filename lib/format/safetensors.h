@@ -21,4 +21,10 @@ struct mk_st_tensor {
 int32_t mk_st_read(struct mk_st_tensor **out, size_t *n, struct mk_arena *arena,
                    struct mk_file *file);
 
+/* Names of the files in the weight_map of an index (NULL: missing), each once, ascending, in the
+ * arena as the names in map.  MINKE_EFORMAT when one is not the name of a file beside the index,
+ * or when there are more than 4096. */
+int32_t mk_st_shards(const char ***names, size_t *n, struct mk_arena *arena,
+                     const struct mk_json *map);
+
 #endif

@@ -203,6 +203,28 @@ TEST(a_template_in_a_file_of_its_own_is_carried_along)
     remove(OUT);
 }
 
+TEST(an_index_names_files_beside_it_and_nothing_else)
+{
+    static const char *const names[] = {"../x", "..", "", "a\\\\b", "c:x", "x\\u0000y"};
+    char folder[] = "/tmp/minke-quantize-XXXXXX", text[256];
+
+    CHECK(mkdtemp(folder) != NULL);
+    snprintf(text, sizeof text, "cp " MODEL "/config.json %s", folder);
+    CHECK_INT(system(text), 0);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        snprintf(text, sizeof text, "%s/model.safetensors.index.json", folder);
+        FILE *f = fopen(text, "wb");
+        CHECK(f != NULL && fprintf(f, "{\"weight_map\": {\"t\": \"%s\"}}", names[i]) > 0);
+        if (f != NULL)
+            fclose(f);
+        CHECK_INT(minke_quantize(OUT, folder, NULL), MINKE_EFORMAT);
+        CHECK_HAS(minke_last_error(), "is no name of a file beside it");
+    }
+    snprintf(text, sizeof text, "rm -rf %s", folder);
+    CHECK_INT(system(text), 0);
+    CHECK(!exists(OUT));
+}
+
 TEST(what_fails_leaves_the_older_file_alone)
 {
     char line[16] = "";
@@ -307,5 +329,6 @@ TEST_MAIN(RUN(a_checkpoint_becomes_the_same_tensors_as_elsewhere);
           RUN(any_number_of_threads_writes_the_same_bytes);
           RUN(parts_get_their_types_and_norms_stay_exact);
           RUN(slow_types_are_named); RUN(a_template_in_a_file_of_its_own_is_carried_along);
+          RUN(an_index_names_files_beside_it_and_nothing_else);
           RUN(what_fails_leaves_the_older_file_alone); RUN(any_allocation_may_fail);
           RUN(wrong_arguments_are_named))

@@ -3,6 +3,7 @@
 #endif
 /* Loading: every field gets its tensor, whatever the type, the layout and the packing; what
  * is missing, bent, spoiled or superfluous is named. */
+#include <time.h>
 #include <unistd.h>
 
 #include "base/json.h"
@@ -456,6 +457,38 @@ TEST(an_index_names_files_beside_it_and_nothing_else)
     ck_free(c);
 }
 
+/* Seconds to find out that an index of n tensors in so many files is none of ours. */
+static double index_seconds(struct ck *c, size_t n, size_t n_files, int32_t status)
+{
+    char *json = malloc(40 * n + 32);
+    size_t len = (size_t)sprintf(json, "{\"weight_map\": {");
+    clock_t begin;
+
+    for (size_t i = 0; i < n; i++)
+        len += (size_t)sprintf(json + len, "%s\"%zu\": \"file-%zu\"", i > 0 ? ", " : "", i,
+                               i % n_files);
+    memcpy(json + len, "}}", 3);
+    write_index(json);
+    free(json);
+    begin = clock();
+    CHECK_INT(load(c, 0, 0), status);
+    return (double)(clock() - begin) / CLOCKS_PER_SEC;
+}
+
+TEST(an_index_of_many_files_takes_no_longer_than_of_few)
+{
+    const size_t n = 100000;
+    struct ck *c = ck_new(MK_BF16, 1, 0, 1, 0);
+
+    new_folder();
+    const double few = index_seconds(c, n, 1, MINKE_EIO);
+    const double many = index_seconds(c, n, 4096, MINKE_EIO);
+    CHECK(many <= 8 * few + 0.1);
+    index_seconds(c, 5000, 4097, MINKE_EFORMAT);
+    CHECK_HAS(minke_last_error(), "more than 4096 files");
+    ck_free(c);
+}
+
 TEST(a_tensor_in_two_shards_is_refused)
 {
     struct ck *c = ck_new(MK_BF16, 1, 0, 1, 0);
@@ -592,6 +625,7 @@ TEST_MAIN(begin(), RUN(every_field_gets_its_tensor_in_every_type_and_layout),
           RUN(nan_and_infinity_are_found_by_the_verify_flag),
           RUN(types_that_weights_cannot_have_are_named),
           RUN(an_index_names_files_beside_it_and_nothing_else),
+          RUN(an_index_of_many_files_takes_no_longer_than_of_few),
           RUN(a_tensor_in_two_shards_is_refused), RUN(an_empty_folder_has_no_weights),
           RUN(progress_reaches_the_end_and_can_stop),
           RUN(each_failing_allocation_is_told_and_leaks_nothing), end())

@@ -86,6 +86,20 @@ TEST(golden_files_give_the_references_logits)
     }
 }
 
+/* The prediction layer's copies of embedding and head are known, though not read. */
+TEST(strictly_only_what_no_model_uses_is_surplus)
+{
+    minke_context *ctx = NULL;
+    minke_context_params p;
+
+    minke_context_params_init(&p, sizeof p);
+    p.flags = MINKE_CONTEXT_STRICT;
+    CHECK_INT(minke_context_open(&ctx, GOLDEN_GGUF "/v32-fp8-00001-of-00002.gguf", &p), MINKE_OK);
+    minke_context_free(ctx);
+    CHECK_INT(minke_context_open(&ctx, GOLDEN_GGUF "/v3-fused.gguf", &p), MINKE_EFORMAT);
+    CHECK_HAS(minke_last_error(), "rope_freqs.weight: the model has no use for it (1 in all)");
+}
+
 /* A part that is not the first says which one is. */
 TEST(the_second_part_alone_is_refused)
 {
@@ -135,6 +149,7 @@ int main(void)
 {
     (void)golden_layer;
     RUN(golden_files_give_the_references_logits);
+    RUN(strictly_only_what_no_model_uses_is_surplus);
     RUN(the_second_part_alone_is_refused);
     RUN(what_minke_writes_gives_the_references_logits);
     RUN(eight_bits_keep_most_best_tokens);
