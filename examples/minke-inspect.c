@@ -262,6 +262,15 @@ static void print_tokenizer(const minke_context *ctx)
                (long long)info(ctx, MINKE_INFO_TOKEN_EOS));
 }
 
+/* A name from a file, which must not tell the terminal what to do. */
+static void print_name(const char *name)
+{
+    fputs("  ", stdout);
+    for (; *name != '\0'; name++)
+        putchar((unsigned char)*name < 0x20 || *name == 0x7f ? '?' : *name);
+    putchar('\n');
+}
+
 static void print_model(const struct settings *set, const minke_context *ctx)
 {
     char size[32];
@@ -281,7 +290,7 @@ static void print_model(const struct settings *set, const minke_context *ctx)
     if (surplus > 0)
         printf("surplus    %lld tensors that no layer uses\n", (long long)surplus);
     for (int64_t i = 0; i < surplus && i < 10; i++)
-        printf("  %s\n", minke_context_surplus(ctx, (size_t)i));
+        print_name(minke_context_surplus(ctx, (size_t)i));
     if (surplus > 10)
         printf("  and %lld more\n", (long long)surplus - 10);
 }

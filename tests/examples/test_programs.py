@@ -6,6 +6,7 @@ MINKE_PROGRAMS names the folder with the built programs.
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -175,6 +176,20 @@ class Streams(unittest.TestCase):
         os.symlink(MODEL, os.path.join(os.fsencode(FOLDER.name), b"m\xff\"x"))
         done = self.shell("minke-generate m*x hi --json --max-tokens 1")
         self.assertEqual(json.loads(done.stdout.decode("utf-8"))["model"], 'm\ufffd"x')
+
+    def test_names_in_files_do_not_command_the_terminal(self) -> None:
+        folder = pathlib.Path(FOLDER.name, "names")
+        shutil.copytree(MODEL, folder)
+        path = folder / "model.safetensors"
+        data = path.read_bytes()
+        n = int.from_bytes(data[:8], "little")
+        head = json.loads(data[8:8 + n])
+        head["a\nb\033[31m"] = {"dtype": "F32", "shape": [0],
+                                "data_offsets": [len(data) - n - 8] * 2}
+        text = json.dumps(head).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + n:])
+        done = self.shell("minke-inspect names")
+        self.assertIn(b"\n  a?b?[31m\n", done.stdout)
 
     def test_nothing_is_said_before_it_is_known(self) -> None:
         for option in ("", "--json"):
