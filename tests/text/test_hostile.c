@@ -1,4 +1,4 @@
-#define _GNU_SOURCE 1 /* mkdtemp, setenv, clock_gettime */
+#define _GNU_SOURCE 1 /* mkdtemp, setenv */
 /* Conversations and replies from somebody who means no good, and numbers from everybody:
  * a clear error or the right text, nothing lost, in time and memory that grow with the input.
  * Table: tests/golden/chat/json.txt, written by tests/text/make_json_table.py. */
@@ -434,12 +434,18 @@ TEST(names_with_quotes_and_newlines_come_back)
 
 /* ---- Size ---- */
 
+/* Processor time. */
 static double seconds(void)
 {
-    struct timespec t;
+    return (double)clock() / CLOCKS_PER_SEC;
+}
 
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+/* Four times as much may take nine times as long: time that grows as the square takes 16. */
+static void check_proportion(const char *what, double quarter, double whole)
+{
+    if (whole > 9 * quarter + 0.3)
+        fprintf(stderr, "%s: %.2f s, and %.2f s for four times as much\n", what, quarter, whole);
+    CHECK(whole <= 9 * quarter + 0.3);
 }
 
 /* Seconds to render a message of so many bytes. */
@@ -478,12 +484,17 @@ static long peak_mb(void)
 
 TEST(a_hundred_megabytes_take_time_and_memory_in_proportion)
 {
-    const size_t mb = 1000000;
-    double time = render_large(100 * mb, "some text ");
+    static const struct {
+        const char *piece;
+        size_t mb;
+    } messages[] = {{"\\u00fc\\n", 10}, {"<｜", 10}, {"some text ", 100}};
 
-    CHECK(time < 5);
-    CHECK(render_large(10 * mb, "\\u00fc\\n") < 2);
-    CHECK(render_large(10 * mb, "<｜") < 2);
+    for (size_t i = 0; i < sizeof messages / sizeof messages[0]; i++) {
+        const double quarter = render_large(messages[i].mb * 250000, messages[i].piece);
+
+        check_proportion(messages[i].piece, quarter,
+                         render_large(messages[i].mb * 1000000, messages[i].piece));
+    }
     /* The messages, their copy, the text twice while it grows, the caller's buffer; and what a
      * sanitizer keeps of all that. */
     if (peak_mb() > 1600)
@@ -491,28 +502,34 @@ TEST(a_hundred_megabytes_take_time_and_memory_in_proportion)
     CHECK(peak_mb() < 1600);
 }
 
+/* Seconds to parse n bytes of the piece again and again. */
+static double parse_large(const char *encoding, const char *piece, size_t n)
+{
+    const size_t n_piece = strlen(piece);
+    char *text = malloc(n);
+
+    for (size_t at = 0; at < n; at++)
+        text[at] = piece[at % n_piece];
+    const double begin = seconds();
+
+    free(parse(encoding, 0, text, n, 4096));
+    free(text);
+    return seconds() - begin;
+}
+
 TEST(a_reply_of_many_megabytes_takes_time_in_proportion)
 {
     static const char *const pieces[] = {
         "word ", "<", "\n\n<｜DSML｜", "</think", "<｜tool▁call▁begin｜>", "\"", "｜DSML｜"};
+    static const char *const encodings[] = {"deepseek-v3.1", "deepseek-v3.2"};
     const size_t n = 2000000;
-    char *text = malloc(n);
 
     for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++)
-        for (int v32 = 0; v32 < 2; v32++) {
-            const double begin = seconds();
-            const size_t n_piece = strlen(pieces[i]);
-            char *message;
+        for (size_t e = 0; e < 2; e++) {
+            const double quarter = parse_large(encodings[e], pieces[i], n / 4);
 
-            for (size_t at = 0; at < n; at++)
-                text[at] = pieces[i][at % n_piece];
-            message = parse(v32 ? "deepseek-v3.2" : "deepseek-v3.1", 0, text, n, 4096);
-            free(message);
-            CHECK(seconds() - begin < 5);
-            if (seconds() - begin > 1)
-                fprintf(stderr, "%s: %.1f s\n", pieces[i], seconds() - begin);
+            check_proportion(pieces[i], quarter, parse_large(encodings[e], pieces[i], n));
         }
-    free(text);
 }
 
 TEST_MAIN(RUN(json_is_written_as_python_writes_it); RUN(a_locale_with_a_comma_changes_nothing);
