@@ -275,6 +275,46 @@ TEST(lying_lengths_are_refused)
     }
 }
 
+/* One key, one value of text, one tensor, with names of any bytes. */
+static void named_file(const char *key, size_t key_len, const char *name, size_t name_len)
+{
+    struct blob *b;
+
+    n_blobs = 0;
+    b = blob_new("a.gguf");
+    put_head(b, 1, 1);
+    put(b, key_len, 8);
+    for (size_t i = 0; i < key_len; i++)
+        put(b, (uint8_t)key[i], 1);
+    put(b, MK_GGUF_STRING, 4);
+    put_text(b, "text");
+    put(b, name_len, 8);
+    for (size_t i = 0; i < name_len; i++)
+        put(b, (uint8_t)name[i], 1);
+    put(b, 1, 4);
+    put(b, 8, 8);
+    put(b, 0, 4);
+    put(b, 0, 8);
+    put_data(b, 32);
+}
+
+TEST(names_that_are_no_names_are_refused)
+{
+    named_file("key", 3, "name", 4);
+    CHECK_INT(try_open("a.gguf"), MINKE_OK);
+    named_file("", 0, "name", 4);
+    REFUSED("a.gguf", MINKE_EFORMAT, "key of no length");
+    named_file("key\0y", 5, "name", 4);
+    REFUSED("a.gguf", MINKE_EFORMAT, "key key: holds a zero byte");
+    named_file("key", 3, "", 0);
+    REFUSED("a.gguf", MINKE_EFORMAT, "name is empty or holds a zero byte");
+    named_file("key", 3, "name\0", 5);
+    REFUSED("a.gguf", MINKE_EFORMAT, "tensor name: name is empty or holds a zero byte");
+    named_file("\n\x1b[2J\xff", 6, "", 0);
+    CHECK_INT(try_open("a.gguf"), MINKE_EFORMAT);
+    CHECK(strpbrk(minke_last_error(), "\n\x1b\xff") == NULL);
+}
+
 TEST(lying_types_are_refused)
 {
     struct where w;
@@ -310,6 +350,20 @@ TEST(dimensions_that_wrap_or_are_zero_are_refused)
         struct blob *b = good_file(&w);
         set(b, w.dim, pairs[i][0], 8);
         set(b, w.dim + 8, pairs[i][1], 8);
+        REFUSED("a.gguf", MINKE_EFORMAT, "w.weight");
+    }
+    for (uint64_t last = 0; last < 3; last++) {
+        n_blobs = 0;
+        struct blob *b = blob_new("a.gguf");
+        put_head(b, 1, 0);
+        put_text(b, "w.weight");
+        put(b, 4, 4);
+        for (int d = 0; d < 3; d++)
+            put(b, 1u << 16, 8);
+        put(b, (1u << 14) - 1 + last, 8);       /* 4 * 2^62 bytes are 0 */
+        put(b, 0, 4);
+        put(b, 0, 8);
+        put_data(b, 64);
         REFUSED("a.gguf", MINKE_EFORMAT, "w.weight");
     }
     LIE(n_dims, 5, 4);
@@ -454,6 +508,50 @@ TEST(missing_swapped_and_repeated_parts_are_refused)
     REFUSED("renamed.gguf", MINKE_EFORMAT, "the first is named -00001-of-00003.gguf");
 }
 
+TEST(parts_that_are_damaged_are_refused)
+{
+    good_parts();
+    blobs[1].n = 0;
+    REFUSED(part_names[0], MINKE_EFORMAT, "m-00002-of-00003.gguf: header ends at byte 0");
+    for (size_t cut = 1; good_parts(), cut < blobs[1].n; cut++) {
+        blobs[1].n = cut;
+        CHECK_INT(try_open(part_names[0]), MINKE_EFORMAT);
+        CHECK_HAS(minke_last_error(), part_names[1]);
+    }
+    good_parts();
+    memset(blobs[2].data, 0xff, blobs[2].n);
+    REFUSED(part_names[0], MINKE_EFORMAT, "m-00003-of-00003.gguf: not a GGUF file");
+    good_parts();
+    blobs[1] = blobs[0];
+    blobs[1].path = part_names[1];
+    REFUSED(part_names[0], MINKE_EFORMAT, "says part 1 of 3, expected 2 of 3");
+}
+
+/* The keys of each part, missing or of a type that is no number. */
+TEST(parts_that_do_not_say_which_they_are_are_refused)
+{
+    static const char *const keys[] = {"split.no", "split.count", "split.tensors.count"};
+
+    for (size_t part = 0; part < 3; part++) {
+        for (size_t k = 0; k < 3; k++) {
+            for (int missing = 0; missing < 2; missing++) {
+                const size_t len = strlen(keys[k]);
+                size_t i = 0;
+                good_parts();
+                while (memcmp(blobs[part].data + i, keys[k], len) != 0)
+                    i++;
+                set(&blobs[part], missing ? i : i + len, missing ? 'x' : MK_GGUF_FLOAT32,
+                    missing ? 1 : 4);
+                /* Without a count, the first part is a whole; only it tells the sum. */
+                const int is_fine = k == 2 ? part > 0 : part == 0 && k == 1 && missing;
+                CHECK_INT(try_open(part_names[0]), is_fine ? MINKE_OK : MINKE_EFORMAT);
+                if (!is_fine)
+                    CHECK_HAS(minke_last_error(), keys[k]);
+            }
+        }
+    }
+}
+
 TEST(parts_that_lie_about_counts_or_share_a_tensor_are_refused)
 {
     struct blob *b;
@@ -561,11 +659,14 @@ TEST(other_architectures_are_refused_by_name)
 
 TEST_MAIN(RUN(a_good_file_gives_values_and_tensors); RUN(version_2_is_read_and_others_are_not);
           RUN(lying_counts_are_refused); RUN(lying_lengths_are_refused);
-          RUN(lying_types_are_refused); RUN(dimensions_that_wrap_or_are_zero_are_refused);
+          RUN(names_that_are_no_names_are_refused); RUN(lying_types_are_refused);
+          RUN(dimensions_that_wrap_or_are_zero_are_refused);
           RUN(offsets_must_be_aligned_inside_and_apart); RUN(alignment_must_be_a_power_of_two);
           RUN(names_and_keys_are_unique); RUN(every_truncation_is_refused);
           RUN(every_byte_may_be_anything); RUN(parts_are_joined);
           RUN(missing_swapped_and_repeated_parts_are_refused);
+          RUN(parts_that_are_damaged_are_refused);
+          RUN(parts_that_do_not_say_which_they_are_are_refused);
           RUN(parts_that_lie_about_counts_or_share_a_tensor_are_refused);
           RUN(golden_files_give_the_config_of_their_cases);
           RUN(other_architectures_are_refused_by_name))
