@@ -2,12 +2,15 @@
 
 import copy
 import importlib.util
+import os
 import pathlib
 import pickle
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 
 import minke
@@ -318,6 +321,49 @@ class Callbacks(WithModel):
             with self.assertRaises(KeyError):
                 s.eval(self.ids)
             self.assertLessEqual(s.length, len(self.ids))
+
+    @unittest.skipIf(sys.platform == "win32", "no signals")
+    def test_ctrl_c_comes_out_of_the_call_that_was_running(self) -> None:
+        lost, was, handler = [], sys.unraisablehook, signal.getsignal(signal.SIGINT)
+        s = self.m.session(max_tokens=512, prefill_chunk=4)
+        in_observer = self.m.session(max_tokens=8, observe=lambda *_: time.sleep(0.01))
+
+        def evaluate() -> None:
+            s.truncate(0)
+            s.eval([5] * 400, logits="none")
+
+        def generate() -> None:
+            for _ in self.m.generate("The whale", max_tokens=100, stop_at_eos=False):
+                pass
+
+        def chat() -> None:
+            for _ in self.m.chat([{"role": "user", "content": "Hello"}], max_tokens=50,
+                                 template="deepseek-v3", temperature=0):
+                pass
+
+        def observe() -> None:
+            in_observer.truncate(0)
+            in_observer.eval([1, 2, 3])
+
+        sys.unraisablehook = lost.append
+        try:
+            for call in (evaluate, generate, chat, observe):
+                for i in range(10):
+                    timer = threading.Timer(0.01 + 0.003 * i, os.kill, (os.getpid(), signal.SIGINT))
+                    with self.assertRaises(KeyboardInterrupt):
+                        timer.start()
+                        end = time.monotonic() + 10
+                        while time.monotonic() < end:
+                            call()
+                    timer.join()
+            self.assertEqual(lost, [])
+            self.assertIs(signal.getsignal(signal.SIGINT), handler)
+            evaluate()
+            self.assertEqual(s.length, 400)
+        finally:
+            sys.unraisablehook = was
+            s.close()
+            in_observer.close()
 
     def test_progress_while_loading(self) -> None:
         calls = []

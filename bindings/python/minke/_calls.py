@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import operator
 import os
+import signal
+import threading
 from array import array
 from types import TracebackType
-from typing import Any, Callable, Iterable, NoReturn, Optional, Type, TypeVar, Union
+from typing import Any, Callable, Iterable, List, NoReturn, Optional, Type, TypeVar, Union
 
 from ._ffi import Library
 from .errors import EINVAL, MinkeError
@@ -53,19 +55,58 @@ def float_row(pointer: Any, n: int) -> "array[float]":
 
 
 class Raised:
-    """Keeps the exception of a callback until the C call that made it has returned."""
+    """Keeps the exception of a callback until the C call that made it has returned: the call is
+    made "with" this object, then follows reraise().
+
+    Python looks for Ctrl-C when it enters a function, so that a callback would be interrupted
+    before its first line, where nothing can catch that, and the interrupt would be lost.  In the
+    main thread the handler of SIGINT is therefore this object while C runs; in the callback's own
+    code it raises as ever.
+    """
 
     def __init__(self) -> None:
         self.error: Optional[BaseException] = None
+        self._inside = False    # in the callback's own code
+        self._handlers: List[Any] = []
+
+    def __enter__(self) -> "Raised":
+        handler = None
+        if not self._handlers:
+            self.error = None
+        if threading.current_thread() is threading.main_thread():
+            handler = signal.getsignal(signal.SIGINT)
+        self._handlers.append(handler if callable(handler) and handler is not self else None)
+        if self._handlers[-1] is not None:
+            signal.signal(signal.SIGINT, self)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._handlers[-1] is not None and signal.getsignal(signal.SIGINT) is self:
+            signal.signal(signal.SIGINT, self._handlers[-1])
+        self._handlers.pop()
+
+    def __call__(self, number: int, frame: Any) -> None:
+        """SIGINT came."""
+        handler = next((h for h in reversed(self._handlers) if h is not None), None)
+        try:
+            if handler is not None:
+                handler(number, frame)
+        except BaseException as error:
+            if self._inside:
+                raise
+            self.error = error
 
     def run(self, function: Callable[[], object]) -> int:
         """Call function; 0 to go on, 1 to stop."""
         try:
-            function()
+            self._inside = True
+            if self.error is None:
+                function()
+            self._inside = False
         except BaseException as error:  # KeyboardInterrupt too: C must return first
+            self._inside = False
             self.error = error
-            return 1
-        return 0
+        return int(self.error is not None)
 
     def reraise(self) -> None:
         error, self.error = self.error, None

@@ -329,19 +329,20 @@ class _Reply:
         if event is not None:
             self.events.append(event)
 
-    def _checked(self, status: int) -> None:
+    def _call(self, function: Callable[..., int], *arguments: Any) -> None:
+        with self._raised:
+            status = function(self._ptr, *arguments)
         self._raised.reraise()
         self._lib.check(status)
 
     def text(self, data: bytes) -> None:
-        self._checked(self._lib.minke_reply_text(self._ptr, data, len(data)))
+        self._call(self._lib.minke_reply_text, data, len(data))
 
     def token(self, token: int) -> None:
-        self._checked(self._lib.minke_reply_token(self._ptr, token))
+        self._call(self._lib.minke_reply_token, token)
 
     def finish(self, reason: Optional[str]) -> None:
-        self._checked(self._lib.minke_reply_finish(
-            self._ptr, reason.encode() if reason is not None else None))
+        self._call(self._lib.minke_reply_finish, reason.encode() if reason is not None else None)
 
     def message(self) -> Dict[str, Any]:
         return _message(self._lib, self._lib.minke_reply_message, self._ptr)
@@ -422,7 +423,8 @@ class _Generator(Handle):
         if self._sampler._ptr is None:
             raise MinkeError(EINVAL, "the sampler of this reply was closed")
         reason = c_int32()
-        status = self._lib.minke_generate_step(self._handle, _STEP, byref(reason), None)
+        with self._session._raised, self._raised:
+            status = self._lib.minke_generate_step(self._handle, _STEP, byref(reason), None)
         self._raised.reraise()
         self._session._raised.reraise()
         self._lib.check(status)

@@ -81,7 +81,8 @@ class Model(ChatMixin, Handle):
         out = c_void_p()
         #: Where the model was opened from.
         self.path = os.fsdecode(_default_model(lib.path) if path is None else path)
-        status = lib.minke_context_open(byref(out), path_bytes(self.path), byref(params))
+        with raised:
+            status = lib.minke_context_open(byref(out), path_bytes(self.path), byref(params))
         self._ptr = out.value if status >= 0 else None
         raised.reraise()
         lib.check(status)

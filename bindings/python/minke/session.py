@@ -117,8 +117,10 @@ class Session(Handle):
 
         return on_values
 
-    def _checked(self, status: int) -> None:
-        """As Library.check, but what a callback raised comes first."""
+    def _call(self, function: Callable[..., int], *arguments: Any) -> None:
+        """Call C and check the status; what a callback raised comes first."""
+        with self._raised:
+            status = function(self._handle, *arguments)
         self._raised.reraise()
         self._lib.check(status)
 
@@ -130,34 +132,30 @@ class Session(Handle):
         MinkeError EFULL, with nothing evaluated, when the tokens do not fit.
         """
         tokens = int32_array(ids)
-        lib, handle = self._lib, self._handle
         if logits == "all":
             return self._eval_all(tokens)
         if logits not in ("last", "none"):
             raise ValueError(f'logits {logits!r}: "last", "all" or "none" expected')
-        self._checked(lib.minke_session_eval(handle, tokens, len(tokens)))
+        self._call(self._lib.minke_session_eval, tokens, len(tokens))
         return [self.logits()] if logits == "last" else []
 
     def _eval_all(self, tokens: Any) -> List[Row]:
         rows: List[Row] = []
         on_row = _ffi.ROW_FN(lambda _user, _token, row, n: self._raised.run(
             lambda: rows.append(float_row(row, n))))
-        self._checked(self._lib.minke_session_eval_rows(self._handle, tokens, len(tokens),
-                                                        on_row, None))
+        self._call(self._lib.minke_session_eval_rows, tokens, len(tokens), on_row, None)
         return rows
 
     def sync(self, ids: Iterable[int]) -> int:
         """Make the session hold exactly these tokens, with the logits of the last.
         Returns how many of those it held were reused."""
         tokens, reused = int32_array(ids), c_size_t()
-        self._checked(self._lib.minke_session_sync(self._handle, tokens, len(tokens),
-                                                   byref(reused)))
+        self._call(self._lib.minke_session_sync, tokens, len(tokens), byref(reused))
         return reused.value
 
     def truncate(self, n: int) -> None:
         """Forget all but the first n tokens."""
-        self._checked(self._lib.minke_session_truncate(
-            self._handle, fitting(c_size_t, "n", n)))
+        self._call(self._lib.minke_session_truncate, fitting(c_size_t, "n", n))
 
     def fork(self, **options: Any) -> Session:
         """Another session that holds the same tokens, caches and logits; from then on the two
@@ -168,17 +166,16 @@ class Session(Handle):
     def save(self, path: Union[str, os.PathLike[str]]) -> None:
         """Write the session to a file, which appears when it is complete and replaces an
         older one."""
-        self._checked(self._lib.minke_session_save(self._handle, path_bytes(path)))
+        self._call(self._lib.minke_session_save, path_bytes(path))
 
     def load(self, path: Union[str, os.PathLike[str]]) -> None:
         """Become what was saved, bit for bit.  MinkeError ESNAPSHOT, with the session as it
         was, where the file is damaged, or of another model or kind of session."""
-        self._checked(self._lib.minke_session_load(self._handle, path_bytes(path)))
+        self._call(self._lib.minke_session_load, path_bytes(path))
 
     def fill(self, n: int, seed: int = 0) -> None:
         """For benchmarks: append n tokens with random numbers in their caches, unevaluated."""
-        self._checked(self._lib.minke_session_fill(
-            self._handle, fitting(c_size_t, "n", n), seed))
+        self._call(self._lib.minke_session_fill, fitting(c_size_t, "n", n), seed)
 
     def cancel(self) -> None:
         """Stop the running eval, or the next: it raises MinkeError ECANCELED.  The one
@@ -198,7 +195,7 @@ class Session(Handle):
 
     def _logits(self) -> Tuple[Any, int]:
         pointer, n = ctypes.POINTER(c_float)(), c_size_t()
-        self._checked(self._lib.minke_session_logits(self._handle, byref(pointer), byref(n)))
+        self._call(self._lib.minke_session_logits, byref(pointer), byref(n))
         return pointer, n.value
 
     def logits(self) -> Row:
@@ -211,8 +208,7 @@ class Session(Handle):
         _, n = self._logits()
         row = array("f", bytes(4 * n))
         buffer = (c_float * n).from_buffer(row)
-        self._checked(self._lib.minke_session_mtp(
-            self._handle, fitting(c_int32, "token", next_token), buffer, n))
+        self._call(self._lib.minke_session_mtp, fitting(c_int32, "token", next_token), buffer, n)
         return row
 
 

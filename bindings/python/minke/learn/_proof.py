@@ -219,7 +219,8 @@ def _search(lib: _ffi.Library, problem: str, params: _ffi.SearchParams,
         asked = problem.encode("utf-8")
         callback = _callback(raised, complete)
         lib.check(lib.minke_search_open(byref(handle), asked, len(asked), byref(params)))
-        status = lib.minke_search_run(handle, callback, None)
+        with raised:
+            status = lib.minke_search_run(handle, callback, None)
         raised.reraise()
         lib.check(status)
         return _result(lib, handle)

@@ -157,9 +157,10 @@ def judge(question: str, answer: str, rubrics: Sequence[str],
     texts, n = [_bytes(text) for text in rubrics], len(rubrics)
     asked, given = _bytes(question), _bytes(answer)
     reward, scores = c_double(), (c_double * n)()
-    status = lib.minke_judge(asked, len(asked), given, len(given), (ctypes.c_char_p * n)(*texts),
-                             (c_size_t * n)(*map(len, texts)), n, byref(p),
-                             _callback(raised, model), None, byref(reward), scores)
+    with raised:
+        status = lib.minke_judge(asked, len(asked), given, len(given), (ctypes.c_char_p * n)(*texts),
+                                 (c_size_t * n)(*map(len, texts)), n, byref(p),
+                                 _callback(raised, model), None, byref(reward), scores)
     raised.reraise()
     lib.check(status)
     return Judgement(reward.value, [s if s >= 0 else None for s in scores])

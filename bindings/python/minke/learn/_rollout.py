@@ -84,7 +84,8 @@ class Rollout(Handle):
         """
         n = len(self)
         masked, full = (ctypes.c_float * n)(), (ctypes.c_float * n)()
-        status = self._lib.minke_rollout_score(self._handle, session._handle, masked, full, n)
+        with session._raised:
+            status = self._lib.minke_rollout_score(self._handle, session._handle, masked, full, n)
         session._raised.reraise()
         self._lib.check(status)
         return list(masked), list(full)
