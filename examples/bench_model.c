@@ -474,7 +474,7 @@ static void write_header(struct random_model *m, const struct kind *k)
 }
 
 struct random_model *random_model_open(const char *shape, const char *type, uint32_t layers,
-                                       const char **why)
+                                       const char **why, const char **value)
 {
     struct random_model *m = need_memory(NULL, 1, sizeof *m);
     memset(m, 0, sizeof *m);
@@ -484,8 +484,9 @@ struct random_model *random_model_open(const char *shape, const char *type, uint
     m->n_layers = config_count(m, "num_hidden_layers");
     if (layers > 0 && layers < m->n_layers)
         m->n_layers = layers;
-    *why = k == NULL ? "this type cannot be made" : m->n_layers == 0 || m->n_layers > 400
-         ? "not a config.json" : NULL;
+    *why = k == NULL ? "this type cannot be made:" : m->n_layers == 0 || m->n_layers > 400
+         ? "not a config.json:" : NULL;
+    *value = k == NULL ? type : shape;
     if (*why != NULL) {
         random_model_free(m);
         return NULL;

@@ -9,9 +9,10 @@ struct random_model;
 
 /* shape: path of a config.json.  type: "q8_0", "q4_k" and the like, or "q4_k_m" for
  * llama.cpp's mixture; rows that are no multiple of the type's block get q5_0 or q8_0 as there.
- * layers: 0 = all.  NULL with *why set when it cannot be made. */
+ * layers: 0 = all.  NULL with *why set when it cannot be made, and *value to
+ * the type or path that is why. */
 struct random_model *random_model_open(const char *shape, const char *type, uint32_t layers,
-                                       const char **why);
+                                       const char **why, const char **value);
 void random_model_free(struct random_model *m);
 
 /* Write it as a real file; 0, or -1 when that fails. */

@@ -8,6 +8,7 @@
 #include "common.h"
 
 #define MAX_DEPTHS 16
+#define MAX_DECODE 1024u
 
 struct settings {
     const char *model, *shape, *type, *save, *depths, *plot, *cache, *index,
@@ -54,7 +55,7 @@ static void read_settings(struct settings *set, int argc, char **argv)
         {"--plot", OPTION_TEXT, &set->plot, "FILE", "write a chart as SVG"},
         {NULL, OPTION_FLAG, NULL, NULL, NULL}};
     const char *words[1] = {NULL};
-    *set = (struct settings){.type = "q8_0", .prefill = 512, .decode = 64, .repeats = 3,
+    *set = (struct settings){.prefill = 512, .decode = 64, .repeats = 3,
                             .read_mb = 4096, .chunk = 512};
     program.options = options;
     read_options(&program, argc, argv, words, 1);
@@ -63,6 +64,12 @@ static void read_settings(struct settings *set, int argc, char **argv)
         usage_error(&program, "either MODEL or --shape is needed", NULL);
     if (set->repeats == 0 || set->repeats > 32)
         usage_error(&program, "--repeats: 1 to 32", NULL);
+    if (set->decode > MAX_DECODE)
+        usage_error(&program, "--decode: at most 1024", NULL);
+    if (set->shape == NULL && (set->save != NULL || set->layers != 0 || set->type != NULL))
+        usage_error(&program, "--type, --layers and --save are for --shape", NULL);
+    if (set->type == NULL)
+        set->type = "q8_0";
     program.options = NULL;
 }
 
@@ -212,7 +219,7 @@ static void run_decode(struct bench *b, size_t depth)
 {
     const size_t n_blocks = b->set.decode / 16 > 0 ? b->set.decode / 16 : 1;
     const size_t n = b->set.decode < 16 ? b->set.decode : 16;
-    double rates[64];
+    double rates[MAX_DECODE / 16];
     if (n == 0)
         return;
     if (minke_session_truncate(b->session, 0) < 0
@@ -221,7 +228,7 @@ static void run_decode(struct bench *b, size_t depth)
     eval_random(b, 1);
     const struct clocks since = read_clocks(b);
     size_t i = 0;
-    for (; i < n_blocks && i < 64; i++) {
+    for (; i < n_blocks && i < MAX_DECODE / 16; i++) {
         machine_read(&b->machine);
         double taken = 0;
         for (size_t j = 0; j < n; j++)
@@ -266,10 +273,12 @@ static size_t read_depths(const struct settings *set, size_t *depths)
 {
     size_t n = 0;
     const char *at = set->depths != NULL ? set->depths : "0";
-    while (*at != '\0' && n < MAX_DEPTHS) {
+    while (*at != '\0') {
         char *end = NULL;
         const unsigned long long x = strtoull(at, &end, 10);
-        if (end == at || x > 10000000)
+        if (n == MAX_DEPTHS)
+            usage_error(&program, "--depths: at most 16, not", set->depths);
+        if (end == at || x > 10000000 || (*end != ',' && *end != '\0'))
             usage_error(&program, "--depths: numbers with commas between, not", set->depths);
         depths[n++] = (size_t)x;
         at = *end == ',' ? end + 1 : end;
@@ -287,16 +296,17 @@ static void open_model(struct bench *b)
 {
     struct progress bar = {.label = "loading", .shown = is_terminal(stderr), .bytes = 1};
     minke_context_params params;
-    const char *path = b->set.model, *why = NULL;
+    const char *path = b->set.model, *why = NULL, *value = NULL;
     minke_context_params_init(&params, sizeof params);
     params.n_threads = b->set.threads;
     params.flags = b->set.fast ? MINKE_CONTEXT_FAST : 0;
     params.progress = draw_loading;
     params.progress_user = &bar;
     if (b->set.shape != NULL) {
-        b->random = random_model_open(b->set.shape, b->set.type, b->set.layers, &why);
+        b->random = random_model_open(b->set.shape, b->set.type, b->set.layers, &why,
+                                      &value);
         if (b->random == NULL)
-            fail_text(&program, why, b->set.shape);
+            fail_text(&program, why, value);
         if (b->set.save != NULL) {
             if (random_model_save(b->random, b->set.save) != 0)
                 fail_text(&program, "cannot write", b->set.save);
@@ -340,8 +350,10 @@ static void open_session(struct bench *b, const size_t *depths, size_t n_depths)
     minke_session_params_init(&b->params, sizeof b->params);
     b->params.max_tokens = (uint32_t)most;
     b->params.prefill_chunk = b->set.chunk;
-    b->params.cache_type = find_word("--cache", b->set.cache, caches);
-    b->params.index_type = find_word("--index", b->set.index, indexes);
+    b->params.cache_type = find_word("--cache: f32, bf16, fp8 or native expected, not",
+                                     b->set.cache, caches);
+    b->params.index_type = find_word("--index: f32, int8, rescored or native expected, not",
+                                     b->set.index, indexes);
     set_attention(&program, &b->params, b->set.attention, b->set.window);
     if (minke_session_open(&b->session, b->ctx, &b->params) < 0)
         fail_call(&program, "session");
@@ -355,7 +367,7 @@ static void write_plot(const struct bench *b)
     if (f == NULL)
         fail_text(&program, "cannot write", b->set.plot);
     report_plot(&b->report, f);
-    if (fclose(f) != 0)
+    if (!finish_file(f, b->set.plot, 1))
         fail_text(&program, "cannot write", b->set.plot);
 }
 
@@ -382,6 +394,7 @@ int main(int argc, char **argv)
         report_table(&b.report, stdout);
     if (b.set.plot != NULL)
         write_plot(&b);
+    end_output(&program);
     machine_free(&b.machine);
     minke_session_free(b.session);
     minke_context_free(b.ctx);

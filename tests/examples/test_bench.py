@@ -61,6 +61,32 @@ class Bench(unittest.TestCase):
         self.assertGreater(decode["ms"]["moe"], 0)
         self.assertGreater(decode["ms"]["attention"], 0)
 
+    def test_what_cannot_be_measured_is_refused_before_it_is(self) -> None:
+        many = ",".join(map(str, range(17)))
+        for text, *options in ((b"foo", "--cache", "foo"), (many.encode(), "--depths", many),
+                               (b"1;2", "--depths", "1;2"), (b"1024", "--decode", "1025"),
+                               (b"foo", "--type", "foo")):
+            done = subprocess.run([str(PROGRAMS / "minke-bench"), "--shape", str(SHAPE), *options],
+                                  capture_output=True, timeout=120)
+            self.assertIn(done.returncode, (1, 2), options)
+            self.assertEqual(done.stdout, b"")
+            self.assertIn(text, done.stderr)
+        save = pathlib.Path(FOLDER.name) / "never.gguf"
+        done = subprocess.run([str(PROGRAMS / "minke-bench"), FOLDER.name, "--save", str(save)],
+                              capture_output=True, timeout=120)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(b"--shape", done.stderr)
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full")
+    def test_lost_results_are_a_failure(self) -> None:
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([str(PROGRAMS / "minke-bench"), "--shape", str(SHAPE),
+                                   "--prefill", "8", "--decode", "1", "--repeats", "1",
+                                   "--read-mb", "16"], stdout=full, stderr=subprocess.PIPE,
+                                  timeout=120)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"cannot write the output", done.stderr)
+
     def test_a_saved_model_runs_and_draws(self) -> None:
         path = str(pathlib.Path(FOLDER.name) / "random.gguf")
         chart = pathlib.Path(FOLDER.name) / "chart.svg"
