@@ -12,6 +12,7 @@ int main(int argc, char **argv)
     int32_t ids[1024], token;
     const float *logits;
     const char *text;
+    int64_t end = -1;
     size_t n;
 
     minke_session_params_init(&params, sizeof params);
@@ -23,8 +24,11 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: generate MODEL PROMPT\n%s\n", minke_last_error());
         return 1;
     }
+    minke_context_info(model, MINKE_INFO_TOKEN_EOS, &end);
     for (int i = 0; i < 64 && minke_session_logits(session, &logits, &n) == MINKE_OK; i++) {
         minke_sampler_sample(greedy, logits, n, &token);
+        if (token == end)
+            break;
         minke_token_bytes(model, token, &text, &n);
         fwrite(text, 1, n, stdout);
         minke_session_eval(session, &token, 1);

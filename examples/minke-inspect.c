@@ -21,7 +21,8 @@ static struct program program = {
 static void read_settings(struct settings *set, int argc, char **argv)
 {
     const struct option options[] = {
-        {"--context", OPTION_COUNT, &set->context, "N", "memory for a session of N tokens; 0: the most (4096)"},
+        {"--context", OPTION_COUNT, &set->context, "N",
+         "memory for a session of N tokens; 0: the most (4096)"},
         {"--tokens", OPTION_TEXT, &set->tokens, "TEXT",
          "token ids of TEXT, and nothing else: only the tokenizer is read"},
         {"--attention", OPTION_TEXT, &set->attention, "FILE",

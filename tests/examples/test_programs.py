@@ -323,6 +323,14 @@ class Examples(unittest.TestCase):
         self.assertEqual((done.returncode, done.stderr), (0, b""))
         self.assertTrue(done.stdout)
         self.assertEqual(run("generate", MODEL).returncode, 1)
+        done = run("generate", str(ROOT / "examples" / "calf"), "hi")
+        self.assertEqual(done.returncode, 0)
+        self.assertNotIn("<｜end▁of▁sentence｜>", done.stdout.decode())
+
+    def test_the_readme_shows_the_least_example_as_it_is(self) -> None:
+        readme = (ROOT / "README.md").read_text("utf-8")
+        source = (ROOT / "examples" / "generate.c").read_text("utf-8")
+        self.assertIn("```c\n" + source.split("*/\n", 1)[1] + "```", readme)
 
     def test_editor(self) -> None:
         done = run("editor", MODEL, stdin=b"int main(void)\n{\n    return 0;\n}\n")
