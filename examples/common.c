@@ -189,6 +189,10 @@ void set_attention(const struct program *program, minke_session_params *params, 
 void fail_call(const struct program *program, const char *what)
 {
     const char *why = minke_last_error();
+    if (interrupted()) {
+        fprintf(stderr, "%s: stopped\n", program->name);
+        exit(interrupted());
+    }
     if (strncmp(why, what, strlen(what)) == 0)   /* it names the file itself */
         fprintf(stderr, "%s: %s\n", program->name, why);
     else
@@ -291,8 +295,7 @@ static volatile sig_atomic_t interrupt_seen;
 
 static void on_interrupt(int signal_number)
 {
-    (void)signal_number;
-    interrupt_seen = 1;
+    interrupt_seen = signal_number;
 }
 
 void catch_interrupt(void)
@@ -304,11 +307,12 @@ void catch_interrupt(void)
     sigemptyset(&action.sa_mask);
     action.sa_flags = (int)SA_RESETHAND | SA_RESTART;
     sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);   /* as Ctrl-C: nothing half written stays */
 }
 
 int interrupted(void)
 {
-    return interrupt_seen != 0;
+    return interrupt_seen != 0 ? 128 + interrupt_seen : 0;
 }
 
 /* ---- Text ---------------------------------------------------------------- */

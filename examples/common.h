@@ -71,7 +71,8 @@ void set_attention(const struct program *program, minke_session_params *params, 
 
 /* ---- Failing ------------------------------------------------------------- */
 
-/* Print "minke-generate: WHAT: message of the last error" and exit with 1. */
+/* Print "minke-generate: WHAT: message of the last error" and exit with 1; or say that the program
+ * was interrupted. */
 void fail_call(const struct program *program, const char *what);
 
 /* Print "minke-generate: WHAT VALUE" and exit with 1. */
@@ -109,7 +110,8 @@ void progress_end(struct progress *p);
 
 /* ---- Interrupt ----------------------------------------------------------- */
 
-/* From now on Ctrl-C sets a flag instead of ending the program (a second one ends it). */
+/* From now on Ctrl-C or SIGTERM sets a flag instead of ending the program (a second one ends it).
+ * interrupted() is 0, or the status to exit with. */
 void catch_interrupt(void);
 int interrupted(void);
 

@@ -346,5 +346,5 @@ int main(int argc, char **argv)
     free(result.prompt.at);
     free(result.made.at);
     end_output(&program);
-    return interrupted() ? 130 : 0;
+    return interrupted();
 }

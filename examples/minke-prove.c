@@ -366,7 +366,7 @@ int main(int argc, char **argv)
     if (interrupted()) {
         fprintf(stderr, "%s: stopped%s\n", program.name,
                 p.search.journal != NULL ? "; the same command goes on" : "");
-        status = 130;
+        status = interrupted();
     } else {
         status = report(&p, s, start);
     }

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -160,6 +161,18 @@ class Streams(unittest.TestCase):
         a, b = (pathlib.Path(FOLDER.name, name).read_bytes()
                 for name in ("whole.gguf", "closed.gguf"))
         self.assertTrue(a == b)
+
+    @unittest.skipIf(os.name == "nt", "no signals")
+    def test_a_signal_stops_the_text_and_is_the_exit_status(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            process = subprocess.Popen(
+                [str(PROGRAMS / "minke-generate"), MODEL, "x", "--ignore-eos", "--context", "4000",
+                 "--max-tokens", "4000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            process.stdout.read(1)
+            process.send_signal(number)
+            _, said = process.communicate(timeout=60)
+            self.assertEqual(process.returncode, 128 + number, said)
+            self.assertIn(b"cancelled", said)
 
     def test_what_is_no_regular_file_is_not_replaced(self) -> None:
         pipe = pathlib.Path(FOLDER.name, "pipe")
