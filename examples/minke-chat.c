@@ -12,22 +12,22 @@
 #include "common.h"
 
 static const char commands[] =
-    "  /think on|off   let the model think first     /fold           hide or show the thinking\n"
-    "  /system TEXT    what it is told first         /thoughts       what it thought last\n"
-    "  /tools on|off   a calculator and a clock      /reset          forget the conversation\n"
-    "  /save FILE      keep the conversation         /load FILE      go on with a kept one\n"
-    "  /help           this                          /quit           end (also Ctrl-D)\n"
-    "Ctrl-C stops the answer.  A line that begins with two slashes is a message with one.";
+    "  /think on|off let the model think first  /fold      hide or show the thinking\n"
+    "  /system TEXT  what it is told first      /thoughts  what it thought last\n"
+    "  /tools on|off a calculator and a clock   /reset     forget the conversation\n"
+    "  /save FILE    keep the conversation      /load FILE go on with a kept one\n"
+    "  /help         this                       /quit      end (also Ctrl-D)\n"
+    "Ctrl-C stops the answer.  A line that begins with // is a message with one /.";
 
 static struct program program = {
     "minke-chat", "[MODEL] [options]",
     "Talk to the model in the folder MODEL, by default calf, the small one that comes with\n"
     "minke, or the one that MINKE_MODEL names.  A line is a message; these are commands:\n"
-    "  /think on|off   let the model think first     /fold           hide or show the thinking\n"
-    "  /system TEXT    what it is told first         /thoughts       what it thought last\n"
-    "  /tools on|off   a calculator and a clock      /reset          forget the conversation\n"
-    "  /save FILE      keep the conversation         /load FILE      go on with a kept one\n"
-    "  /help           this                          /quit           end (also Ctrl-D)\n"
+    "  /think on|off let the model think first  /fold      hide or show the thinking\n"
+    "  /system TEXT  what it is told first      /thoughts  what it thought last\n"
+    "  /tools on|off a calculator and a clock   /reset     forget the conversation\n"
+    "  /save FILE    keep the conversation      /load FILE go on with a kept one\n"
+    "  /help         this                       /quit      end (also Ctrl-D)\n"
     "Ctrl-C stops the answer.  In a pipe, only answers are written.", NULL};
 
 #define MAX_ROUNDS 16   /* calls of tools that one question may lead to */

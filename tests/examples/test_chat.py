@@ -106,6 +106,12 @@ class Chat(unittest.TestCase):
         self.assertIn("no room", done.stderr)
         self.assertGreaterEqual(len(done.stdout.strip().splitlines()), 2)
 
+    def test_the_list_of_commands_fits_a_terminal(self):
+        text = pipe(["/help"]).stderr
+        self.assertIn("/thoughts", text)
+        for line in text.splitlines():
+            self.assertLessEqual(len(line), 80, line)
+
     def test_what_cannot_be_answered_is_forgotten(self):
         with tempfile.TemporaryDirectory() as folder:
             kept = os.path.join(folder, "talk.json")
