@@ -9,6 +9,7 @@
 #include "format/gguf_names.h"
 #include "model/identity.h"
 #include "tensor/matmul.h"
+#include "tensor/onednn.h"
 #include "model/model.h"
 #include "text/tokenizer.h"
 #include "text/tokenizer_gguf.h"
@@ -69,6 +70,7 @@ static void context_destroy(minke_context *ctx)
 
     mk_tokenizer_free(ctx->tokenizer);
     mk_weights_free(&m->weights, &m->env);
+    mk_onednn_free(m->onednn);
     mk_pool_free(m->pool);
     mk_free(&a, ctx);
 }
@@ -278,6 +280,10 @@ static int32_t context_open_model(minke_context *ctx, const char *dir, struct mk
     if (status != MINKE_OK)
         return status;
     mk_kernels_init(&m->kernels, mk_cpu_features());
+    if ((p->flags & (MINKE_CONTEXT_FAST | MINKE_CONTEXT_DETERMINISTIC)) == MINKE_CONTEXT_FAST)
+        status = mk_onednn_open(&m->onednn, &m->env.alloc, m->kernels.features, 0);
+    if (status != MINKE_OK)
+        return status;
     mk_rope_init(&m->rope, &m->config);
     options.pool = m->pool;
     status = gguf != NULL ? context_load_gguf(m, gguf, &options)

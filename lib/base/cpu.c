@@ -63,6 +63,11 @@ uint32_t mk_cpu_features(void)
         features |= MK_CPU_VBMI;
     if (d & 1u << 23)
         features |= MK_CPU_FP16;
+    /* AMX-BF16 and AMX-TILE, with tile configuration and data saved. */
+    const uint32_t amx = 1u << 22 | 1u << 24;
+
+    if ((d & amx) == amx && (state & 0x60000) == 0x60000)
+        features |= MK_CPU_AMX_BF16;
     return features;
 }
 #elif defined(__aarch64__)

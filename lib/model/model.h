@@ -14,6 +14,7 @@ struct mk_model {
     uint32_t flags;              /* MINKE_CONTEXT_* */
     struct mk_pool *pool;
     struct mk_kernels kernels;
+    struct mk_onednn *onednn;    /* takes products of many rows; mostly NULL */
     struct mk_config config;
     struct mk_weights weights;   /* empty when opened for its tokenizer alone */
     struct mk_rope rope;         /* frequencies, softmax scale */

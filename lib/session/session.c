@@ -252,6 +252,7 @@ static void session_enter(struct session_call *call, struct minke_session *s)
         .model = s->model,
         .ops = {.k = &s->model->kernels, .scratch = s->work.scratch,
                 .round16 = (s->model->flags & MINKE_CONTEXT_FAST) != 0,
+                .onednn = s->model->onednn,
                 .scratch_bytes = s->work.scratch_bytes,
                 .watch = s->watch, .watch_user = s->watch_user},
         .work = &s->work,

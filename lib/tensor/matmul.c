@@ -12,6 +12,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "tensor/onednn.h"
 #include "tensor/packed.h"
 
 #define MM_MAX_ITEMS 256u        /* products in one job */
@@ -32,6 +33,7 @@ struct mm_item {
     struct mk_product p;
     struct mk_act *acts;         /* n_rows of n_in / 32, NULL for float activations */
     uint32_t *words;             /* of 16 bits, or NULL: n_rows of panels, then their steps */
+    struct mk_onednn *onednn;    /* NULL, or who multiplies: then words are bf16 */
     size_t lda;                  /* blocks, or dwords, from row to row */
     int owns_acts;
     size_t n_groups, group_bytes;
@@ -43,6 +45,7 @@ struct mm_job {
     struct mm_item *items;
     size_t n_items;
     int round16;                 /* float weights meet rounded activations */
+    struct mk_onednn *onednn;    /* or NULL */
     uint64_t cost;
     uint32_t n_parts;
     uint8_t *areas;
@@ -59,7 +62,8 @@ struct mm_groups {
 
 static size_t mm_area_bytes(size_t n_in)
 {
-    return mk_round_up(sizeof(struct mm_area), 64) + mk_round_up(n_in, 64) * 4 * MK_LANES + 64;
+    return mk_round_up(sizeof(struct mm_area), 64) + MK_ONEDNN_SCRATCH
+         + mk_round_up(n_in, 64) * 4 * MK_LANES + 64;
 }
 
 /* An odd number of cache lines, so that rows do not fall on the same sets. */
@@ -86,7 +90,7 @@ static size_t mm_acts_bytes(size_t n_rows, size_t n_in)
 size_t mk_matmul_scratch(size_t n_rows, size_t n_in, uint32_t n_threads)
 {
     return 64 + MM_MAX_ITEMS * sizeof(struct mm_item) + n_threads * mm_area_bytes(n_in)
-         + mm_acts_bytes(n_rows, n_in);
+         + mm_acts_bytes(n_rows + MK_ONEDNN_SLACK, n_in);
 }
 
 static int mm_is_integer(enum mk_type type)
@@ -342,8 +346,13 @@ static void mm_range(const struct mk_kernels *k, const struct mm_item *item, siz
                      size_t end, struct mm_area *area)
 {
     const struct mk_mat *w = item->p.w;
-    uint8_t *group = (uint8_t *)area + mk_round_up(sizeof(*area), 64);
+    uint8_t *rest = (uint8_t *)area + mk_round_up(sizeof(*area), 64);
+    uint8_t *group = rest + MK_ONEDNN_SCRATCH;
 
+    if (item->onednn != NULL) {
+        mk_onednn_multiply(item->onednn, k, &item->p, item->words, begin, end, rest);
+        return;
+    }
     if (w->layout == MK_LAYOUT_PACKED) {
         const struct mm_groups g = {(const uint8_t *)w->data + begin * item->group_bytes,
                                     item->group_bytes, begin, end - begin, w->type};
@@ -398,6 +407,11 @@ static void mm_round_words(const struct mk_kernels *k, const struct mm_item *ite
     const size_t n_in = item->p.w->n_in, n = n_in / MK_PANEL_FLOATS, rest = n_in % MK_PANEL_FLOATS;
     const float *x = item->p.x + t * item->p.ldx;
     uint32_t *out = item->words + t * item->lda;
+
+    if (item->onednn != NULL) {
+        mk_onednn_round(item->words, item->p.n_rows, t, x, n_in);
+        return;
+    }
     float *steps = (float *)(void *)(out + mk_ceil_div(n_in, MK_PANEL_FLOATS) * MM_WORDS);
 
     k->round16(out, MM_WORDS, steps, NULL, 0, 0, x, MK_PANEL_FLOATS, n, MK_PANEL_FLOATS);
@@ -447,14 +461,17 @@ static void mm_run(const struct mk_ops *ops, struct mm_job *job)
 }
 
 /* An earlier item that already rounds the same activations, to 16 bits or not, or NULL. */
-static const struct mm_item *mm_sharer(const struct mm_job *job, const struct mk_product *p,
+static const struct mm_item *mm_sharer(const struct mm_job *job, const struct mm_item *new,
                                        int to16)
 {
+    const struct mk_product *p = &new->p;
+
     for (size_t i = job->n_items; i > 0 && job->n_items - i < 4; i--) {
         const struct mm_item *item = &job->items[i - 1];
 
         if ((to16 ? item->words != NULL : item->acts != NULL) && item->p.x == p->x
-            && item->p.ldx == p->ldx && item->p.n_rows == p->n_rows
+            && item->onednn == new->onednn && item->p.ldx == p->ldx
+            && item->p.n_rows == p->n_rows
             && item->p.w->n_in == p->w->n_in)
             return item;
     }
@@ -466,7 +483,7 @@ static int mm_add_rounding(struct mm_job *job, struct mm_item *item, int to16, u
                            size_t *acts_left)
 {
     const size_t n_in = item->p.w->n_in, row_bytes = mm_acts_bytes(1, n_in);
-    const struct mm_item *sharer = mm_sharer(job, &item->p, to16);
+    const struct mm_item *sharer = mm_sharer(job, item, to16);
     const size_t n_rows = mk_min(item->p.n_rows, *acts_left / row_bytes);
 
     item->lda = to16 ? mm_ldw(n_in) : mm_lda(n_in);
@@ -500,7 +517,9 @@ static size_t mm_add(struct mm_job *job, const struct mk_product *p, uint8_t **a
     if (job->n_items == MM_MAX_ITEMS)
         return 0;
     *item = (struct mm_item){.p = *p};
-    const int to16 = job->round16 && !w->exact && job->k->expand16[w->type] != NULL;
+    item->onednn = mk_onednn_takes(job->onednn, w, p->n_rows) ? job->onednn : NULL;
+    const int to16 = item->onednn != NULL
+                  || (job->round16 && !w->exact && job->k->expand16[w->type] != NULL);
     if ((to16 || mm_is_integer(w->type)) && !mm_add_rounding(job, item, to16, acts, acts_left))
         return 0;
     item->n_groups = mk_ceil_div(w->n_out, MK_LANES);
@@ -526,12 +545,14 @@ void mk_matmul_many(struct mk_ops *ops, const struct mk_product *p, size_t n)
 
     uint8_t *at = ops->scratch + (64 - (uintptr_t)ops->scratch % 64) % 64;
     struct mm_job job = {.k = ops->k, .round16 = ops->round16 && ops->k->matmul16,
+                         .onednn = ops->onednn,
                          .n_parts = ops->team.n};
     job.items = (struct mm_item *)(void *)at;
     job.areas = at + mk_round_up(MM_MAX_ITEMS * sizeof(struct mm_item), 64);
     job.area_bytes = mm_area_bytes(n_in);
     uint8_t *acts = job.areas + ops->team.n * job.area_bytes;
-    const size_t acts_bytes = ops->scratch_bytes - (size_t)(acts - ops->scratch);
+    const size_t acts_bytes = ops->scratch_bytes - (size_t)(acts - ops->scratch)
+                            - mm_acts_bytes(MK_ONEDNN_SLACK, n_in);
 
     mk_assert((size_t)(acts - ops->scratch) <= ops->scratch_bytes);
     while (done < n) {

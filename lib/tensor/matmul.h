@@ -7,6 +7,7 @@
 #include "tensor/tensor.h"
 
 struct mk_product;
+struct mk_onednn;
 
 /* What every product needs: the team, the table, and scratch of the session. */
 struct mk_ops {
@@ -15,6 +16,7 @@ struct mk_ops {
     uint8_t *scratch;        /* mk_matmul_scratch bytes for the largest call */
     size_t scratch_bytes;
     int round16;             /* float weights meet activations of 16 bits, where that is faster */
+    struct mk_onednn *onednn;   /* NULL, or takes products of many rows, see onednn.h */
     /* Told of every product before it is computed, by the calling thread; NULL = nobody. */
     void (*watch)(void *user, const struct mk_product *p);
     void *watch_user;

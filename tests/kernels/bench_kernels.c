@@ -1,7 +1,7 @@
 /* Times products against what the machine can do at best: an integer dot product loop that
  * touches registers only, the same of FP32, and reading memory.  Every figure is paired with a
  * peak measured right before it; float types a second time with activations of 16 bits, of the
- * same FP32 peak.  Usage: bench_kernels [threads] [megabytes] [type...] */
+ * same FP32 peak, and all by oneDNN in a build with it.  Usage: bench_kernels [threads] [megabytes] [type...] */
 #include "kernel_data.h"
 
 #include <time.h>
@@ -9,6 +9,7 @@
 #include "base/cpu.h"
 #include "base/env.h"
 #include "base/pool.h"
+#include "tensor/onednn.h"
 #include "tensor/packed.h"
 #include "peaks.h"
 
@@ -92,7 +93,7 @@ static void bench_type(struct mk_ops *ops, enum mk_type type, size_t megabytes)
     for (size_t i = 0; i < max_rows * n_in; i++)
         x[i] = kd_float();
     printf("%s%-*s", mk_type_info(type)->name, 10 - (int)strlen(mk_type_info(type)->name),
-           ops->round16 ? "/16" : "");
+           ops->onednn != NULL ? "/bf16" : ops->round16 ? "/16" : "");
     for (size_t j = 0; j < sizeof(row_counts) / sizeof(row_counts[0]); j++) {
         const size_t n_rows = row_counts[j];
         const size_t n_calls = n_rows < 48 ? n : n_rows == 48 ? 32 : 4;
@@ -130,6 +131,7 @@ int main(int argc, char **argv)
     struct mk_kernels k;
     struct mk_ops ops = {.k = &k};
     struct mk_pool *pool;
+    struct mk_onednn *onednn = NULL;
 
     /* The loops that find the peaks have no other form. */
     if ((mk_cpu_features() & (MK_CPU_AVX512 | MK_CPU_VNNI)) != (MK_CPU_AVX512 | MK_CPU_VNNI)) {
@@ -137,6 +139,8 @@ int main(int argc, char **argv)
         return 77;
     }
     mk_kernels_init(&k, mk_cpu_features());
+    if (mk_onednn_open(&onednn, &a, k.features, 1) != MINKE_OK)
+        return 1;
     if (mk_pool_open(&pool, &a, n_threads, NULL, NULL) != MINKE_OK)
         return 1;
     mk_team_begin(&ops.team, pool);
@@ -152,8 +156,13 @@ int main(int argc, char **argv)
         for (ops.round16 = 0; ops.round16 <= (k.expand16[type] != NULL); ops.round16++)
             if (wanted && mk_pack_info(type)->unit != 0)
                 bench_type(&ops, (enum mk_type)type, megabytes);
+        ops.onednn = onednn;
+        if (wanted && mk_pack_info(type)->unit != 0 && onednn != NULL)
+            bench_type(&ops, (enum mk_type)type, megabytes);
+        ops.onednn = NULL;
     }
     mk_team_end(&ops.team);
     mk_pool_free(pool);
+    mk_onednn_free(onednn);
     return 0;
 }
