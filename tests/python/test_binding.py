@@ -365,6 +365,33 @@ class Callbacks(WithModel):
             s.close()
             in_observer.close()
 
+    def test_a_session_in_use_is_not_closed_or_used(self) -> None:
+        codes = []
+
+        def meddle(*_arguments) -> None:
+            for call in (s.close, lambda: s.eval([1]), s.logits):
+                try:
+                    call()
+                except minke.MinkeError as error:
+                    codes.append(error.code)
+
+        s = self.m.session(max_tokens=600, prefill_chunk=4, observe=meddle,
+                           observe_kinds=["residual"])
+        s.eval([1])
+        self.assertEqual(set(codes), {errors.EBUSY})
+        s.close()
+        running, tried = threading.Event(), threading.Event()
+        s = self.m.session(max_tokens=8, progress=lambda *_: (running.set(), tried.wait(60)))
+        thread = threading.Thread(target=s.eval, args=([1, 2],))
+        thread.start()
+        running.wait(60)
+        self.assert_fails(errors.EBUSY, s.close)
+        self.assert_fails(errors.EBUSY, s.truncate, 0)
+        tried.set()
+        thread.join()
+        self.assertEqual(s.length, 2)
+        s.close()
+
     def test_progress_while_loading(self) -> None:
         calls = []
         minke.Model(MODEL, progress=lambda done, total: calls.append((done, total))).close()

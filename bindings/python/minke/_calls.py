@@ -85,6 +85,11 @@ class Raised:
             signal.signal(signal.SIGINT, self._handlers[-1])
         self._handlers.pop()
 
+    @property
+    def running(self) -> bool:
+        """C is running."""
+        return bool(self._handlers)
+
     def __call__(self, number: int, frame: Any) -> None:
         """SIGINT came."""
         handler = next((h for h in reversed(self._handlers) if h is not None), None)

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tupl
 
 from . import _ffi
 from ._calls import Handle, Raised, fitting, float_row, int32_array, path_bytes
-from .errors import EUNSUPPORTED, MinkeError
+from .errors import EBUSY, EUNSUPPORTED, MinkeError
 
 Row = Sequence[float]
 Pairs = List[Tuple[int, float]]
@@ -99,7 +99,10 @@ class Session(Handle):
         self._ptr = out.value
 
     def close(self) -> None:
-        """Free the session, and the replies being made from it."""
+        """Free the session, and the replies being made from it.  MinkeError EBUSY while it
+        evaluates: see cancel()."""
+        if "_raised" in self.__dict__:
+            self._check_idle()
         for reply in list(getattr(self, "_replies", ())):
             reply.close()
         super().close()
@@ -117,8 +120,13 @@ class Session(Handle):
 
         return on_values
 
+    def _check_idle(self) -> None:
+        if self._raised.running:
+            raise MinkeError(EBUSY, "the Session is in use by another thread, or by its callback")
+
     def _call(self, function: Callable[..., int], *arguments: Any) -> None:
         """Call C and check the status; what a callback raised comes first."""
+        self._check_idle()
         with self._raised:
             status = function(self._handle, *arguments)
         self._raised.reraise()
