@@ -197,7 +197,7 @@ TEST(trimming_takes_newer_structs_with_a_zero_tail)
 /* No such model: what is wrong with the params is found before it is opened. */
 static int32_t quantize_status(const void *params)
 {
-    return minke_quantize("/tmp/minke-test-params.gguf", "tests/abi/no-such-model", params);
+    return minke_quantize("build/no-such-folder/model.gguf", "tests/abi/no-such-model", params);
 }
 
 TEST(quantizing_takes_structs_of_before_importance_and_of_later)

@@ -1,21 +1,22 @@
 /* What weighs columns: collected over tokens, read from both kinds of file, and used. */
+#define _GNU_SOURCE 1 /* mkdtemp */
 #include "../test.h"
 #include "checkpoint.h"
+#include "../folder.h"
 #include "format/gguf.h"
 
 #include <math.h>
 
-#define DIR "/tmp/minke-test-importance"
-#define OUT DIR "/model.gguf"
-#define IMP DIR "/importance.gguf"
-#define DAT DIR "/importance.dat"
+#define DIR test_folder()
+#define OUT test_file("model.gguf")
+#define IMP test_file("importance.gguf")
+#define DAT test_file("importance.dat")
 #define N_TOKENS 40
 
 static void write_model(void)
 {
     struct ck *c = ck_new(MK_BF16, 1, 0, 1, 0);
 
-    mkdir(DIR, 0700);
     ck_write(c, DIR);
     ck_free(c);
 }
@@ -198,7 +199,7 @@ TEST(damaged_files_are_refused)
 
     write_model();
     minke_quantize_params_init(&p, sizeof p);
-    p.importance = DIR "/absent";
+    p.importance = test_file("absent");
     CHECK_INT(minke_quantize(OUT, DIR, &p), MINKE_EIO);
     p.importance = DAT;
     write_dat("blk.0.attn_q_a.weight", 4, CK_D, NAN);

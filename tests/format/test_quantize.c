@@ -3,9 +3,10 @@
 #  define _GNU_SOURCE 1 /* mkdtemp */
 #endif
 #include "../test.h"
+#include "../folder.h"
 #include "format/gguf.h"
 
-#define OUT "/tmp/minke-test-quantize.gguf"
+#define OUT test_file("model.gguf")
 #define MODEL "tests/golden/v3"
 
 /* Checkpoints beside the files that other writers made of them in F32: the tree's, and those of

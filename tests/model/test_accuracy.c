@@ -2,15 +2,16 @@
  * decoded weights.  The model is random, its rows are multiples of 256 weights.  With as many
  * experts as a token takes, both arithmetics choose the same ones; with more of them a choice
  * may fall the other way, which is no error of the products: that figure is printed beside. */
+#define _GNU_SOURCE 1 /* mkdtemp */
 #include "../test.h"
 
 #include <math.h>
 
 #include "../format/checkpoint.h"
+#include "../folder.h"
 
-#define DIR "/tmp/minke-test-accuracy"
-#define QUANTIZED DIR "/quantized.gguf"
-#define DECODED DIR "/decoded.gguf"
+#define QUANTIZED test_file("quantized.gguf")
+#define DECODED test_file("decoded.gguf")
 #define N_TOKENS 64
 #define VOCAB 512
 #define HIDDEN 512
@@ -109,7 +110,6 @@ static void write_model(int n_experts)
              "\"max_position_embeddings\": 256, \"hidden_act\": \"silu\","
              "\"bos_token_id\": 0, \"eos_token_id\": 1}", VOCAB, HIDDEN, LAYERS, HEADS, LORA, NOPE,
              ROPE, VALUE, n_experts, TAKEN);
-    mkdir(DIR, 0700);
     add(c, "model.embed_tokens.weight", VOCAB, HIDDEN);
     add(c, "model.norm.weight", HIDDEN, 0);
     add(c, "lm_head.weight", VOCAB, HIDDEN);
@@ -118,7 +118,7 @@ static void write_model(int n_experts)
         ((float *)(void *)c->t[2].data)[i] *= 3.0f;
     for (int l = 0; l < LAYERS; l++)
         add_layer(c, l, n_experts);
-    ck_write(c, DIR);
+    ck_write(c, test_folder());
     ck_free(c);
 }
 
@@ -174,7 +174,7 @@ static double divergence_of(const char *type)
 
     minke_quantize_params_init(&p, sizeof p);
     p.preset = type;
-    CHECK_INT(minke_quantize(QUANTIZED, DIR, &p), MINKE_OK);
+    CHECK_INT(minke_quantize(QUANTIZED, test_folder(), &p), MINKE_OK);
     p.preset = "f32";
     CHECK_INT(minke_quantize(DECODED, QUANTIZED, &p), MINKE_OK);
     logits_of(DECODED, exact);
@@ -206,8 +206,6 @@ TEST(a_choice_that_falls_the_other_way_costs_little)
         printf("%-7s mean divergence %.2e, routing its own\n", types[i], kl);
         CHECK(kl >= 0.0 && kl <= 5e-2);
     }
-    remove(QUANTIZED);
-    remove(DECODED);
 }
 
 TEST_MAIN(RUN(rounded_activations_stay_near_float_arithmetic);
