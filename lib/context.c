@@ -200,13 +200,16 @@ static int32_t context_open_tokenizer(minke_context *ctx, const char *dir,
                                       const struct mk_gguf *gguf)
 {
     const int alone = (ctx->model.flags & MINKE_CONTEXT_TOKENIZER_ONLY) != 0;
+    char before[sizeof(ctx->tokenizer_error)];
+
+    mk_format(before, sizeof(before), "%s", minke_last_error());
     const int32_t status = context_read_tokenizer(ctx, dir, gguf);
 
     if (status != MINKE_EUNSUPPORTED || alone)
         return status;
     mk_format(ctx->tokenizer_error, sizeof(ctx->tokenizer_error), "%s", minke_last_error());
     mk_log(&ctx->model.env, MINKE_LOG_WARN, "no tokenizer: %s", ctx->tokenizer_error);
-    return MINKE_OK;
+    return mk_fail(MINKE_OK, "%s", before);   /* a call that succeeds leaves no message */
 }
 
 static int32_t context_load_gguf(struct mk_model *m, struct mk_gguf *gguf,

@@ -287,8 +287,10 @@ static int32_t qmeta_tokenizer(struct mk_gguf_writer *w, const struct mk_q_sourc
                                const char *dir)
 {
     struct qmeta_files f = {.alloc = &s->env->alloc};
+    char before[512];
     int32_t status;
 
+    mk_format(before, sizeof(before), "%s", minke_last_error());
     mk_arena_init(&f.arena, f.alloc);
     status = qmeta_load(&f.json, &f.json_len, s->env, dir, "tokenizer.json");
     if (status == MINKE_OK)
@@ -297,8 +299,10 @@ static int32_t qmeta_tokenizer(struct mk_gguf_writer *w, const struct mk_q_sourc
         status = qmeta_load(&f.chat, &f.chat_len, s->env, dir, "chat_template.jinja");
     if (status == MINKE_OK && f.json != NULL)
         status = qmeta_convert_tokenizer(w, &f, s);
-    if (status == MINKE_EUNSUPPORTED)
+    if (status == MINKE_EUNSUPPORTED) {
         mk_log(s->env, MINKE_LOG_WARN, "no tokenizer is written: %s", minke_last_error());
+        mk_fail(status, "%s", before);   /* a call that succeeds leaves no message */
+    }
     if (status == MINKE_EUNSUPPORTED || (status == MINKE_OK && f.json == NULL)) {
         mk_gguf_put_string(w, "tokenizer.ggml.model", "no_vocab", 8);
         status = MINKE_OK;

@@ -222,7 +222,9 @@ TEST(a_foreign_or_missing_tokenizer_only_silences_text)
         else
             write_text("tokenizer.json", "{\"version\": \"1.0\", \"model\": {\"type\": \"Unigram\","
                                          " \"vocab\": []}, \"added_tokens\": []}");
+        CHECK_INT(minke_context_info(NULL, 1, NULL), MINKE_EINVAL);
         minke_context *ctx = open_with(&p);
+        CHECK_STR(minke_last_error(), "context is NULL");    /* success leaves it alone */
         CHECK(strlen(text(ctx, MINKE_TEXT_TOKENIZER_ERROR)) > 0);
         CHECK_STR(text(ctx, MINKE_TEXT_TOKENIZER), "");
         CHECK_INT(info(ctx, MINKE_INFO_N_TOKENS), 0);
