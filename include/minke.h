@@ -162,7 +162,8 @@ typedef struct minke_context_params {
  * nothing changes.  Today that is attention proper, up to twice as fast with AVX-512 and
  * half again with AVX2: in the tests its output is off by 1e-5 to 1.5e-3 of its size, 5e-3
  * being what they allow, instead of by 3e-6.  Still the same bits for any number of threads,
- * and together with MINKE_CONTEXT_DETERMINISTIC for any chunking. */
+ * and together with MINKE_CONTEXT_DETERMINISTIC for any chunking.  A build with oneDNN rounds
+ * more and keeps bits only together with that flag, see its README. */
 #define MINKE_CONTEXT_FAST           (1u << 5)
 
 /* Fill params with defaults for a struct of this size: pass sizeof *params. */
