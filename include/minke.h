@@ -1078,8 +1078,10 @@ MINKE_API void minke_rollout_free(minke_rollout *r);
 /* From now on write down what the session evaluates and minke_generate draws; with r NULL no
  * longer.  The session is empty, or holds what r holds.  Tokens that the session forgets leave the
  * record when others take their place.  Experts are kept for prompt and reply alike; tokens that
- * minke_generate forces are kept as not drawn.  MINKE_EINVAL: other tokens are held, or r is of a
- * model of another shape or has no room for the session. */
+ * minke_generate forces are kept as not drawn.  A snapshot goes back in the record; one with other
+ * tokens, as minke_session_fill, ends it: no draw is written and nothing saved any more.
+ * MINKE_EINVAL: other tokens are held, or r is of a model of another shape or has no room for the
+ * session. */
 MINKE_API int32_t minke_session_record(minke_session *s, minke_rollout *r);
 
 /* Draw a token from the session's logits, accept it and write it down: for loops of the host's

@@ -214,6 +214,19 @@ static void rollout_evaluated(void *user, const int32_t *tokens, size_t first, s
         r->n = r->trail.n = first + n;
 }
 
+/* Whether r has seen these tokens of a session evaluated. */
+static int rollout_holds(const struct minke_rollout *r, const int32_t *tokens, size_t n)
+{
+    return !r->lost && n <= r->trail.n && memcmp(r->tokens, tokens, n * sizeof(*tokens)) == 0;
+}
+
+static void rollout_replaced(void *user, const int32_t *tokens, size_t n)
+{
+    struct minke_rollout *r = user;
+
+    r->lost = !rollout_holds(r, tokens, n);
+}
+
 /* The parameters of the record's first draw are those of all. */
 static int32_t rollout_sampling(struct minke_rollout *r, const minke_sampler *sampler)
 {
@@ -260,9 +273,9 @@ static int32_t rollout_sampled(void *user, const struct minke_session *s, const 
     float logprob = 0.0f, full = 0.0f;
     int32_t rc;
 
-    if (r->lost || r->n < t || t >= r->capacity)
+    if (r->lost || r->trail.n < t || t >= r->capacity)
         return mk_fail(MINKE_EINVAL, "the session holds %zu tokens that the rollout has not seen",
-                       r->lost ? t : t - r->n);
+                       r->lost ? t : t - r->trail.n);
     /* The sampler may have seen the logits with some tokens forbidden. */
     if ((rc = rollout_sampling(r, sampler)) < 0
         || (rc = logits == s->logits
@@ -275,6 +288,7 @@ static int32_t rollout_sampled(void *user, const struct minke_session *s, const 
     r->logprobs[t] = logprob;
     r->logprobs_full[t] = full;
     r->n = t + 1;
+    r->trail.n = t;              /* less than before where a snapshot went back */
     return MINKE_OK;
 }
 
@@ -290,8 +304,8 @@ static void rollout_release(void *user)
 
 int32_t minke_session_record(minke_session *s, minke_rollout *r)
 {
-    struct mk_recorder recorder = {r, NULL, rollout_evaluated, rollout_sampled, rollout_finished,
-                                   rollout_release};
+    struct mk_recorder recorder = {r, NULL, rollout_evaluated, rollout_replaced, rollout_sampled,
+                                   rollout_finished, rollout_release};
     int32_t rc = mk_session_check(s);
 
     if (rc < 0)
@@ -307,8 +321,7 @@ int32_t minke_session_record(minke_session *s, minke_rollout *r)
                        r->p.max_tokens, s->params.max_tokens);
     if (r->trail.selected != NULL && s->params.attention != MINKE_ATTENTION_DSA)
         return mk_fail(MINKE_EINVAL, "the session does not select tokens");
-    if (r->lost || r->trail.n < s->length
-        || memcmp(r->tokens, s->tokens, s->length * sizeof(*s->tokens)) != 0)
+    if (!rollout_holds(r, s->tokens, s->length))
         return mk_fail(MINKE_EINVAL, "the session holds %zu tokens, which the rollout does not",
                        s->length);
     recorder.trail = &r->trail;

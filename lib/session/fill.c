@@ -98,5 +98,7 @@ int32_t minke_session_fill(minke_session *s, size_t n, uint64_t seed)
     s->length += n;
     s->has_logits = 0;
     s->has_hidden = 0;
+    if (s->recorder.replaced != NULL)
+        s->recorder.replaced(s->recorder.user, s->tokens, s->length);
     return MINKE_OK;
 }

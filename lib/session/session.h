@@ -33,6 +33,8 @@ struct mk_recorder {
     struct mk_trail *trail;        /* written while tokens are evaluated, or followed */
     /* Tokens [first, first + n) of the session were evaluated. */
     void (*evaluated)(void *user, const int32_t *tokens, size_t first, size_t n);
+    /* The session holds these n tokens now, without having evaluated all of them. */
+    void (*replaced)(void *user, const int32_t *tokens, size_t n);
     /* token was drawn by the sampler from logits and will be the session's next.  An error stops
      * the generator. */
     int32_t (*sampled)(void *user, const struct minke_session *s, const float *logits,

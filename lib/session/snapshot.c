@@ -317,6 +317,8 @@ static int32_t snapshot_load(struct minke_session *s, struct mk_file *f)
     s->length = (size_t)h.length;
     s->has_logits = h.has_logits != 0;
     s->has_hidden = h.has_hidden != 0;
+    if (s->recorder.replaced != NULL)
+        s->recorder.replaced(s->recorder.user, s->tokens, s->length);
     return MINKE_OK;
 }
 

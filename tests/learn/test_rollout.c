@@ -257,6 +257,48 @@ TEST(a_truncated_session_takes_its_tokens_out_of_the_record)
     minke_context_free(ctx);
 }
 
+TEST(a_snapshot_goes_back_in_the_record_or_ends_it)
+{
+    minke_context *ctx = open_model(models[0], 1);
+    minke_rollout *r = open_rollout(ctx, 0, 0), *again = NULL;
+    minke_session *s = open_session(ctx, 0), *other = open_session(ctx, 0);
+    minke_sampler *sampler = open_sampler(5, 1.0f, 1);
+    int32_t prompt[8], token = -1;
+
+    make_prompt(ctx, prompt, 8);
+    CHECK_INT(minke_session_eval(other, prompt + 1, 7), MINKE_OK);
+    CHECK_INT(minke_session_save(other, path_of("other.snapshot")), MINKE_OK);
+    CHECK_INT(minke_session_record(s, r), MINKE_OK);
+    CHECK_INT(minke_session_eval(s, prompt, 8), MINKE_OK);
+    CHECK_INT(minke_session_save(s, path_of("own.snapshot")), MINKE_OK);
+    for (size_t i = 0; i < 3; i++) {
+        CHECK_INT(minke_rollout_sample(s, sampler, &token), MINKE_OK);
+        CHECK_INT(minke_session_eval(s, &token, 1), MINKE_OK);
+    }
+    CHECK_INT(minke_session_load(s, path_of("own.snapshot")), MINKE_OK);
+    CHECK_INT(minke_rollout_sample(s, sampler, &token), MINKE_OK);
+    CHECK_INT(length_of(r), 9);
+    CHECK_INT(minke_rollout_save(r, path_of("back")), MINKE_OK);
+    CHECK_INT(minke_rollout_load(&again, ctx, path_of("back")), MINKE_OK);
+    /* As many tokens, but others. */
+    CHECK_INT(minke_session_load(s, path_of("other.snapshot")), MINKE_OK);
+    CHECK_INT(minke_rollout_sample(s, sampler, &token), MINKE_EINVAL);
+    CHECK_INT(minke_rollout_save(r, path_of("mixed")), MINKE_EINVAL);
+    minke_rollout_free(again);
+    again = open_rollout(ctx, 0, 0);
+    CHECK_INT(minke_session_truncate(other, 0), MINKE_OK);
+    CHECK_INT(minke_session_record(other, again), MINKE_OK);
+    CHECK_INT(minke_session_fill(other, 4, 1), MINKE_OK);
+    CHECK_INT(minke_session_eval(other, prompt, 1), MINKE_OK);
+    CHECK_INT(minke_rollout_sample(other, sampler, &token), MINKE_EINVAL);
+    minke_sampler_free(sampler);
+    minke_session_free(other);
+    minke_session_free(s);
+    minke_rollout_free(again);
+    minke_rollout_free(r);
+    minke_context_free(ctx);
+}
+
 TEST(generated_tokens_are_recorded_and_forced_ones_are_not_drawn)
 {
     static const char text[] = "<｜begin▁of▁sentence｜><｜User｜>What is 12 + 30?<｜Assistant｜><think>";
@@ -644,6 +686,7 @@ static int32_t all(void)
     RUN(every_drawn_token_has_its_row);
     RUN(the_record_is_what_an_observer_sees);
     RUN(a_truncated_session_takes_its_tokens_out_of_the_record);
+    RUN(a_snapshot_goes_back_in_the_record_or_ends_it);
     RUN(generated_tokens_are_recorded_and_forced_ones_are_not_drawn);
     RUN(a_full_record_stops_the_draw_and_nothing_else);
     RUN(scored_again_the_probabilities_are_the_same_bits);
