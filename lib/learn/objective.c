@@ -311,6 +311,9 @@ static int32_t objective_advantages(const struct objective *o, size_t first, siz
     }
     if (o->p.advantage == MINKE_ADVANTAGE_MEAN_STD)
         divisor = sqrt(square / (n - o->p.std_ddof)) + o->p.std_eps;
+    if (!isfinite(divisor))
+        return mk_fail(MINKE_EINVAL, "rewards[%zu] is %g: the deviation of group %d overflows",
+                       objective_at(o, first)->index, shift, objective_at(o, first)->group);
     for (size_t k = first; k < end; k++) {
         struct objective_row *row = objective_at(o, k);
 

@@ -394,6 +394,7 @@ static void refused(const minke_objective_params *p, const minke_objective_batch
 TEST(numbers_that_are_not_finite_are_named)
 {
     static const double bad_rewards[4] = {1, 0, INFINITY, 3}, huge[4] = {1e308, 0, -1e308, 3};
+    static const double wide[4] = {1e200, 0, -1e200, 3};
     static const double bad_weights[4] = {0, -1, 0, 0};
     struct result r;
     double bad[9] = {0};
@@ -404,6 +405,8 @@ TEST(numbers_that_are_not_finite_are_named)
     refused(&p, &b, MINKE_EINVAL, "rewards[2] is inf");
     b.rewards = huge;
     refused(&p, &b, MINKE_EINVAL, "overflow");
+    b.rewards = wide;
+    refused(&p, &b, MINKE_EINVAL, "deviation of group");
     b = base_batch(&r);
     bad[5] = NAN;
     b.old = bad;
