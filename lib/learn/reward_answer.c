@@ -606,7 +606,7 @@ static struct answer_reader answer_prepare(struct answer_text *t, const char *s,
         s++, n--;
     while (n > 0 && answer_space(s[n - 1]))
         n--;
-    if (answer_is(s, n, 0, "\\boxed{") && answer_close(s, 7, n) == n - 1)
+    while (answer_is(s, n, 0, "\\boxed{") && answer_close(s, 7, n) == n - 1)
         s += 7, n -= 8;
     answer_clean(t, s, n);
     r = (struct answer_reader){t->s, t->n, 0};
