@@ -268,6 +268,10 @@ class Objectives(unittest.TestCase):
             objective("ppo", **good)
         with self.assertRaises(minke.MinkeError):
             objective("grpo", rewards=[], groups=[], logp=[], old=[])
+        with self.assertRaises(minke.MinkeError):
+            objective("grpo\0", **good)
+        with self.assertRaises(TypeError):
+            objective("grpo", **good, std_ddof=0.5)
         with self.assertRaises(TypeError):
             objective("grpo", **good, cliphigh=0.1)
         with self.assertRaises(AttributeError):

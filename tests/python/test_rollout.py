@@ -95,6 +95,8 @@ class Rollouts(unittest.TestCase):
             minke.learn.replay(self.names["other"], self.rollout, "routes")
         with self.assertRaisesRegex(minke.MinkeError, "no such file"):
             minke.learn.Rollout.load(self.model, f"{self.folder.name}/none")
+        with self.assertRaisesRegex(ValueError, "NUL"):
+            self.rollout.save(f"{self.folder.name}/a\0b")
         with self.assertRaises(KeyError):
             self.rollout["selected"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import operator
 from array import array
 from ctypes import byref, c_double, c_int32, c_size_t
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
@@ -87,7 +88,7 @@ def _params(lib: _ffi.Library, preset: str, advantage: Optional[str],
             overlong: Optional[Tuple[int, int]], numbers: Dict[str, Optional[float]]) -> Any:
     p = _ffi.ObjectiveParams()
     lib.minke_objective_params_init(byref(p), ctypes.sizeof(p))
-    p.preset = preset.encode("utf-8", "replace")
+    p.preset = preset.encode("utf-8", "replace").replace(b"\0", b"?")
     p.advantage = _choice("advantage", ADVANTAGES, advantage)
     p.aggregation = _choice("aggregation", AGGREGATIONS, aggregation)
     p.kl = _choice("kl", KLS, kl)
@@ -96,7 +97,7 @@ def _params(lib: _ffi.Library, preset: str, advantage: Optional[str],
         if value is None:
             continue
         if name == "std_ddof":
-            value = min(_whole(name, int(value)), 2**32 - 1)
+            value = min(_whole(name, operator.index(value)), 2**32 - 1)
         elif name in ("constant_length", "tis_cap") and value == 0:
             raise MinkeError(EINVAL, f"{name} is 0: above 0 expected")
         p.given |= GIVEN.get(name, 0)

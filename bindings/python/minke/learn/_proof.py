@@ -13,7 +13,7 @@ from typing import (
 )
 
 from .. import _ffi
-from .._calls import Raised
+from .._calls import Raised, path_bytes
 from ..chat import Finished
 from ..errors import EFORMAT, EFULL, ENOSPC, MinkeError
 
@@ -182,7 +182,7 @@ def prove(problem: str, model: Union["Model", Complete, None] = None, *,
         setattr(params, name, count)
     params.max_bytes = max_bytes
     if journal is not None:
-        params.journal = os.fsencode(journal)
+        params.journal = path_bytes(journal)
     raised = Raised()
     if log is not None:
         params.log = _ffi.LOG_FN(lambda _user, level, text: log(level, text.decode("utf-8")))

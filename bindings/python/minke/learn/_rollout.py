@@ -10,7 +10,7 @@ from ctypes import byref, c_char_p, c_int32, c_size_t, c_uint32, c_uint64, c_voi
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 from .. import _ffi
-from .._calls import Handle
+from .._calls import Handle, path_bytes
 from ..errors import ENOSPC, EUNSUPPORTED, MinkeError
 from ..model import Model
 from ..sampler import Sampler
@@ -53,13 +53,13 @@ class Rollout(Handle):
         self = cls.__new__(cls)
         self._lib = model._lib
         out = c_void_p()
-        self._lib.check(self._lib.minke_rollout_load(byref(out), model._handle, os.fsencode(path)))
+        self._lib.check(self._lib.minke_rollout_load(byref(out), model._handle, path_bytes(path)))
         self._ptr = out.value
         return self
 
     def save(self, path: Union[str, "os.PathLike[str]"]) -> None:
         """Write a safetensors file, which any reader of that format opens."""
-        self._lib.check(self._lib.minke_rollout_save(self._handle, os.fsencode(path)))
+        self._lib.check(self._lib.minke_rollout_save(self._handle, path_bytes(path)))
 
     def record(self, session: Session) -> None:
         """From now on write down what session does."""
