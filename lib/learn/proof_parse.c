@@ -7,6 +7,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "learn/proof.h"
+#include "learn/reward.h"
 #include "text/unicode.h"
 
 #define PROOF_THINK_END "</think>"
@@ -78,30 +79,12 @@ struct mk_piece mk_proof_strip(const char *text, size_t len)
 
 /* ---- Finding ------------------------------------------------------------- */
 
-/* Where what begins in s, at from or later; n when nowhere. */
-static size_t proof_find(const char *s, size_t n, size_t from, const char *what)
-{
-    const size_t len = strlen(what);
-
-    while (from < n && n - from >= len) {
-        const char *at = memchr(s + from, what[0], n - from - len + 1);
-
-        if (at == NULL)
-            break;
-        from = (size_t)(at - s);
-        if (memcmp(at, what, len) == 0)
-            return from;
-        from++;
-    }
-    return n;
-}
-
 /* Behind the last occurrence of what; 0 when there is none. */
 static size_t proof_behind_last(const char *s, size_t n, const char *what)
 {
     size_t behind = 0, at = 0;
 
-    while ((at = proof_find(s, n, at, what)) < n)
+    while ((at = mk_reward_find(s, n, at, what)) < n)
         behind = at += strlen(what);
     return behind;
 }
@@ -136,12 +119,12 @@ struct mk_piece mk_proof_boxed(const char *text, size_t len)
 {
     static const char mark[] = "boxed{";
     struct mk_piece last = {NULL, 0};
-    size_t at = len > 0 ? proof_find(text, len, 0, mark) : 0;
+    size_t at = len > 0 ? mk_reward_find(text, len, 0, mark) : 0;
 
     while (at < len) {
         const size_t from = at + sizeof(mark) - 1;
 
-        at = proof_find(text, len, from, mark);
+        at = mk_reward_find(text, len, from, mark);
         const struct mk_piece box = proof_box(text, from, at);
 
         if (box.len > 0)
@@ -245,7 +228,7 @@ static size_t proof_phrases(const char *s, size_t n, int analysis, size_t *head)
 {
     size_t behind = 0;
 
-    *head = n > 0 ? proof_find(s, n, 0, proof_heads[analysis]) : n;
+    *head = n > 0 ? mk_reward_find(s, n, 0, proof_heads[analysis]) : n;
     if (*head == n)
         return 0;
     for (size_t i = analysis ? 2 : 0; i < (analysis ? 3u : 2u); i++)
@@ -385,7 +368,7 @@ static size_t proof_solution_mark(const char *s, size_t n, size_t from, size_t *
     const size_t len = sizeof(PROOF_SOLUTION) - 1;
 
     for (; from < n; from += len) {
-        from = proof_find(s, n, from, PROOF_SOLUTION);
+        from = mk_reward_find(s, n, from, PROOF_SOLUTION);
         if (from < n && (*end = proof_line_end(s, n, from + len)) > 0)
             return from;
         if (from == n)
@@ -452,7 +435,7 @@ static int proof_only_line(const char *s, size_t n, const char *what, size_t *at
     const size_t len = strlen(what);
     int found = 0;
 
-    for (size_t i = 0; (i = proof_find(s, n, i, what)) < n; i += len)
+    for (size_t i = 0; (i = mk_reward_find(s, n, i, what)) < n; i += len)
         if ((i == 0 || s[i - 1] == '\n') && i + len < n && s[i + len] == '\n') {
             *at = i;
             found++;
@@ -463,7 +446,7 @@ static int proof_only_line(const char *s, size_t n, const char *what, size_t *at
 static int32_t proof_split_strict(struct mk_text *solution, struct mk_text *evaluation,
                                   struct mk_piece s)
 {
-    size_t first, second;
+    size_t first = 0, second = 0;
     double score;
 
     if (s.len == 0 || !proof_only_line(s.text, s.len, PROOF_SOLUTION, &first)
