@@ -1079,7 +1079,7 @@ MINKE_API void minke_rollout_free(minke_rollout *r);
  * longer.  The session is empty, or holds what r holds.  Tokens that the session forgets leave the
  * record when others take their place.  Experts are kept for prompt and reply alike; tokens that
  * minke_generate forces are kept as not drawn.  A snapshot goes back in the record; one with other
- * tokens, as minke_session_fill, ends it: no draw is written and nothing saved any more.
+ * tokens, as minke_session_fill, ends it: no draw is written, nothing saved or replayed.
  * MINKE_EINVAL: other tokens are held, or r is of a model of another shape or has no room for the
  * session. */
 MINKE_API int32_t minke_session_record(minke_session *s, minke_rollout *r);

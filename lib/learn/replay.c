@@ -19,6 +19,8 @@ int32_t mk_rollout_fits(const struct minke_rollout *r, const struct minke_sessio
         || r->trail.n_layers != c->num_hidden_layers || r->trail.n_moe != n_moe
         || r->trail.n_experts != c->num_experts_per_tok || r->trail.top_k != c->index_topk)
         return mk_fail(MINKE_EINVAL, "the rollout is of a model of another shape");
+    if (r->lost)
+        return mk_fail(MINKE_EINVAL, "the session held tokens that the rollout has not seen");
     return MINKE_OK;
 }
 

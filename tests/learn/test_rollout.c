@@ -284,6 +284,7 @@ TEST(a_snapshot_goes_back_in_the_record_or_ends_it)
     CHECK_INT(minke_session_load(s, path_of("other.snapshot")), MINKE_OK);
     CHECK_INT(minke_rollout_sample(s, sampler, &token), MINKE_EINVAL);
     CHECK_INT(minke_rollout_save(r, path_of("mixed")), MINKE_EINVAL);
+    CHECK_INT(minke_session_replay(other, r, 0), MINKE_EINVAL);
     minke_rollout_free(again);
     again = open_rollout(ctx, 0, 0);
     CHECK_INT(minke_session_truncate(other, 0), MINKE_OK);
