@@ -4,8 +4,8 @@
  * groups over all products of a job, so that it streams through its own part of memory.  For
  * one activation row a group is multiplied straight from memory; for more, panels of K are
  * expanded once into scratch that stays in cache and meet the activations in tiles.  Either
- * way the sum of a row runs along K in the same order.  Float weights by rounded activations
- * are always expanded, which rounds them too: a tile of one row costs little beside that. */
+ * way the sum of a row runs along K in the same order.  Float weights may meet activations
+ * rounded to 16 bits, and are then rounded themselves, panel by panel on the fly. */
 #include "tensor/matmul.h"
 
 #include <string.h>
@@ -272,6 +272,19 @@ static void mm_stream_integer(const struct mk_kernels *k, const struct mm_item *
                      asks ? n * g->bytes : k->ahead);
 }
 
+static void mm_stream16(const struct mk_kernels *k, const struct mm_item *item,
+                        const struct mm_groups *g, size_t i, size_t n, size_t t)
+{
+    const struct mk_mat *w = item->p.w;
+    const size_t row = (g->first + i) * MK_LANES;
+    const uint32_t *a = item->words + t * item->lda;
+    const uint32_t *steps = a + mk_ceil_div(w->n_in, MK_PANEL_FLOATS) * MM_WORDS;
+
+    k->gemv16[g->type](item->p.y + t * item->p.ldy + row, g->data + i * g->bytes, g->bytes, n,
+                       mk_min(n * MK_LANES, w->n_out - row), w->n_in, a,
+                       (const float *)(const void *)steps, mm_scale(w, g->first + i), k->ahead);
+}
+
 static void mm_stream_float(const struct mk_kernels *k, const struct mm_item *item,
                             const struct mm_groups *g, size_t i, size_t n, size_t t)
 {
@@ -293,14 +306,20 @@ static int mm_stream(const struct mk_kernels *k, const struct mm_item *item,
     const int integer = item->acts != NULL;
     size_t step = n_rows == 1 ? g->n : integer ? 1 : 4;
 
-    if (n_rows > 3 || (integer ? k->gemv[g->type] == NULL : k->gemv_float[g->type] == NULL))
+    /* Rounding weights anew for each row costs more than tiles do. */
+    if (n_rows > (item->words != NULL ? 1 : 3))
+        return 0;
+    if (item->words != NULL ? k->gemv16[g->type] == NULL
+        : integer ? k->gemv[g->type] == NULL : k->gemv_float[g->type] == NULL)
         return 0;
     for (size_t i = 0, n; i < g->n; i += n) {
         n = mk_min(step, g->n - i);
         if (w->scale != NULL)    /* a scale covers 8 groups */
             n = mk_min(n, 8 - (g->first + i) % 8);
         for (size_t t = 0; t < n_rows; t++)
-            if (integer)
+            if (item->words != NULL)
+                mm_stream16(k, item, g, i, n, t);
+            else if (integer)
                 mm_stream_integer(k, item, g, i, n, t);
             else
                 mm_stream_float(k, item, g, i, n, t);
@@ -311,13 +330,11 @@ static int mm_stream(const struct mk_kernels *k, const struct mm_item *item,
 static void mm_packed(const struct mk_kernels *k, const struct mm_item *item,
                       const struct mm_groups *g, struct mm_area *area)
 {
-    if (item->words != NULL) {
-        mm_tiles16(k, item, g, area);
-        return;
-    }
     if (mm_stream(k, item, g))
         return;
-    if (item->acts != NULL)
+    if (item->words != NULL)
+        mm_tiles16(k, item, g, area);
+    else if (item->acts != NULL)
         mm_integer_tiles(k, item, g, area);
     else
         mm_float_tiles(k, &item->p, g, area);

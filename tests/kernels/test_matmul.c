@@ -45,17 +45,26 @@ static size_t n_in_of(int type)
          : mk_type_info(type)->block_len == 32 ? 608 : 205;
 }
 
+static int is_float(int type)
+{
+    return mk_pack_info(type)->kind == MK_PANEL_NONE;
+}
+
 /* Rows alone, among many, by two threads, from the file's layout, and through scratch that
  * holds only a few rows. */
-TEST(a_row_gives_the_same_bits_alone_and_among_many)
+static void check_bits(int round16)
 {
     enum { M = 14, N_OUT = 137 };
 
     for (size_t i = 0; i < N_TYPES; i++) {
+        if (round16 && !is_float(types[i]))
+            continue;
         const size_t n_in = n_in_of(types[i]), ldx = n_in + 3, ldy = N_OUT + 2;
         struct mk_ops one = open_ops(1, M, n_in), two = open_ops(2, M, n_in);
         struct mk_ops small = open_ops(1, 3, n_in);
         struct mk_mat rows, packed;
+
+        one.round16 = two.round16 = small.round16 = round16;
         float *x = kd_floats(M * ldx, 1.0f), *want = kd_floats(M * ldy, 0.0f);
         float *y = kd_floats(M * ldy, 0.0f);
 
@@ -81,6 +90,89 @@ TEST(a_row_gives_the_same_bits_alone_and_among_many)
     }
 }
 
+TEST(a_row_gives_the_same_bits_alone_and_among_many)
+{
+    check_bits(0);
+}
+
+TEST(a_rounded_row_gives_the_same_bits_alone_and_among_many)
+{
+    check_bits(1);
+}
+
+/* Panels of several lengths, and all that a prompt's chunk holds. */
+TEST(a_rounded_row_gives_the_same_bits_among_512)
+{
+    enum { M = 512, N_OUT = 75 };
+    static const size_t sizes[] = {3, 128, 200, 389, 512};
+
+    for (size_t i = 0; i < 4 * 5; i++) {
+        const size_t n_in = sizes[i / 4];
+        struct mk_ops one = open_ops(1, M, n_in), two = open_ops(2, M, n_in);
+        struct mk_mat rows, packed;
+        float *x = kd_floats(M * n_in, 1.0f), *want = kd_floats(M * N_OUT, 0.0f);
+        float *y = kd_floats(M * N_OUT, 0.0f), *z = kd_floats(M * N_OUT, 0.0f);
+
+        one.round16 = two.round16 = 1;
+        kd_matrix(&rows, &packed, types[i % 4], N_OUT, n_in, &level);
+        mk_matmul(&one, want, N_OUT, &packed, x, n_in, M);
+        mk_matmul(&two, y, N_OUT, &packed, x, n_in, M);
+        CHECK(memcmp(y, want, M * N_OUT * sizeof(*y)) == 0);
+        for (size_t t = 0; t < M; t += 73) {
+            mk_matmul(&two, y, N_OUT, &packed, x + t * n_in, n_in, 1);
+            CHECK(memcmp(y, want + t * N_OUT, N_OUT * sizeof(*y)) == 0);
+        }
+        /* What decides is never rounded. */
+        packed.exact = 1;
+        mk_matmul(&two, y, N_OUT, &packed, x, n_in, M);
+        two.round16 = 0;
+        mk_matmul(&two, z, N_OUT, &packed, x, n_in, M);
+        CHECK(memcmp(y, z, M * N_OUT * sizeof(*y)) == 0);
+        close_ops(&one);
+        close_ops(&two);
+    }
+}
+
+/* Rounded to 16 bits both, against double sums over what they were: an error of 1e-4 of the
+ * panels' norms.  With rows whose weights and activations are of all sizes. */
+TEST(rounded_products_are_near_double_sums)
+{
+    enum { M = 5, N_OUT = 45, N_IN = 389 };
+    double worst = 0.0;
+
+    for (size_t i = 0; i < 4; i++) {
+        struct mk_ops ops = open_ops(2, M, N_IN);
+        struct mk_mat rows, packed;
+        float *x = kd_floats(M * N_IN, 1.0f), *y = kd_floats(M * N_OUT, 0.0f);
+        float *w = kd_floats(N_IN, 0.0f);
+
+        ops.round16 = 1;
+        for (size_t k = 0; k < M * N_IN; k++)
+            x[k] *= powf(10.0f, (float)(k / N_IN) * 3.0f - 6.0f) * (kd_u32() % 50 ? 1.0f : 20.0f);
+        kd_matrix(&rows, &packed, types[i], N_OUT, N_IN, &level);
+        mk_matmul(&ops, y, N_OUT, &packed, x, N_IN, M);
+        for (size_t j = 0; j < M * N_OUT; j++) {
+            const float *a = x + j / N_OUT * N_IN;
+            double sum = 0.0, norms = 0.0, aa = 0.0, ww = 0.0;
+
+            mk_mat_row(w, &rows, j % N_OUT);
+            for (size_t k = 0; k < N_IN; k++) {
+                sum += (double)w[k] * (double)a[k];
+                aa += (double)a[k] * (double)a[k];
+                ww += (double)w[k] * (double)w[k];
+                if (k % MK_PANEL_FLOATS == MK_PANEL_FLOATS - 1 || k == N_IN - 1) {
+                    norms += sqrt(aa * ww);
+                    aa = ww = 0.0;
+                }
+            }
+            worst = fmax(worst, fabs(sum - (double)y[j]) / norms);
+        }
+        close_ops(&ops);
+    }
+    printf("off by %.1e of the norms at most\n", worst);
+    CHECK(worst <= 1e-4);
+}
+
 /* Against double sums over the decoded weights and the activations as rounded. */
 TEST(products_match_double_sums)
 {
@@ -97,7 +189,7 @@ TEST(products_match_double_sums)
         kd_matrix(&rows, &packed, types[i], N_OUT, n_in, &level);
         mk_matmul(&ops, y, N_OUT, packed.data ? &packed : &rows, x, n_in, M);
         for (size_t t = 0; t < M; t++) {
-            const int rounded = mk_pack_info(types[i])->kind != MK_PANEL_NONE;
+            const int rounded = !is_float(types[i]);
 
             if (rounded)
                 level.quantize(a, x + t * n_in, n_in / 32);
@@ -193,6 +285,9 @@ static void run_level(uint32_t features)
     printf("level %s\n", features == 0 ? "plain C" : mk_cpu_name(features));
     mk_kernels_init(&level, features);
     RUN(a_row_gives_the_same_bits_alone_and_among_many);
+    RUN(a_rounded_row_gives_the_same_bits_alone_and_among_many);
+    RUN(a_rounded_row_gives_the_same_bits_among_512);
+    RUN(rounded_products_are_near_double_sums);
     RUN(products_match_double_sums);
     RUN(many_products_match_one_by_one);
     RUN(tiny_scales_make_no_denormal_numbers);
