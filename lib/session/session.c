@@ -251,7 +251,8 @@ static void session_enter(struct session_call *call, struct minke_session *s)
     *call = (struct session_call){.f = {
         .model = s->model,
         .ops = {.k = &s->model->kernels, .scratch = s->work.scratch,
-                .round16 = (s->model->flags & MINKE_CONTEXT_FAST) != 0,
+                .round16 = (s->model->flags & MINKE_CONTEXT_FAST) != 0
+                        && !(s->model->flags & MINKE_CONTEXT_DETERMINISTIC),
                 .onednn = s->model->onednn,
                 .scratch_bytes = s->work.scratch_bytes,
                 .watch = s->watch, .watch_user = s->watch_user},

@@ -185,11 +185,6 @@ struct mk_kernels {
     void (*tile16)(float *y, size_t ldy, const uint32_t *w0, const uint32_t *w1,
                    const float *w_step, const uint32_t *a, const float *a_step, size_t lda,
                    size_t n_tokens, size_t words, size_t n_rows, int first);
-    /* One activation row, panels of MK_PANEL_FLOATS / 2 dwords and a step each, as gemv_float.
-     * The same bits as expand16 and tile16.  NULL: use these. */
-    void (*gemv16[MK_N_TYPES])(float *y, const uint8_t *groups, size_t group_bytes,
-                               size_t n_groups, size_t n_rows, size_t n_in, const uint32_t *a,
-                               const float *a_step, const float *scale, size_t ahead);
 };
 
 /* Fill for a set of features (a subset of mk_cpu_features(), or 0 for plain C). */

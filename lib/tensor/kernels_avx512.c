@@ -1055,174 +1055,170 @@ static K5_TARGET void k5_tile_float(float *y, size_t ldy, const float *w0, const
 
 /* ---- Float weights by 16-bit activations --------------------------------- */
 
-/* A panel's step, its inverse for what the type's _weights give, or for E4M3 its tables. */
-struct k5_step16 {
-    __m512 step, inverse;
-    __m512i low[2], high[2];
-    int by_table;
-};
-
-/* Largest magnitudes so far; bits without the sign are ordered as the numbers are. */
-K5_INLINE __m512i k5_f32_max(__m512i max, const uint8_t *unit, size_t n)
+/* Largest magnitudes of rows, of lines of each type. */
+K5_INLINE __m512 k5_largest_f32(const uint8_t *in, size_t n_lines)
 {
     const __m512i rest = _mm512_set1_epi32(0x7FFFFFFF);
+    __m512i max = _mm512_setzero_si512();
 
-    max = _mm512_max_epu32(max, _mm512_and_si512(k5_load(unit), rest));
-    return n == 1 ? max : _mm512_max_epu32(max, _mm512_and_si512(k5_load(unit + 64), rest));
+    for (size_t i = 0; i < n_lines; i++)
+        max = _mm512_max_epu32(max, _mm512_and_si512(k5_load(in + 64 * i), rest));
+    return _mm512_castsi512_ps(max);
 }
 
-K5_INLINE __m512i k5_bf16_max(__m512i max, const uint8_t *unit, size_t n)
+/* The same of two numbers of 16 bits a lane, whose bits without the sign are ordered as they. */
+K5_INLINE __m512i k5_largest_16(const uint8_t *in, size_t n_lines)
 {
-    (void)n;
-    return _mm512_max_epu16(max, _mm512_and_si512(k5_load(unit), _mm512_set1_epi16(0x7FFF)));
+    const __m512i rest = _mm512_set1_epi16(0x7FFF);
+    __m512i a = _mm512_setzero_si512(), b = a;
+    size_t i = 0;
+
+    for (; i + 2 <= n_lines; i += 2) {
+        a = _mm512_max_epu16(a, _mm512_and_si512(k5_load(in + 64 * i), rest));
+        b = _mm512_max_epu16(b, _mm512_and_si512(k5_load(in + 64 * i + 64), rest));
+    }
+    if (i < n_lines)
+        a = _mm512_max_epu16(a, _mm512_and_si512(k5_load(in + 64 * i), rest));
+    a = _mm512_max_epu16(a, b);
+    return _mm512_max_epu16(_mm512_srli_epi32(a, 16),
+                            _mm512_and_si512(a, _mm512_set1_epi32(0xFFFF)));
 }
 
-K5_INLINE __m512i k5_e4m3_max(__m512i max, const uint8_t *unit, size_t n)
+K5_INLINE __m512 k5_largest_bf16(const uint8_t *in, size_t n_lines)
 {
-    (void)n;
-    return _mm512_max_epu8(max, _mm512_and_si512(k5_load(unit), _mm512_set1_epi8(0x7F)));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(k5_largest_16(in, n_lines), 16));
 }
 
-/* The larger of each lane's halves. */
-K5_INLINE __m512i k5_top_half(__m512i max)
+K5_INLINE __m512 k5_largest_f16(const uint8_t *in, size_t n_lines)
 {
-    return _mm512_max_epu16(_mm512_srli_epi32(max, 16),
-                            _mm512_and_si512(max, _mm512_set1_epi32(0xFFFF)));
+    return k5_f16_low(k5_largest_16(in, n_lines));
 }
 
-K5_INLINE unsigned k5_top_code(__m512i max)
+/* The largest of all rows. */
+K5_INLINE uint8_t k5_largest_code(const uint8_t *in, size_t n_lines)
 {
+    const __m512i rest = _mm512_set1_epi8(0x7F);
+    __m512i max = _mm512_setzero_si512();
+
+    for (size_t i = 0; i < n_lines; i++)
+        max = _mm512_max_epu8(max, _mm512_and_si512(k5_load(in + 64 * i), rest));
     max = _mm512_max_epu16(_mm512_srli_epi16(max, 8),
                            _mm512_and_si512(max, _mm512_set1_epi16(0xFF)));
-    return _mm512_reduce_max_epu32(k5_top_half(max));
+    return (uint8_t)_mm512_reduce_max_epu32(_mm512_max_epu16(_mm512_srli_epi32(max, 16),
+                                            _mm512_and_si512(max, _mm512_set1_epi32(0xFF))));
 }
 
-/* mk_round16_power in each lane; the inverse of NaN is 0. */
-K5_INLINE void k5_power16(struct k5_step16 *s, __m512 max, float factor)
+K5_INLINE __m512 k5_largest_e4m3(const uint8_t *in, size_t n_lines)
 {
-    const __m512i infinite = _mm512_set1_epi32(0x7F800000);
-    const __m512i exponents = _mm512_and_si512(_mm512_castps_si512(max), infinite);
-    const __mmask16 finite = _mm512_cmpneq_epi32_mask(exponents, infinite);
+    const uint8_t code = k5_largest_code(in, n_lines);
+    const uint32_t bf16 = (uint32_t)mk_e4m3_high[code] << 8 | mk_e4m3_low[code];
+
+    return _mm512_castsi512_ps(_mm512_set1_epi32((int32_t)(bf16 << 16)));
+}
+
+/* mk_round16_power in each lane, times scale, to step; returns its inverse, 0 for NaN. */
+K5_INLINE __m512 k5_power16(float *step, __m512 max, float scale)
+{
+    const __m512i exponents = _mm512_and_si512(_mm512_castps_si512(max),
+                                               _mm512_set1_epi32(0x7F800000));
+    const __mmask16 finite = _mm512_cmpneq_epi32_mask(exponents, _mm512_set1_epi32(0x7F800000));
     const __m512i powers = _mm512_max_epi32(
         _mm512_sub_epi32(exponents, _mm512_set1_epi32(11 << 23)),
         _mm512_castps_si512(_mm512_set1_ps(MK_ROUND16_LEAST)));
-    const __m512i inverse = _mm512_maskz_sub_epi32(finite, _mm512_set1_epi32(254 << 23), powers);
 
-    s->step = _mm512_mask_mov_ps(_mm512_set1_ps(NAN), finite, _mm512_castsi512_ps(powers));
-    s->inverse = _mm512_mul_ps(_mm512_castsi512_ps(inverse), _mm512_set1_ps(factor));
-}
-
-K5_INLINE void k5_f32_step(struct k5_step16 *s, __m512i max)
-{
-    k5_power16(s, _mm512_castsi512_ps(max), 1.0f);
-}
-
-K5_INLINE void k5_f16_step(struct k5_step16 *s, __m512i max)
-{
-    k5_power16(s, k5_f16_low(k5_top_half(max)), 1.0f);
-}
-
-K5_INLINE void k5_bf16_step(struct k5_step16 *s, __m512i max)
-{
-    k5_power16(s, _mm512_castsi512_ps(_mm512_slli_epi32(k5_top_half(max), 16)), 1.0f);
-}
-
-K5_INLINE void k5_e4m3_step(struct k5_step16 *s, __m512i max)
-{
-    const unsigned code = k5_top_code(max);
-    const uint32_t bf16 = (uint32_t)mk_e4m3_high[code] << 8 | mk_e4m3_low[code];
-
-    k5_power16(s, _mm512_castsi512_ps(_mm512_set1_epi32((int32_t)(bf16 << 16))), 256.0f);
+    _mm512_storeu_ps(step, _mm512_mul_ps(
+        _mm512_mask_mov_ps(_mm512_set1_ps(NAN), finite, _mm512_castsi512_ps(powers)),
+        _mm512_set1_ps(scale)));
+    return _mm512_castsi512_ps(_mm512_maskz_sub_epi32(finite, _mm512_set1_epi32(254 << 23),
+                                                      powers));
 }
 
 /* Two vectors of weights as dwords of two whole numbers: adding 1.5 * 2^23 leaves them in the low
  * bits. */
-K5_INLINE __m512i k5_pair16(__m512 low, __m512 high, __m512 inverse)
+K5_INLINE void k5_put16(uint32_t *out, __m512 low, __m512 high, __m512 inverse)
 {
     const __m512 magic = _mm512_set1_ps(12582912.0f);
     const __m512i a = _mm512_castps_si512(_mm512_fmadd_ps(low, inverse, magic));
     const __m512i b = _mm512_castps_si512(_mm512_fmadd_ps(high, inverse, magic));
 
-    return _mm512_mask_blend_epi16(0xAAAAAAAAu, a, _mm512_slli_epi32(b, 16));
+    _mm512_storeu_si512(out, _mm512_mask_blend_epi16(0xAAAAAAAAu, a, _mm512_slli_epi32(b, 16)));
 }
 
-K5_INLINE void k5_f32_words(__m512i *q, const uint8_t *unit, const struct k5_step16 *s, size_t n)
+static K5_TARGET void k5_expand16_f32(uint32_t *out, float *step, const uint8_t *group, size_t k,
+                                      size_t n, float scale, const uint8_t *next)
 {
-    const __m512 zero = _mm512_setzero_ps();
+    const uint8_t *in = group + 64 * k;
+    const __m512 inverse = k5_power16(step, k5_largest_f32(in, n), scale);
+    size_t i = 0;
 
-    q[0] = k5_pair16(_mm512_castsi512_ps(k5_load(unit)),
-                     n == 1 ? zero : _mm512_castsi512_ps(k5_load(unit + 64)), s->inverse);
+    for (; i + 2 <= n; i += 2) {
+        k5_prefetch(next + 64 * i);
+        k5_prefetch(next + 64 * i + 64);
+        k5_put16(out + 8 * i, _mm512_castsi512_ps(k5_load(in + 64 * i)),
+                 _mm512_castsi512_ps(k5_load(in + 64 * i + 64)), inverse);
+    }
+    if (i < n)
+        k5_put16(out + 8 * i, _mm512_castsi512_ps(k5_load(in + 64 * i)), _mm512_setzero_ps(),
+                 inverse);
 }
 
-K5_INLINE void k5_f16_words(__m512i *q, const uint8_t *unit, const struct k5_step16 *s, size_t n)
-{
-    __m512 w[2];
-
-    (void)n;
-    k5_f16_weights(w, unit);
-    q[0] = k5_pair16(w[0], w[1], s->inverse);
+#define K5_EXPAND16(name, UNIT)                                                                 \
+static K5_TARGET void k5_expand16_##name(uint32_t *out, float *step, const uint8_t *group,      \
+                                         size_t k, size_t n, float scale, const uint8_t *next)  \
+{                                                                                               \
+    const uint8_t *in = group + k / UNIT * 64;                                                  \
+    const size_t n_lines = (n + UNIT - 1) / UNIT;                                               \
+    __m512 inverse = k5_power16(step, k5_largest_##name(in, n_lines), scale);                   \
+                                                                                                \
+    inverse = _mm512_mul_ps(inverse, _mm512_set1_ps(k5_##name##_factor));                       \
+    for (size_t i = 0; i < n_lines; i++) {                                                      \
+        __m512 w[UNIT];                                                                         \
+                                                                                                \
+        k5_prefetch(next + 64 * i);                                                             \
+        k5_##name##_weights(w, in + 64 * i);                                                    \
+        K5_UNROLL4                                                                              \
+        for (size_t j = 0; j < UNIT; j += 2)                                                    \
+            k5_put16(out + (UNIT * i + j) * 8, w[j], w[j + 1], inverse);                        \
+    }                                                                                           \
 }
+K5_EXPAND16(f16, 2)
+K5_EXPAND16(bf16, 2)
+K5_EXPAND16(e4m3, 4)
 
-K5_INLINE void k5_bf16_words(__m512i *q, const uint8_t *unit, const struct k5_step16 *s, size_t n)
+/* With VBMI the tables give whole numbers at once, where the largest is 64 at least. */
+static K5_VBMI void k5_expand16_e4m3v(uint32_t *out, float *step, const uint8_t *group, size_t k,
+                                      size_t n, float scale, const uint8_t *next)
 {
-    __m512 w[2];
+    const uint8_t *in = group + k * 16;
+    const size_t n_lines = (n + 3) / 4;
+    const uint8_t code = k5_largest_code(in, n_lines);
 
-    (void)n;
-    k5_bf16_weights(w, unit);
-    q[0] = k5_pair16(w[0], w[1], s->inverse);
-}
-
-K5_INLINE void k5_e4m3_words(__m512i *q, const uint8_t *unit, const struct k5_step16 *s, size_t n)
-{
-    __m512 w[4];
-
-    (void)n;
-    k5_e4m3_weights(w, unit);
-    q[0] = k5_pair16(w[0], w[1], s->inverse);
-    q[1] = k5_pair16(w[2], w[3], s->inverse);
-}
-
-/* With VBMI tables give the whole numbers at once, where the largest is 64 at least. */
-static inline K5_VBMI __attribute__((always_inline))
-void k5_e4m3v_step(struct k5_step16 *s, __m512i max)
-{
-    const unsigned code = k5_top_code(max), less = 15 - (code >> 3);
-
-    *s = (struct k5_step16){.by_table = code >= 13 << 3 && code < 0x7F};
-    if (!s->by_table) {
-        k5_e4m3_step(s, max);
+    if (code < 13 << 3 || code == 0x7F) {
+        k5_expand16_e4m3(out, step, group, k, n, scale, next);
         return;
     }
-    s->step = _mm512_set1_ps((float)(1 << (code >> 3)) * 0x1p-18f);
-    for (size_t i = 0; i < 2; i++) {
-        s->low[i] = k5_load(mk_e4m3_low16 + 8 * less + 64 * i);
-        s->high[i] = k5_load(mk_e4m3_high16 + 8 * less + 64 * i);
-    }
-}
-
-static inline K5_VBMI __attribute__((always_inline))
-void k5_e4m3v_words(__m512i *q, const uint8_t *unit, const struct k5_step16 *s, size_t n)
-{
+    const uint8_t *low = mk_e4m3_low16 + 8 * (15 - (code >> 3));
+    const uint8_t *high = mk_e4m3_high16 + 8 * (15 - (code >> 3));
+    const __m512i low0 = k5_load(low), low1 = k5_load(low + 64);
+    const __m512i high0 = k5_load(high), high1 = k5_load(high + 64);
     const __m512i sign = _mm512_set1_epi8((char)0x80), top = _mm512_set1_epi16((short)0x8000);
 
-    if (!s->by_table) {
-        k5_e4m3_words(q, unit, s, n);
-        return;
+    _mm512_storeu_ps(step, _mm512_set1_ps((float)(1 << (code >> 3)) * 0x1p-18f * scale));
+    for (size_t i = 0; i < n_lines; i++) {
+        const __m512i x = k5_load(in + 64 * i);
+        const __m512i l = _mm512_permutex2var_epi8(low0, x, low1);
+        const __m512i h = _mm512_ternarylogic_epi32(_mm512_permutex2var_epi8(high0, x, high1), x,
+                                                    sign, 0xF8);
+        const __m512i a = _mm512_unpacklo_epi8(l, h), b = _mm512_unpackhi_epi8(l, h);
+
+        k5_prefetch(next + 64 * i);
+        /* Sign and magnitude to two's complement. */
+        _mm512_storeu_si512(out + 32 * i, _mm512_mask_sub_epi16(a, _mm512_movepi16_mask(a), top,
+                                                                a));
+        _mm512_storeu_si512(out + 32 * i + 16,
+                            _mm512_mask_sub_epi16(b, _mm512_movepi16_mask(b), top, b));
     }
-    const __m512i x = k5_load(unit);
-    const __m512i low = _mm512_permutex2var_epi8(s->low[0], x, s->low[1]);
-    const __m512i high = _mm512_ternarylogic_epi32(
-        _mm512_permutex2var_epi8(s->high[0], x, s->high[1]), x, sign, 0xF8);
-
-    q[0] = _mm512_unpacklo_epi8(low, high);
-    q[1] = _mm512_unpackhi_epi8(low, high);
-    /* Sign and magnitude to two's complement. */
-    q[0] = _mm512_mask_sub_epi16(q[0], _mm512_movepi16_mask(q[0]), top, q[0]);
-    q[1] = _mm512_mask_sub_epi16(q[1], _mm512_movepi16_mask(q[1]), top, q[1]);
 }
-
-#define k5_f16_max k5_bf16_max
-#define k5_e4m3v_max k5_e4m3_max
 
 /* sum += products of two numbers each.  gcc keeps copies of the sums of its own function for it
  * in memory. */
@@ -1230,116 +1226,6 @@ K5_INLINE void k5_dpw(__m512i *sum, __m512i a, __m512i b)
 {
     __asm__("vpdpwssd %2, %1, %0" : "+v"(*sum) : "v"(a), "v"(b));
 }
-
-/* Units of UNIT weights a row in SIZE bytes.  One activation row is met in a single pass over
- * the groups: while a panel is rounded, the largest of the next one are looked for, which is
- * what brings it into cache. */
-#define K5_WORDS16(name, UNIT, SIZE, TARGET)                                                    \
-static TARGET void k5_expand16_##name(uint32_t *out, float *step, const uint8_t *group,         \
-                                      size_t k, size_t n, float scale, const uint8_t *next)     \
-{                                                                                               \
-    const uint8_t *in = group + k / UNIT * SIZE;                                                \
-    const size_t whole = n / UNIT;                                                              \
-    struct k5_step16 s;                                                                         \
-    __m512i max = _mm512_setzero_si512(), q[2];                                                 \
-                                                                                                \
-    for (size_t i = 0; i < whole; i++)                                                          \
-        max = k5_##name##_max(max, in + SIZE * i, UNIT);                                        \
-    if (whole * UNIT < n)                                                                       \
-        max = k5_##name##_max(max, in + SIZE * whole, n - whole * UNIT);                        \
-    k5_##name##_step(&s, max);                                                                  \
-    _mm512_storeu_ps(step, _mm512_mul_ps(s.step, _mm512_set1_ps(scale)));                       \
-    for (size_t i = 0; i < whole; i++, out += 8 * UNIT) {                                       \
-        k5_prefetch(next + SIZE * i);                                                           \
-        k5_##name##_words(q, in + SIZE * i, &s, UNIT);                                          \
-        _mm512_storeu_si512(out, q[0]);                                                         \
-        if (UNIT == 4)                                                                          \
-            _mm512_storeu_si512(out + 16, q[1]);                                                \
-    }                                                                                           \
-    if (whole * UNIT < n) {                                                                     \
-        k5_##name##_words(q, in + SIZE * whole, &s, n - whole * UNIT);                          \
-        _mm512_storeu_si512(out, q[0]);                                                         \
-        if (UNIT == 4)                                                                          \
-            _mm512_storeu_si512(out + 16, q[1]);                                                \
-    }                                                                                           \
-}                                                                                               \
-                                                                                                \
-static inline TARGET __attribute__((always_inline))                                             \
-void k5_meet16_##name(__m512i *sum, const uint8_t *unit, const uint32_t *a,                     \
-                      const struct k5_step16 *s, size_t n)                                      \
-{                                                                                               \
-    __m512i q[2];                                                                               \
-                                                                                                \
-    k5_##name##_words(q, unit, s, n);                                                           \
-    k5_dpw(&sum[0], q[0], _mm512_set1_epi32((int32_t)a[0]));                                    \
-    if (UNIT == 4)                                                                              \
-        k5_dpw(&sum[1], q[1], _mm512_set1_epi32((int32_t)a[1]));                                \
-}                                                                                               \
-                                                                                                \
-static TARGET void k5_gemv16_##name(float *y, const uint8_t *groups, size_t group_bytes,        \
-                                    size_t n_groups, size_t n_rows, size_t n_in,                \
-                                    const uint32_t *a, const float *a_step, const float *scale, \
-                                    size_t ahead)                                               \
-{                                                                                               \
-    const size_t first = n_in < MK_PANEL_FLOATS ? n_in : MK_PANEL_FLOATS;                       \
-    __m512i max = _mm512_setzero_si512();                                                       \
-    struct k5_step16 s, later;                                                                  \
-                                                                                                \
-    for (size_t i = 0; i * UNIT < first; i++)                                                   \
-        max = k5_##name##_max(max, groups + SIZE * i, first - i * UNIT);                        \
-    k5_##name##_step(&s, max);                                                                  \
-    for (size_t g = 0; g < n_groups; g++, y += 16, groups += group_bytes) {                     \
-        __m512 total = _mm512_setzero_ps();                                                     \
-                                                                                                \
-        for (size_t b = 0; b < n_in; b += MK_PANEL_FLOATS) {                                    \
-            const size_t n = n_in - b < MK_PANEL_FLOATS ? n_in - b : MK_PANEL_FLOATS;           \
-            const size_t rest = n_in - b - n;                                                   \
-            const size_t n_next = rest >= MK_PANEL_FLOATS ? MK_PANEL_FLOATS : rest > 0 ? rest   \
-                                : g + 1 < n_groups ? first : 0;                                 \
-            const size_t both = (n < n_next / 2 ? n : n_next / 2) / UNIT;                       \
-            const uint8_t *in = groups + b / UNIT * SIZE;                                       \
-            const uint8_t *next = rest > 0 ? in + MK_PANEL_FLOATS / UNIT * SIZE                 \
-                                           : groups + group_bytes;                              \
-            const uint8_t *far = k5_far(next, ahead);                                           \
-            const uint32_t *words = a + b / 2;                                                  \
-            __m512i sum[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};                  \
-            size_t i = 0;                                                                       \
-                                                                                                \
-            max = sum[0];                                                                       \
-            for (; i < both; i++) {                                                             \
-                k5_prefetch(far + SIZE * i);                                                    \
-                if (SIZE == 128)                                                                \
-                    k5_prefetch(far + SIZE * i + 64);                                           \
-                max = k5_##name##_max(max, next + 2 * SIZE * i, UNIT);                          \
-                max = k5_##name##_max(max, next + 2 * SIZE * i + SIZE, UNIT);                   \
-                k5_meet16_##name(sum, in + SIZE * i, words + UNIT / 2 * i, &s, UNIT);           \
-            }                                                                                   \
-            for (size_t j = 2 * both; j * UNIT < n_next; j++)                                   \
-                max = k5_##name##_max(max, next + SIZE * j, n_next - j * UNIT);                 \
-            k5_##name##_step(&later, max);                                                      \
-            for (; (i + 1) * UNIT <= n; i++) {                                                  \
-                k5_prefetch(far + SIZE * i);                                                    \
-                if (SIZE == 128)                                                                \
-                    k5_prefetch(far + SIZE * i + 64);                                           \
-                k5_meet16_##name(sum, in + SIZE * i, words + UNIT / 2 * i, &s, UNIT);           \
-            }                                                                                   \
-            if (i * UNIT < n)                                                                   \
-                k5_meet16_##name(sum, in + SIZE * i, words + UNIT / 2 * i, &s, n - i * UNIT);   \
-            const __m512 step = _mm512_mul_ps(                                                  \
-                s.step, _mm512_set1_ps(scale ? scale[b / MK_PANEL_FLOATS] : 1.0f));             \
-            total = _mm512_fmadd_ps(                                                            \
-                _mm512_cvtepi32_ps(_mm512_add_epi32(sum[0], sum[1])),                           \
-                _mm512_mul_ps(_mm512_set1_ps(a_step[b / MK_PANEL_FLOATS]), step), total);       \
-            s = later;                                                                          \
-        }                                                                                       \
-        _mm512_mask_storeu_ps(y, k5_mask(n_rows - 16 * g), total);                              \
-    }                                                                                           \
-}
-K5_WORDS16(f32, 2, 128, K5_TARGET)
-K5_WORDS16(f16, 2, 64, K5_TARGET)
-K5_WORDS16(bf16, 2, 64, K5_TARGET)
-K5_WORDS16(e4m3, 4, 64, K5_TARGET)
-K5_WORDS16(e4m3v, 4, 64, K5_VBMI)
 
 /* Few tokens have S chains of sums each, since one would wait for itself. */
 K5_INLINE void k5_tile16(float *y, size_t ldy, const uint32_t *w0, const uint32_t *w1,
@@ -1457,19 +1343,14 @@ void mk_kernels_init_avx512(struct mk_kernels *k)
     k->tile_float = k5_tile_float;
     k->matmul16 = 1;
     k->expand16[MK_F32] = k5_expand16_f32;
-    k->gemv16[MK_F32] = k5_gemv16_f32;
     k->expand16[MK_F16] = k5_expand16_f16;
-    k->gemv16[MK_F16] = k5_gemv16_f16;
     k->expand16[MK_BF16] = k5_expand16_bf16;
-    k->gemv16[MK_BF16] = k5_gemv16_bf16;
     k->expand16[MK_F8_E4M3] = k5_expand16_e4m3;
-    k->gemv16[MK_F8_E4M3] = k5_gemv16_e4m3;
     k->tile16 = k5_tiles16;
     if (k->features & MK_CPU_VBMI) {
         k->expand_float[MK_F8_E4M3] = k5_expand_e4m3v;
         k->gemv_float[MK_F8_E4M3] = k5_gemv_e4m3v;
         k->expand16[MK_F8_E4M3] = k5_expand16_e4m3v;
-        k->gemv16[MK_F8_E4M3] = k5_gemv16_e4m3v;
     }
     k->ahead = k5_ahead();
 }

@@ -4,8 +4,9 @@
  * groups over all products of a job, so that it streams through its own part of memory.  For
  * one activation row a group is multiplied straight from memory; for more, panels of K are
  * expanded once into scratch that stays in cache and meet the activations in tiles.  Either
- * way the sum of a row runs along K in the same order.  Float weights may meet activations
- * rounded to 16 bits, and are then rounded themselves, panel by panel on the fly. */
+ * way the sum of a row runs along K in the same order.  Where rounding is allowed, float weights
+ * and more than MM_STREAMED activation rows are rounded to 16 bits, panel by panel: fewer rows
+ * wait for memory, not for products, and stay exact. */
 #include "tensor/matmul.h"
 
 #include <string.h>
@@ -18,6 +19,7 @@
 #define MM_MAX_ITEMS 256u        /* products in one job */
 #define MM_PARALLEL_ROUNDING 65536u   /* activations from which rounding is shared out */
 #define MM_SHORT_RUN ((size_t)32 << 10)   /* bytes */
+#define MM_STREAMED 3u           /* activation rows up to which weights are not expanded */
 #define MM_CHUNK 132u            /* activation rows that stay in cache: 22 tiles of 6 */
 
 /* Scratch of one worker: two expanded panels, then one group packed on the fly. */
@@ -272,19 +274,6 @@ static void mm_stream_integer(const struct mk_kernels *k, const struct mm_item *
                      asks ? n * g->bytes : k->ahead);
 }
 
-static void mm_stream16(const struct mk_kernels *k, const struct mm_item *item,
-                        const struct mm_groups *g, size_t i, size_t n, size_t t)
-{
-    const struct mk_mat *w = item->p.w;
-    const size_t row = (g->first + i) * MK_LANES;
-    const uint32_t *a = item->words + t * item->lda;
-    const uint32_t *steps = a + mk_ceil_div(w->n_in, MK_PANEL_FLOATS) * MM_WORDS;
-
-    k->gemv16[g->type](item->p.y + t * item->p.ldy + row, g->data + i * g->bytes, g->bytes, n,
-                       mk_min(n * MK_LANES, w->n_out - row), w->n_in, a,
-                       (const float *)(const void *)steps, mm_scale(w, g->first + i), k->ahead);
-}
-
 static void mm_stream_float(const struct mk_kernels *k, const struct mm_item *item,
                             const struct mm_groups *g, size_t i, size_t n, size_t t)
 {
@@ -306,20 +295,14 @@ static int mm_stream(const struct mk_kernels *k, const struct mm_item *item,
     const int integer = item->acts != NULL;
     size_t step = n_rows == 1 ? g->n : integer ? 1 : 4;
 
-    /* Rounding weights anew for each row costs more than tiles do. */
-    if (n_rows > (item->words != NULL ? 1 : 3))
-        return 0;
-    if (item->words != NULL ? k->gemv16[g->type] == NULL
-        : integer ? k->gemv[g->type] == NULL : k->gemv_float[g->type] == NULL)
+    if (n_rows > MM_STREAMED || (integer ? k->gemv[g->type] == NULL : k->gemv_float[g->type] == NULL))
         return 0;
     for (size_t i = 0, n; i < g->n; i += n) {
         n = mk_min(step, g->n - i);
         if (w->scale != NULL)    /* a scale covers 8 groups */
             n = mk_min(n, 8 - (g->first + i) % 8);
         for (size_t t = 0; t < n_rows; t++)
-            if (item->words != NULL)
-                mm_stream16(k, item, g, i, n, t);
-            else if (integer)
+            if (integer)
                 mm_stream_integer(k, item, g, i, n, t);
             else
                 mm_stream_float(k, item, g, i, n, t);
@@ -330,11 +313,13 @@ static int mm_stream(const struct mk_kernels *k, const struct mm_item *item,
 static void mm_packed(const struct mk_kernels *k, const struct mm_item *item,
                       const struct mm_groups *g, struct mm_area *area)
 {
+    if (item->words != NULL) {
+        mm_tiles16(k, item, g, area);
+        return;
+    }
     if (mm_stream(k, item, g))
         return;
-    if (item->words != NULL)
-        mm_tiles16(k, item, g, area);
-    else if (item->acts != NULL)
+    if (item->acts != NULL)
         mm_integer_tiles(k, item, g, area);
     else
         mm_float_tiles(k, &item->p, g, area);
@@ -523,10 +508,10 @@ static int mm_add_rounding(struct mm_job *job, struct mm_item *item, int to16, u
     return 1;
 }
 
-/* Add rows of a product to the job: as many as scratch holds.
+/* Add rows of a product, which has n_whole in all, to the job: as many as scratch holds.
  * Returns how many. */
-static size_t mm_add(struct mm_job *job, const struct mk_product *p, uint8_t **acts,
-                     size_t *acts_left)
+static size_t mm_add(struct mm_job *job, const struct mk_product *p, size_t n_whole,
+                     uint8_t **acts, size_t *acts_left)
 {
     const struct mk_mat *w = p->w;
     struct mm_item *item = &job->items[job->n_items];
@@ -536,7 +521,8 @@ static size_t mm_add(struct mm_job *job, const struct mk_product *p, uint8_t **a
     *item = (struct mm_item){.p = *p};
     item->onednn = mk_onednn_takes(job->onednn, w, p->n_rows) ? job->onednn : NULL;
     const int to16 = item->onednn != NULL
-                  || (job->round16 && !w->exact && job->k->expand16[w->type] != NULL);
+                  || (job->round16 && n_whole > MM_STREAMED && !w->exact
+                      && job->k->expand16[w->type] != NULL);
     if ((to16 || mm_is_integer(w->type)) && !mm_add_rounding(job, item, to16, acts, acts_left))
         return 0;
     item->n_groups = mk_ceil_div(w->n_out, MK_LANES);
@@ -585,7 +571,7 @@ void mk_matmul_many(struct mk_ops *ops, const struct mk_product *p, size_t n)
             part.y += row * part.ldy;
             part.n_rows -= row;
             if (part.n_rows > 0) {
-                const size_t added = mm_add(&job, &part, &acts_at, &acts_left);
+                const size_t added = mm_add(&job, &part, p[done].n_rows, &acts_at, &acts_left);
 
                 if (added < part.n_rows) {
                     row += added;

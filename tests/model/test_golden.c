@@ -71,10 +71,10 @@ TEST(greedy_continuation_is_the_references)
 }
 
 /* With the routing and the selection of exact products, so that a choice that rounding turns
- * counts for nothing: what is left is within twice what the worst of these models is off by. */
+ * counts for nothing: the worst of these models, which are random, is off by 0.08. */
 TEST(rounded_products_keep_logits_near_the_reference)
 {
-    const float bound = 1.0f;
+    const float bound = 0.2f;
     const size_t n = g.prompt.rows, vocab = g.logits.cols;
     minke_context *fast = golden_open(g.path, 2, MINKE_CONTEXT_FAST);
     minke_session *s = golden_session(ctx, (uint32_t)n, 0, 0);
