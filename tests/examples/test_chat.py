@@ -63,6 +63,12 @@ class Terminal:
     def type(self, text):
         os.write(self.fd, text.encode())
 
+    def type_at_prompt(self, text):
+        """Type when the editor has the keyboard: it draws what it reads behind its prompt."""
+        self.type("x")
+        self.wait_for("> x")
+        self.type("\x15" + text)
+
     def end(self):
         """Ctrl-D at the prompt, again while there is none yet; the exit status."""
         end, typed = time.monotonic() + 60, 0.0
@@ -168,9 +174,9 @@ class Chat(unittest.TestCase):
             self.assertIn("thought for", t.wait_for("new"))
             t.type("/thoughts\r")
             t.wait_for("> ")
-            t.type("dropped\x03")               # Ctrl-C at the prompt drops the line
+            t.type_at_prompt("dropped\x03")     # Ctrl-C at the prompt drops the line
             t.wait_for("^C")
-            t.type("\x15\x1b[A\x1b[A\r")        # up to the question before
+            t.type_at_prompt("\x1b[A\x1b[A\r")  # up to the question before
             self.assertIn("What is 13 + 30?", t.wait_for("/s;"))
             self.assertEqual(t.end(), 0)
             lines = pathlib.Path(home, "minke", "history").read_text("utf-8").splitlines()
