@@ -335,16 +335,23 @@ static char *edit_line(const char *prompt, const struct termios *cooked)
     return NULL;
 }
 
+int lines_are_edited(void)
+{
+    const char *kind = getenv("TERM");
+
+    return isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) && kind != NULL
+        && strcmp(kind, "dumb") != 0;
+}
+
 char *read_line(const char *prompt)
 {
     struct termios cooked;
-    const char *kind = getenv("TERM");
     char *line = NULL;
     size_t size = 0;
     ssize_t n;
 
     if (isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) && tcgetattr(STDIN_FILENO, &cooked) == 0) {
-        if (kind != NULL && strcmp(kind, "dumb") != 0)
+        if (lines_are_edited())
             return edit_line(prompt, &cooked);
         fputs(prompt, stdout);
         fflush(stdout);

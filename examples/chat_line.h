@@ -11,4 +11,7 @@ void history_close(void);
  * stands in front; Ctrl-C there drops the line, and Ctrl-D in an empty one ends. */
 char *read_line(const char *prompt);
 
+/* Whether there is a terminal that the editor can use. */
+int lines_are_edited(void);
+
 #endif

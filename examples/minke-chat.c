@@ -110,13 +110,15 @@ static void on_interrupt(int number)
     minke_session_cancel(answering);
 }
 
+/* Ctrl-C is for the answer of s.  Between answers it is a key of the editor, and one that comes
+ * a moment early or late ends nothing. */
 static void watch_interrupt(minke_session *s)
 {
     struct sigaction action;
 
     memset(&action, 0, sizeof action);
     sigemptyset(&action.sa_mask);
-    action.sa_handler = s != NULL ? on_interrupt : SIG_DFL;
+    action.sa_handler = s != NULL ? on_interrupt : lines_are_edited() ? SIG_IGN : SIG_DFL;
     answering = s;
     stopped = 0;
     sigaction(SIGINT, &action, NULL);

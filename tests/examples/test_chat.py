@@ -236,6 +236,9 @@ class Chat(unittest.TestCase):
             t.wait_for("a new conversation")
             t.type("Hello\r")
             self.assertNotIn("stopped", t.wait_for("/s;"))
+            os.kill(t.pid, signal.SIGINT)       # a moment late
+            t.type_at_prompt("/reset\r")
+            t.wait_for("a new conversation")
             self.assertEqual(t.end(), 0)
 
     def test_tools_are_called_and_their_results_told(self):
