@@ -163,9 +163,10 @@ typedef struct minke_context_params {
  * with AVX2: in the tests its output is off by 1e-5 to 1.5e-3 of its size, 5e-3 being what
  * they allow, instead of by 3e-6.  And, with AVX-512, products of more than three tokens with
  * weights of F32, F16, BF16 and F8_E4M3, nearly twice as fast: off by 1e-4 of the operands'
- * norms at most; what chooses experts and tokens is never rounded, nor are these products
- * together with MINKE_CONTEXT_DETERMINISTIC.  Still the same bits for any number of threads,
- * and with that flag for any chunking.  A build with oneDNN rounds more and keeps bits only
+ * norms at most, so that a token has other bits alone than among many.  What chooses experts
+ * and tokens is never rounded, nor are these products together with
+ * MINKE_CONTEXT_DETERMINISTIC.  Still the same bits for any number of threads, and with that
+ * flag for any chunking.  A build with oneDNN rounds more and keeps bits only
  * together with that flag, see README.md. */
 #define MINKE_CONTEXT_FAST           (1u << 5)
 

@@ -295,7 +295,8 @@ static int mm_stream(const struct mk_kernels *k, const struct mm_item *item,
     const int integer = item->acts != NULL;
     size_t step = n_rows == 1 ? g->n : integer ? 1 : 4;
 
-    if (n_rows > MM_STREAMED || (integer ? k->gemv[g->type] == NULL : k->gemv_float[g->type] == NULL))
+    if (n_rows > MM_STREAMED
+        || (integer ? k->gemv[g->type] == NULL : k->gemv_float[g->type] == NULL))
         return 0;
     for (size_t i = 0, n; i < g->n; i += n) {
         n = mk_min(step, g->n - i);

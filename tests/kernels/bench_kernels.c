@@ -1,7 +1,8 @@
 /* Times products against what the machine can do at best: an integer dot product loop that
  * touches registers only, the same of FP32, and reading memory.  Every figure is paired with a
  * peak measured right before it; float types a second time with activations of 16 bits, of the
- * same FP32 peak, and all by oneDNN in a build with it.  Usage: bench_kernels [threads] [megabytes] [type...] */
+ * same FP32 peak, and all by oneDNN in a build with it.
+ * Usage: bench_kernels [threads] [megabytes] [type...] */
 #include "kernel_data.h"
 
 #include <time.h>

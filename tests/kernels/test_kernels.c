@@ -187,7 +187,8 @@ TEST(integer_tiles_match_their_twins)
                 float *y1 = kd_guarded(n_tokens * ldy * sizeof(*y1));
                 uint8_t *q = kd_guarded(2 * mk_panel_at(n + 1));
                 float *s = kd_floats(2 * n * 32, 0.01f), *m = kd_floats(2 * n * 16, 0.5f);
-                const struct mk_panel p[2] = {{q, s, m}, {q + mk_panel_at(n + 1), s + n * 32, m + n * 16}};
+                const struct mk_panel p[2] = {
+                    {q, s, m}, {q + mk_panel_at(n + 1), s + n * 32, m + n * 16}};
 
                 for (size_t j = 0; j < 2 * mk_panel_at(n + 1); j++)
                     q[j] = (uint8_t)(kd_u32() >> 8) & (kind == MK_PANEL_MIN ? 31 : 255);
