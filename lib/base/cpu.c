@@ -68,8 +68,6 @@ uint32_t mk_cpu_features(void)
 
     if ((d & amx) == amx && (state & 0x60000) == 0x60000)
         features |= MK_CPU_AMX_BF16;
-    if (__get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5))
-        features |= MK_CPU_BF16;
     return features;
 }
 #elif defined(__aarch64__)

@@ -13,8 +13,7 @@
 #define MK_CPU_DOTPROD  (1u << 5)
 #define MK_CPU_I8MM     (1u << 6)
 #define MK_CPU_VBMI     (1u << 7)  /* AVX-512 VBMI */
-#define MK_CPU_BF16     (1u << 8)  /* AVX-512 BF16 */
-#define MK_CPU_AMX_BF16 (1u << 9)  /* AMX tiles of BF16, their state saved where a process asks */
+#define MK_CPU_AMX_BF16 (1u << 8)  /* AMX tiles of BF16, their state saved where a process asks */
 
 /* What this processor and operating system can run. */
 uint32_t mk_cpu_features(void);

@@ -55,8 +55,6 @@ struct dnn_entry {
 struct mk_onednn {
     struct mk_allocator alloc;
     dnnl_engine_t engine;
-    uint32_t features;           /* MK_CPU_BF16 and MK_CPU_AMX_BF16 where oneDNN uses them */
-    int forced;
     pthread_mutex_t lock;        /* held to add an entry */
     int32_t n_entries;           /* atomic; entries before it never change */
     struct dnn_entry entries[DNN_MAX_ENTRIES];
@@ -383,31 +381,19 @@ void mk_onednn_multiply(struct mk_onednn *d, const struct mk_kernels *k,
     omp_set_num_threads(threads);
 }
 
-/* What of features oneDNN uses too: the system may refuse tiles. */
-static uint32_t dnn_features(uint32_t features)
+/* Whether it wins: with AMX, if oneDNN uses it too (the system may refuse tiles).  AMX does 1024
+ * products of bf16 a cycle where VNNI does 256 of int8, so that decoding any type should pay: by
+ * these rates, not by measurement.
+ * Not with AVX-512 BF16, measured on a core of Zen 4 with 2048 x 2048 weights, GOP/s at 48, 96
+ * and 512 rows: BF16 157, 171, 180 beside 137, 141, 150 by 16-bit integers, whose error is 14
+ * times smaller; F8_E4M3 143, 167, 175 beside 143, 147, 150; Q8_0 165 at 512 beside 303 by 8-bit
+ * integers, Q4_K 175 beside 283. */
+static int dnn_wins(uint32_t features)
 {
-    const unsigned isa = (unsigned)dnnl_get_effective_cpu_isa();
-    const unsigned amx = dnnl_cpu_isa_avx512_core_amx, bf16 = dnnl_cpu_isa_avx512_core_bf16;
+    const unsigned amx = dnnl_cpu_isa_avx512_core_amx;
 
-    return ((isa & amx) == amx ? features & MK_CPU_AMX_BF16 : 0)
-         | ((isa & bf16) == bf16 ? features & MK_CPU_BF16 : 0);
-}
-
-/* Activation rows from which it wins; 0 for never.
- *
- * AMX does 1024 products of bf16 a cycle where VNNI does 256 of int8, so that decoding any type
- * should pay: by these rates, not by measurement.
- * AVX-512 BF16, measured on a core of Zen 4 with 2048 x 2048 weights, GOP/s at 48, 96 and 512
- * rows: BF16 157, 171, 180 beside 137, 141, 150 by 16-bit integers, F8_E4M3 143, 167, 175 beside
- * 143, 147, 150.  F16 and F32 gain as much, but their weights would lose bits.  Integer types
- * lose: Q8_0 165 at 512 beside 303 by 8-bit integers, Q4_K 175 beside 283. */
-static size_t dnn_wins_from(enum mk_type type, uint32_t features)
-{
-    if (features & MK_CPU_AMX_BF16)
-        return DNN_ROWS;
-    if ((features & MK_CPU_BF16) && (type == MK_BF16 || type == MK_F8_E4M3))
-        return 64;
-    return 0;
+    return (features & MK_CPU_AMX_BF16)
+        && ((unsigned)dnnl_get_effective_cpu_isa() & amx) == amx;
 }
 
 /* Whether oneDNN has fast code for all calls of a product, which are made here. */
@@ -434,9 +420,7 @@ int mk_onednn_takes(struct mk_onednn *d, const struct mk_mat *w, size_t n_rows)
 {
     if (d == NULL || w->exact || w->layout != MK_LAYOUT_PACKED)
         return 0;
-    const size_t from = d->forced ? DNN_ROWS : dnn_wins_from(w->type, d->features);
-
-    return from > 0 && n_rows >= from && dnn_has(d, n_rows, w->n_in);
+    return n_rows >= DNN_ROWS && dnn_has(d, n_rows, w->n_in);
 }
 
 int32_t mk_onednn_open(struct mk_onednn **out, const struct mk_allocator *a, uint32_t features,
@@ -445,14 +429,12 @@ int32_t mk_onednn_open(struct mk_onednn **out, const struct mk_allocator *a, uin
     struct mk_onednn *d;
 
     *out = NULL;
-    if (!(features & MK_CPU_AVX512) || (!forced && dnn_features(features) == 0))
+    if (!(features & MK_CPU_AVX512) || (!forced && !dnn_wins(features)))
         return MINKE_OK;
     d = mk_alloc(a, 1, sizeof(*d));
     if (d == NULL)
         return MINKE_ENOMEM;
     d->alloc = *a;
-    d->features = dnn_features(features);
-    d->forced = forced;
     pthread_mutex_init(&d->lock, NULL);
     if (dnnl_engine_create(&d->engine, dnnl_cpu, 0) == dnnl_success
         && dnn_has(d, DNN_CHUNK, 2 * DNN_K)) {
