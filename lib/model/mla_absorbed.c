@@ -151,7 +151,7 @@ static void absorbed_block16(const struct absorbed_part *p, size_t b, size_t n,
 
         absorbed_fetch(p, b + MK_KEY_BLOCK16 + t, 2);
         k->round16(a->keys16 + t * words, words, a->key_step + t, a->pairs + t / 2 * ldp,
-                        ldp, L, absorbed_keys(p, b + t, a->keys, n_rows), dim, n_rows, dim);
+                   ldp, L, absorbed_keys(p, b + t, a->keys, n_rows), dim, n_rows, dim);
     }
     /* s = q' . c + q_pe . k_pe */
     k->attend_dots16(a->s, lds, a->q16, words * MK_LANE, a->q_step, p->n_vec, a->keys16, words,

@@ -45,7 +45,7 @@ static void naive_pack(void *arg, size_t begin, size_t end, uint32_t worker)
         }
         memset(f->work->q_step + at * MK_LANE, 0, MK_LANE * sizeof(float));
         k->round16(a->keys16, words, f->work->q_step + at * MK_LANE, NULL, 0, 0, q, H * dim,
-                        n, dim);
+                   n, dim);
         k->interleave((uint32_t *)(void *)f->work->qa + at * words * MK_LANE,
                       (const uint8_t *)a->keys16, words * sizeof(uint32_t), n, words);
     }
@@ -120,7 +120,7 @@ static void naive_dots(const struct naive_job *b, size_t h, size_t g, size_t t, 
                                 words, a->key_step + t, n, words);
     else
         f->ops.k->attend_dots(a->s, NAIVE_ROWS, work->qa + at * dim, dim * MK_LANE, n_vec,
-                              work->k_block + ((h - b->head) * MK_EXPAND + t) * dim, dim, n, dim,
+                         work->k_block + ((h - b->head) * MK_EXPAND + t) * dim, dim, n, dim,
                               1);
     if (work->bias_kind[g] == NAIVE_SOME)
         f->ops.k->axpy(a->s, 1.0f, work->bias + (g * MK_EXPAND + t) * NAIVE_ROWS,
@@ -156,7 +156,7 @@ static void naive_tile(const struct naive_job *b, size_t h, size_t g, uint32_t w
                                shrink, n_rows, a->pairs + t / 2 * ldp, ldp, mk_ceil_div(n, 2), V);
         } else {
             k->attend_values(acc, V, a->s, NAIVE_ROWS, shrink, n_rows,
-                             work->v_block + ((h - b->head) * MK_EXPAND + t) * V, V, n, V);
+                        work->v_block + ((h - b->head) * MK_EXPAND + t) * V, V, n, V);
         }
     }
 }

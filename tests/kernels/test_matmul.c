@@ -1,13 +1,11 @@
 /* Products: the same bits however they are split, and the right numbers. */
-#include "kernel_data.h"
+#include "ops.h"
 
 #include <math.h>
 
 #include "base/cpu.h"
-#include "base/pool.h"
 #include "tensor/kernels_math.h"
 #include "tensor/packed.h"
-#include "test.h"
 
 static const int types[] = {
     MK_F32, MK_F16, MK_BF16, MK_F8_E4M3, MK_Q8_0, MK_Q4_0, MK_Q5_0, MK_Q4_K, MK_Q5_K, MK_Q6_K,
@@ -16,28 +14,6 @@ static const int types[] = {
 #define N_TYPES (sizeof(types) / sizeof(types[0]))
 
 static struct mk_kernels level;
-
-static struct mk_ops open_ops(uint32_t n_threads, size_t n_rows, size_t n_in)
-{
-    struct mk_ops ops = {.k = &level};
-    const struct mk_allocator a = {NULL, NULL, NULL};
-    struct mk_pool *pool = NULL;
-
-    if (n_threads > 1)
-        CHECK_INT(mk_pool_open(&pool, &a, n_threads, NULL, NULL), MINKE_OK);
-    mk_team_begin(&ops.team, pool);
-    ops.scratch_bytes = mk_matmul_scratch(n_rows, n_in, n_threads);
-    ops.scratch = kd_guarded(ops.scratch_bytes);
-    return ops;
-}
-
-static void close_ops(struct mk_ops *ops)
-{
-    struct mk_pool *pool = ops->team.pool;
-
-    mk_team_end(&ops->team);
-    mk_pool_free(pool);
-}
 
 static size_t n_in_of(int type)
 {
@@ -60,8 +36,8 @@ static void check_bits(int round16)
         if (round16 && !is_float(types[i]))
             continue;
         const size_t n_in = n_in_of(types[i]), ldx = n_in + 3, ldy = N_OUT + 2;
-        struct mk_ops one = open_ops(1, M, n_in), two = open_ops(2, M, n_in);
-        struct mk_ops small = open_ops(1, 3, n_in);
+        struct mk_ops one = ops_open(&level, 1, M, n_in), two = ops_open(&level, 2, M, n_in);
+        struct mk_ops small = ops_open(&level, 1, 3, n_in);
         struct mk_mat rows, packed;
 
         one.round16 = two.round16 = small.round16 = round16;
@@ -86,9 +62,9 @@ static void check_bits(int round16)
             for (size_t u = 0; u < n; u++)
                 CHECK(memcmp(y + u * ldy, want + (t + u) * ldy, N_OUT * sizeof(*y)) == 0);
         }
-        close_ops(&one);
-        close_ops(&two);
-        close_ops(&small);
+        ops_close(&one);
+        ops_close(&two);
+        ops_close(&small);
     }
 }
 
@@ -110,7 +86,7 @@ TEST(a_rounded_row_gives_the_same_bits_among_512)
 
     for (size_t i = 0; i < 4 * 5; i++) {
         const size_t n_in = sizes[i / 4];
-        struct mk_ops one = open_ops(1, M, n_in), two = open_ops(2, M, n_in);
+        struct mk_ops one = ops_open(&level, 1, M, n_in), two = ops_open(&level, 2, M, n_in);
         struct mk_mat rows, packed;
         float *x = kd_floats(M * n_in, 1.0f), *want = kd_floats(M * N_OUT, 0.0f);
         float *y = kd_floats(M * N_OUT, 0.0f), *z = kd_floats(M * N_OUT, 0.0f);
@@ -133,8 +109,8 @@ TEST(a_rounded_row_gives_the_same_bits_among_512)
         packed.exact = 0;
         mk_matmul(&one, y, N_OUT, &packed, x, n_in, 3);
         CHECK(memcmp(y, z, 3 * N_OUT * sizeof(*y)) == 0);
-        close_ops(&one);
-        close_ops(&two);
+        ops_close(&one);
+        ops_close(&two);
     }
 }
 
@@ -146,7 +122,7 @@ TEST(rounded_products_are_near_double_sums)
     double worst = 0.0;
 
     for (size_t i = 0; i < 4; i++) {
-        struct mk_ops ops = open_ops(2, M, N_IN);
+        struct mk_ops ops = ops_open(&level, 2, M, N_IN);
         struct mk_mat rows, packed;
         float *x = kd_floats(M * N_IN, 1.0f), *y = kd_floats(M * N_OUT, 0.0f);
         float *w = kd_floats(N_IN, 0.0f);
@@ -172,7 +148,7 @@ TEST(rounded_products_are_near_double_sums)
             }
             worst = fmax(worst, fabs(sum - (double)y[j]) / norms);
         }
-        close_ops(&ops);
+        ops_close(&ops);
     }
     printf("off by %.1e of the norms at most\n", worst);
     CHECK(worst <= 1e-4);
@@ -185,7 +161,7 @@ TEST(products_match_double_sums)
 
     for (size_t i = 0; i < N_TYPES; i++) {
         const size_t n_in = n_in_of(types[i]);
-        struct mk_ops ops = open_ops(2, M, n_in);
+        struct mk_ops ops = ops_open(&level, 2, M, n_in);
         struct mk_mat rows, packed;
         float *x = kd_floats(M * n_in, 1.0f), *y = kd_floats(M * N_OUT, 0.0f);
         float *w = kd_floats(n_in, 0.0f);
@@ -211,7 +187,7 @@ TEST(products_match_double_sums)
                 CHECK(fabs(sum - (double)y[t * N_OUT + r]) <= 3e-6 * size);
             }
         }
-        close_ops(&ops);
+        ops_close(&ops);
     }
 }
 
@@ -219,7 +195,7 @@ TEST(products_match_double_sums)
 TEST(many_products_match_one_by_one)
 {
     enum { N = 300, MAX_IN = 768 };
-    struct mk_ops ops = open_ops(2, 40, MAX_IN);
+    struct mk_ops ops = ops_open(&level, 2, 40, MAX_IN);
     struct mk_product p[N];
     float *x = kd_floats(16 * MAX_IN, 1.0f);
     struct mk_mat rows[N_TYPES], packed[N_TYPES];
@@ -242,7 +218,7 @@ TEST(many_products_match_one_by_one)
             mk_matmul(&ops, z, 64, p[i].w, p[i].x, p[i].ldx, p[i].n_rows);
         CHECK(memcmp(z, p[i].y, 8 * 64 * sizeof(*z)) == 0);
     }
-    close_ops(&ops);
+    ops_close(&ops);
 }
 
 /* Denormal numbers make products many times slower, so scales never become any: neither the
@@ -256,7 +232,7 @@ TEST(tiny_scales_make_no_denormal_numbers)
     for (size_t i = 0; i < N_TYPES; i++) {
         const size_t n_in = n_in_of(types[i]);
         const struct mk_type_info *info = mk_type_info(types[i]);
-        struct mk_ops ops = open_ops(1, M, n_in);
+        struct mk_ops ops = ops_open(&level, 1, M, n_in);
         struct mk_mat rows, packed;
         int at[2];
 
@@ -281,7 +257,7 @@ TEST(tiny_scales_make_no_denormal_numbers)
             for (size_t b = 0; z == 0 && b < M * N_OUT; b++)
                 CHECK(y[b] == 0.0f);
         }
-        close_ops(&ops);
+        ops_close(&ops);
     }
 }
 

@@ -1,15 +1,13 @@
 /* Products by oneDNN, forced wherever it runs: built with -Donednn=enabled alone.  Its sums run
  * in an order of its own, so that one and two threads need not give the same bits. */
-#include "../kernels/kernel_data.h"
+#include "../kernels/ops.h"
 
 #include <dirent.h>
 #include <math.h>
 
 #include "base/cpu.h"
-#include "base/pool.h"
 #include "tensor/onednn.h"
 #include "tensor/packed.h"
-#include "test.h"
 
 extern int omp_get_max_threads(void);
 extern void omp_set_num_threads(int n);
@@ -26,23 +24,10 @@ static struct mk_onednn *onednn;
 
 static struct mk_ops open_ops(uint32_t n_threads, size_t n_rows, size_t n_in)
 {
-    struct mk_ops ops = {.k = &level, .onednn = onednn};
-    struct mk_pool *pool = NULL;
+    struct mk_ops ops = ops_open(&level, n_threads, n_rows, n_in);
 
-    if (n_threads > 1)
-        CHECK_INT(mk_pool_open(&pool, &heap, n_threads, NULL, NULL), MINKE_OK);
-    mk_team_begin(&ops.team, pool);
-    ops.scratch_bytes = mk_matmul_scratch(n_rows, n_in, n_threads);
-    ops.scratch = kd_guarded(ops.scratch_bytes);
+    ops.onednn = onednn;
     return ops;
-}
-
-static void close_ops(struct mk_ops *ops)
-{
-    struct mk_pool *pool = ops->team.pool;
-
-    mk_team_end(&ops->team);
-    mk_pool_free(pool);
 }
 
 /* Both rounded to bf16, 2^-8 of each at most, and sums in f32. */
@@ -76,7 +61,7 @@ static double worst_of(int type, size_t n_rows, size_t n_out, size_t n_in, uint3
     /* Nothing is written between rows. */
     for (size_t t = 0; t < n_rows; t++)
         CHECK(memcmp(y + t * ldy + n_out, want + t * ldy + n_out, 5 * sizeof(*y)) == 0);
-    close_ops(&ops);
+    ops_close(&ops);
     return worst;
 }
 
@@ -125,7 +110,7 @@ TEST(few_rows_and_what_decides_keep_their_own_bits)
         packed.exact = 1;
         mk_matmul(&ops, y, N_OUT, &packed, x, N_IN, M);
         CHECK(memcmp(y, want, M * N_OUT * sizeof(*y)) == 0);
-        close_ops(&ops);
+        ops_close(&ops);
     }
 }
 
@@ -150,7 +135,7 @@ TEST(products_in_one_job_match_products_alone)
         mk_matmul(&ops, z, 64, p[i].w, p[i].x, p[i].ldx, p[i].n_rows);
         CHECK(memcmp(z, p[i].y, M * 64 * sizeof(*z)) == 0);
     }
-    close_ops(&ops);
+    ops_close(&ops);
 }
 
 TEST(numbers_that_are_not_finite_stay_so)
@@ -165,7 +150,7 @@ TEST(numbers_that_are_not_finite_stay_so)
     mk_matmul(&ops, y, N_OUT, &packed, x, N_IN, M);
     for (size_t t = 0; t < M; t++)
         CHECK(isnan(y[t * N_OUT]) == (t == 3));
-    close_ops(&ops);
+    ops_close(&ops);
 }
 
 static int count_threads(void)
