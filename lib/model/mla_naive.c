@@ -120,7 +120,7 @@ static void naive_dots(const struct naive_job *b, size_t h, size_t g, size_t t, 
                                 words, a->key_step + t, n, words);
     else
         f->ops.k->attend_dots(a->s, NAIVE_ROWS, work->qa + at * dim, dim * MK_LANE, n_vec,
-                         work->k_block + ((h - b->head) * MK_EXPAND + t) * dim, dim, n, dim,
+                              work->k_block + ((h - b->head) * MK_EXPAND + t) * dim, dim, n, dim,
                               1);
     if (work->bias_kind[g] == NAIVE_SOME)
         f->ops.k->axpy(a->s, 1.0f, work->bias + (g * MK_EXPAND + t) * NAIVE_ROWS,
@@ -156,7 +156,7 @@ static void naive_tile(const struct naive_job *b, size_t h, size_t g, uint32_t w
                                shrink, n_rows, a->pairs + t / 2 * ldp, ldp, mk_ceil_div(n, 2), V);
         } else {
             k->attend_values(acc, V, a->s, NAIVE_ROWS, shrink, n_rows,
-                        work->v_block + ((h - b->head) * MK_EXPAND + t) * V, V, n, V);
+                             work->v_block + ((h - b->head) * MK_EXPAND + t) * V, V, n, V);
         }
     }
 }
@@ -171,9 +171,9 @@ static void naive_round(const struct naive_job *b, size_t h, uint32_t worker)
     const size_t dim = c->qk_nope_head_dim + c->qk_rope_head_dim, V = c->v_head_dim;
 
     k->round16(a->keys16, mk_words16(dim), a->key_step, NULL, 0, 0,
-                    work->k_block + (h - b->head) * MK_EXPAND * dim, dim, b->n_keys, dim);
+               work->k_block + (h - b->head) * MK_EXPAND * dim, dim, b->n_keys, dim);
     k->round16(NULL, 0, a->value_step, a->pairs, mk_round_up(V, MK_LANE), V,
-                    work->v_block + (h - b->head) * MK_EXPAND * V, V, b->n_keys, V);
+               work->v_block + (h - b->head) * MK_EXPAND * V, V, b->n_keys, V);
 }
 
 /* Items are (head at hand, group of rows) pairs. */
