@@ -7,10 +7,10 @@
 #include "base/json.h"
 #include "base/params.h"
 #include "format/gguf_names.h"
+#include "model/handle.h"
 #include "model/identity.h"
-#include "tensor/matmul.h"
-#include "tensor/onednn.h"
-#include "model/model.h"
+#include "kernels/matmul.h"
+#include "kernels/onednn.h"
 #include "text/tokenizer.h"
 #include "text/tokenizer_gguf.h"
 
@@ -24,62 +24,6 @@
 
 /* The size of the params struct in ABI 1. */
 #define CONTEXT_PARAMS_MIN (offsetof(minke_context_params, executor_user) + sizeof(void *))
-
-struct minke_context {
-    struct mk_model model;
-    struct mk_tokenizer *tokenizer;      /* NULL: tokenizer_error says why */
-    char tokenizer_error[512];
-    char identity[17];                   /* model.identity in hexadecimal; "" without model */
-    char slow_types[256];                /* names with spaces between */
-};
-
-/* ---- What the other rooms ask -------------------------------------------- */
-
-struct mk_model *mk_context_model(const minke_context *ctx)
-{
-    return (struct mk_model *)(uintptr_t)&ctx->model;
-}
-
-const struct mk_tokenizer *mk_context_tokenizer(const minke_context *ctx)
-{
-    if (ctx->tokenizer == NULL)
-        mk_fail(MINKE_EUNSUPPORTED, "%s", ctx->tokenizer_error);
-    return ctx->tokenizer;
-}
-
-int32_t mk_context_check(const minke_context *ctx)
-{
-    if (ctx == NULL)
-        return mk_fail(MINKE_EINVAL, "context is NULL");
-    if (ctx->model.process_id != mk_process_id())
-        return mk_fail(MINKE_EFORK, "the context was opened by process %lld",
-                       (long long)ctx->model.process_id);
-    return MINKE_OK;
-}
-
-void mk_context_ref(minke_context *ctx)
-{
-    mk_atomic_add(&ctx->model.refs, 1);
-}
-
-/* Also of a context that was opened halfway. */
-static void context_destroy(minke_context *ctx)
-{
-    struct mk_model *m = &ctx->model;
-    const struct mk_allocator a = m->env.alloc;
-
-    mk_tokenizer_free(ctx->tokenizer);
-    mk_weights_free(&m->weights, &m->env);
-    mk_onednn_free(m->onednn);
-    mk_pool_free(m->pool);
-    mk_free(&a, ctx);
-}
-
-void mk_context_unref(minke_context *ctx)
-{
-    if (mk_atomic_add(&ctx->model.refs, -1) == 0)
-        context_destroy(ctx);
-}
 
 /* ---- Opening ------------------------------------------------------------- */
 
@@ -140,7 +84,7 @@ static int32_t context_load(char **data, size_t *size, const struct mk_env *env,
 
 static int32_t context_read_config(minke_context *ctx, const char *dir)
 {
-    const struct mk_env *env = &ctx->model.env;
+    const struct mk_env *env = &ctx->env;
     const struct mk_json *json = NULL;
     struct mk_arena arena;
     char *text = NULL;
@@ -154,7 +98,7 @@ static int32_t context_read_config(minke_context *ctx, const char *dir)
     mk_arena_init(&arena, &env->alloc);
     status = mk_json_parse(&json, &arena, text, len, "config.json");
     if (status == MINKE_OK)
-        status = mk_config_read(&ctx->model.config, json);
+        status = mk_config_read(&ctx->config, json);
     mk_arena_free(&arena);
     mk_free(&env->alloc, text);
     return status;
@@ -163,8 +107,8 @@ static int32_t context_read_config(minke_context *ctx, const char *dir)
 static int32_t context_read_tokenizer(minke_context *ctx, const char *dir,
                                       const struct mk_gguf *gguf)
 {
-    const struct mk_env *env = &ctx->model.env;
-    const struct mk_config *c = &ctx->model.config;
+    const struct mk_env *env = &ctx->env;
+    const struct mk_config *c = &ctx->config;
     char *json = NULL, *config = NULL, *chat = NULL;
     size_t json_len = 0, config_len = 0, chat_len = 0;
     int32_t status;
@@ -174,7 +118,7 @@ static int32_t context_read_tokenizer(minke_context *ctx, const char *dir,
     status = context_load(&json, &json_len, env, dir, "tokenizer.json",
                           CONTEXT_MAX_TOKENIZER);
     if (status == MINKE_OK && json == NULL)
-        status = mk_fail(ctx->model.flags & MINKE_CONTEXT_TOKENIZER_ONLY ? MINKE_EIO
+        status = mk_fail(ctx->flags & MINKE_CONTEXT_TOKENIZER_ONLY ? MINKE_EIO
                                                                         : MINKE_EUNSUPPORTED,
                          "%s/tokenizer.json: no such file", dir);
     if (status == MINKE_OK)
@@ -199,7 +143,7 @@ static int32_t context_read_tokenizer(minke_context *ctx, const char *dir,
 static int32_t context_open_tokenizer(minke_context *ctx, const char *dir,
                                       const struct mk_gguf *gguf)
 {
-    const int alone = (ctx->model.flags & MINKE_CONTEXT_TOKENIZER_ONLY) != 0;
+    const int alone = (ctx->flags & MINKE_CONTEXT_TOKENIZER_ONLY) != 0;
     char before[sizeof(ctx->tokenizer_error)];
 
     mk_format(before, sizeof(before), "%s", minke_last_error());
@@ -208,19 +152,19 @@ static int32_t context_open_tokenizer(minke_context *ctx, const char *dir,
     if (status != MINKE_EUNSUPPORTED || alone)
         return status;
     mk_format(ctx->tokenizer_error, sizeof(ctx->tokenizer_error), "%s", minke_last_error());
-    mk_log(&ctx->model.env, MINKE_LOG_WARN, "no tokenizer: %s", ctx->tokenizer_error);
+    mk_log(&ctx->env, MINKE_LOG_WARN, "no tokenizer: %s", ctx->tokenizer_error);
     return mk_fail(MINKE_OK, "%s", before);   /* a call that succeeds leaves no message */
 }
 
-static int32_t context_load_gguf(struct mk_model *m, struct mk_gguf *gguf,
+static int32_t context_load_gguf(minke_context *ctx, struct mk_gguf *gguf,
                                  const struct mk_load_options *options)
 {
     struct mk_source source;
-    int32_t status = mk_gguf_source_open(&source, &m->env, gguf, &m->config);
+    int32_t status = mk_gguf_source_open(&source, &ctx->env, gguf, &ctx->config);
 
     if (status != MINKE_OK)
         return status;
-    status = mk_weights_bind(&m->weights, &m->env, &m->config, &source, options);
+    status = mk_weights_bind(&ctx->weights, &ctx->env, &ctx->config, &source, options);
     source.free(source.self);
     return status;
 }
@@ -233,7 +177,7 @@ static void context_list_slow(minke_context *ctx)
     for (int i = 0; i < MK_N_TYPES; i++) {
         const enum mk_type type = (enum mk_type)i;
 
-        if ((ctx->model.weights.types >> i & 1) && mk_mat_packed_bytes(type, 16, 256) == 0)
+        if ((ctx->weights.types >> i & 1) && mk_mat_packed_bytes(type, 16, 256) == 0)
             n += mk_format(ctx->slow_types + n, sizeof(ctx->slow_types) - n, "%s%s",
                            n > 0 ? " " : "", mk_type_info(type)->name);
     }
@@ -242,9 +186,8 @@ static void context_list_slow(minke_context *ctx)
 /* The model's identity: of its weights, and of its tokenizer where it has one. */
 static int32_t context_identify(minke_context *ctx)
 {
-    struct mk_model *m = &ctx->model;
     const size_t n = ctx->tokenizer != NULL ? mk_tokenizer_size(ctx->tokenizer) : 0;
-    uint64_t h = mk_identity(&m->env.alloc, &m->config, &m->weights);
+    uint64_t h = mk_identity(&ctx->env.alloc, &ctx->config, &ctx->weights);
 
     if (h == 0)
         return MINKE_ENOMEM;
@@ -254,9 +197,9 @@ static int32_t context_identify(minke_context *ctx)
 
         h = mk_hash(h, bytes, len);
     }
-    m->identity = h;
+    ctx->identity = h;
     for (size_t i = 0; i < 16; i++)
-        ctx->identity[i] = "0123456789abcdef"[h >> (60 - 4 * i) & 15];
+        ctx->identity_text[i] = "0123456789abcdef"[h >> (60 - 4 * i) & 15];
     return MINKE_OK;
 }
 
@@ -264,40 +207,39 @@ static int32_t context_identify(minke_context *ctx)
 static int32_t context_open_model(minke_context *ctx, const char *dir, struct mk_gguf *gguf,
                                   const minke_context_params *p)
 {
-    struct mk_model *m = &ctx->model;
     struct mk_load_options options = {
         .flags = p->flags,
         .progress = p->progress,
         .progress_user = p->progress_user,
-        .kernels = &m->kernels,
+        .kernels = &ctx->kernels,
     };
-    int32_t status = gguf != NULL ? mk_gguf_config(&m->config, gguf)
+    int32_t status = gguf != NULL ? mk_gguf_config(&ctx->config, gguf)
                                   : context_read_config(ctx, dir);
 
     if (status == MINKE_OK)
         status = context_open_tokenizer(ctx, dir, gguf);
     if (status == MINKE_OK)
-        status = mk_pool_open(&m->pool, &m->env.alloc,
+        status = mk_pool_open(&ctx->pool, &ctx->env.alloc,
                               p->n_threads > 0 ? p->n_threads : mk_cpu_threads(), p->executor,
                               p->executor_user);
     if (status != MINKE_OK)
         return status;
-    mk_kernels_init(&m->kernels, mk_cpu_features());
+    mk_kernels_init(&ctx->kernels, mk_cpu_features());
     if ((p->flags & (MINKE_CONTEXT_FAST | MINKE_CONTEXT_DETERMINISTIC)) == MINKE_CONTEXT_FAST)
-        status = mk_onednn_open(&m->onednn, &m->env.alloc, m->kernels.features, 0);
+        status = mk_onednn_open(&ctx->onednn, &ctx->env.alloc, ctx->kernels.features, 0);
     if (status != MINKE_OK)
         return status;
-    mk_rope_init(&m->rope, &m->config);
-    options.pool = m->pool;
-    status = gguf != NULL ? context_load_gguf(m, gguf, &options)
-                          : mk_weights_load(&m->weights, &m->env, &m->config, dir, &options);
+    mk_rope_init(&ctx->rope, &ctx->config);
+    options.pool = ctx->pool;
+    status = gguf != NULL ? context_load_gguf(ctx, gguf, &options)
+                          : mk_weights_load(&ctx->weights, &ctx->env, &ctx->config, dir, &options);
     if (status == MINKE_OK)
         status = context_identify(ctx);
     context_list_slow(ctx);
     if (status == MINKE_OK)
-        mk_log(&m->env, MINKE_LOG_INFO, "%s: %s, %llu parameters, %llu bytes, %u threads", dir,
-               m->config.model_type, (unsigned long long)m->weights.n_params,
-               (unsigned long long)m->weights.bytes, mk_pool_threads(m->pool));
+        mk_log(&ctx->env, MINKE_LOG_INFO, "%s: %s, %llu parameters, %llu bytes, %u threads", dir,
+               ctx->config.model_type, (unsigned long long)ctx->weights.n_params,
+               (unsigned long long)ctx->weights.bytes, mk_pool_threads(ctx->pool));
     return status;
 }
 
@@ -322,16 +264,17 @@ static int32_t context_open(minke_context **out, const char *path,
         mk_gguf_close(&file);
         return MINKE_ENOMEM;
     }
-    ctx->model.env = env;
-    ctx->model.flags = p->flags;
-    ctx->model.process_id = mk_process_id();
-    ctx->model.refs = 1;
-    ctx->model.config.bos_token_id = ctx->model.config.eos_token_id = -1;
+    ctx->env = env;
+    ctx->flags = p->flags;
+    ctx->process_id = mk_process_id();
+    ctx->refs = 1;
+    ctx->tokenizer_free = mk_tokenizer_free;
+    ctx->config.bos_token_id = ctx->config.eos_token_id = -1;
     status = p->flags & MINKE_CONTEXT_TOKENIZER_ONLY
            ? context_open_tokenizer(ctx, path, gguf) : context_open_model(ctx, path, gguf, p);
     mk_gguf_close(&file);
     if (status != MINKE_OK) {
-        context_destroy(ctx);
+        mk_context_unref(ctx);
         return status;
     }
     *out = ctx;
@@ -376,7 +319,7 @@ static int64_t context_dense_layers(const struct mk_config *c)
 static int64_t context_special(const minke_context *ctx, int eos)
 {
     const struct mk_tokenizer *tok = ctx->tokenizer;
-    const struct mk_config *c = &ctx->model.config;
+    const struct mk_config *c = &ctx->config;
 
     if (tok != NULL)
         return eos ? mk_tokenizer_eos(tok) : mk_tokenizer_bos(tok);
@@ -386,9 +329,9 @@ static int64_t context_special(const minke_context *ctx, int eos)
 /* 0, or -1 when there is no such key. */
 static int context_fact(const minke_context *ctx, int32_t key, int64_t *v)
 {
-    const struct mk_model *m = &ctx->model;
-    const struct mk_config *c = &m->config;
-    const struct mk_weights *w = &m->weights;
+
+    const struct mk_config *c = &ctx->config;
+    const struct mk_weights *w = &ctx->weights;
 
     switch (key) {
     case MINKE_INFO_N_VOCAB: *v = c->vocab_size; return 0;
@@ -412,7 +355,7 @@ static int context_fact(const minke_context *ctx, int32_t key, int64_t *v)
     case MINKE_INFO_N_PARAMS: *v = (int64_t)w->n_params; return 0;
     case MINKE_INFO_N_PARAMS_ACTIVE: *v = (int64_t)w->n_params_active; return 0;
     case MINKE_INFO_N_SURPLUS: *v = (int64_t)w->n_surplus; return 0;
-    case MINKE_INFO_N_THREADS: *v = m->pool != NULL ? mk_pool_threads(m->pool) : 1; return 0;
+    case MINKE_INFO_N_THREADS: *v = ctx->pool != NULL ? mk_pool_threads(ctx->pool) : 1; return 0;
     case MINKE_INFO_N_TOKENS:
         *v = ctx->tokenizer != NULL ? (int64_t)mk_tokenizer_size(ctx->tokenizer) : 0;
         return 0;
@@ -452,24 +395,24 @@ int32_t minke_context_text(const minke_context *ctx, int32_t key, const char **t
     tok = ctx->tokenizer;
     switch (key) {
     case MINKE_TEXT_MODEL_TYPE:
-        *text = ctx->model.config.model_type;
+        *text = ctx->config.model_type;
         return MINKE_OK;
     case MINKE_TEXT_TOKENIZER:
         *text = tok != NULL ? mk_tokenizer_kind(tok) : "";
         return MINKE_OK;
     case MINKE_TEXT_CPU:
-        *text = mk_cpu_name(ctx->model.pool != NULL ? ctx->model.kernels.features
+        *text = mk_cpu_name(ctx->pool != NULL ? ctx->kernels.features
                                                     : mk_cpu_features());
         return MINKE_OK;
     case MINKE_TEXT_WEIGHT_TYPE:
-        *text = ctx->model.weights.bytes > 0 ? mk_type_info(ctx->model.weights.main_type)->name
+        *text = ctx->weights.bytes > 0 ? mk_type_info(ctx->weights.main_type)->name
                                              : "";
         return MINKE_OK;
     case MINKE_TEXT_TOKENIZER_ERROR:
         *text = ctx->tokenizer_error;
         return MINKE_OK;
     case MINKE_TEXT_IDENTITY:
-        *text = ctx->identity;
+        *text = ctx->identity_text;
         return MINKE_OK;
     case MINKE_TEXT_SLOW_TYPES:
         *text = ctx->slow_types;
@@ -481,6 +424,6 @@ int32_t minke_context_text(const minke_context *ctx, int32_t key, const char **t
 
 const char *minke_context_surplus(const minke_context *ctx, size_t i)
 {
-    return ctx != NULL && i < ctx->model.weights.n_surplus ? ctx->model.weights.surplus[i]
+    return ctx != NULL && i < ctx->weights.n_surplus ? ctx->weights.surplus[i]
                                                            : NULL;
 }

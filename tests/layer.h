@@ -11,7 +11,7 @@
 #include "model/mla.h"
 
 struct layer {
-    struct mk_model model;
+    struct minke_context model;
     struct mk_work work;
     struct mk_kv kv;
     struct mk_forward f;

@@ -29,8 +29,8 @@ static int32_t rollout_params(minke_rollout_params *p, const minke_context *ctx,
 
     if (rc < 0 || (rc = mk_params_read(p, sizeof(*p), params, ROLLOUT_PARAMS_MIN)) < 0)
         return rc;
-    c = &mk_context_model(ctx)->config;
-    if (mk_context_model(ctx)->flags & MINKE_CONTEXT_TOKENIZER_ONLY)
+    c = &ctx->config;
+    if (ctx->flags & MINKE_CONTEXT_TOKENIZER_ONLY)
         return mk_fail(MINKE_EUNSUPPORTED, "the context was opened for its tokenizer alone");
     if (p->flags & ~(MINKE_ROLLOUT_NO_ALLOWED | MINKE_ROLLOUT_NO_EXPERTS | MINKE_ROLLOUT_SELECTED))
         return mk_fail(MINKE_EVERSION, "rollout flags 0x%x: unknown bits", p->flags);
@@ -50,7 +50,7 @@ static int32_t rollout_params(minke_rollout_params *p, const minke_context *ctx,
     return MINKE_OK;
 }
 
-static void rollout_shape(struct minke_rollout *r, const struct mk_model *m)
+static void rollout_shape(struct minke_rollout *r, const minke_context *m)
 {
     const struct mk_config *c = &m->config;
 
@@ -61,8 +61,7 @@ static void rollout_shape(struct minke_rollout *r, const struct mk_model *m)
     for (uint32_t l = 0; l < c->num_hidden_layers; l++)
         r->trail.n_moe += m->weights.layers[l].experts != NULL;
     mk_format(r->model_type, sizeof(r->model_type), "%s", c->model_type);
-    for (int i = 0; i < 16; i++)
-        r->identity[i] = "0123456789abcdef"[m->identity >> (60 - 4 * i) & 15];
+    memcpy(r->identity, m->identity_text, sizeof(r->identity));
 }
 
 /* One array of a * b items; counted in *bytes, and made when r is not NULL. */
@@ -85,7 +84,7 @@ static int32_t rollout_part(struct minke_rollout *r, void *out, uint64_t a, size
     return MINKE_OK;
 }
 
-int32_t mk_rollout_layout(struct minke_rollout *r, const struct mk_model *m,
+int32_t mk_rollout_layout(struct minke_rollout *r, const minke_context *m,
                           const minke_rollout_params *p, uint64_t *bytes)
 {
     struct minke_rollout shape = {.refs = 0}, *to = r != NULL ? r : &shape;
@@ -130,7 +129,7 @@ int32_t minke_rollout_memory(const minke_context *ctx, const minke_rollout_param
         return rc;
     if (bytes == NULL)
         return mk_fail(MINKE_EINVAL, "bytes is NULL");
-    rc = mk_rollout_layout(NULL, mk_context_model(ctx), &p, &total);
+    rc = mk_rollout_layout(NULL, ctx, &p, &total);
     if (rc == MINKE_OK)
         *bytes = total;
     return rc;
@@ -148,12 +147,12 @@ int32_t minke_rollout_open(minke_rollout **out, const minke_context *ctx,
         return rc;
     if (out == NULL)
         return mk_fail(MINKE_EINVAL, "out is NULL");
-    r = mk_alloc(&mk_context_model(ctx)->env.alloc, 1, sizeof(*r));
+    r = mk_alloc(&ctx->env.alloc, 1, sizeof(*r));
     if (r == NULL)
         return MINKE_ENOMEM;
-    r->alloc = mk_context_model(ctx)->env.alloc;
+    r->alloc = ctx->env.alloc;
     r->refs = 1;
-    rc = mk_rollout_layout(r, mk_context_model(ctx), &p, &bytes);
+    rc = mk_rollout_layout(r, ctx, &p, &bytes);
     if (rc < 0)
         goto fail;
     *out = r;

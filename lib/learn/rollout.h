@@ -37,7 +37,7 @@ struct mk_rollout_array {
 };
 
 /* Memory for n tokens and n_allowed ids; *bytes counts it.  With r NULL only counts. */
-int32_t mk_rollout_layout(struct minke_rollout *r, const struct mk_model *m,
+int32_t mk_rollout_layout(struct minke_rollout *r, const minke_context *m,
                           const minke_rollout_params *p, uint64_t *bytes);
 void mk_rollout_unref(struct minke_rollout *r);
 

@@ -518,7 +518,7 @@ static int32_t rollout_read_facts(struct rollout_reader *in, struct minke_rollou
 }
 
 /* Room for experts and selection is made by the model's shape: see that it is the file's. */
-static int32_t rollout_read_shapes(const struct rollout_reader *in, const struct mk_model *m,
+static int32_t rollout_read_shapes(const struct rollout_reader *in, const minke_context *m,
                                    uint64_t n, uint64_t n_evaluated)
 {
     const struct mk_config *c = &m->config;
@@ -544,7 +544,7 @@ static int32_t rollout_read_shapes(const struct rollout_reader *in, const struct
 }
 
 static int32_t rollout_read(struct minke_rollout *r, struct rollout_reader *in,
-                            const struct mk_model *m)
+                            const minke_context *m)
 {
     minke_rollout_params p = {.struct_size = sizeof(p)};
     uint64_t n = 0, n_evaluated = 0, bytes;
@@ -571,18 +571,16 @@ int32_t minke_rollout_load(minke_rollout **out, const minke_context *ctx, const 
 {
     struct rollout_reader in = {.path = path};
     struct minke_rollout *r = NULL;
-    const struct mk_model *m;
     struct mk_env env;
     int32_t rc = mk_context_check(ctx);
 
     if (rc < 0)
         return rc;
-    m = mk_context_model(ctx);
     if (out == NULL || path == NULL)
         return mk_fail(MINKE_EINVAL, "out or path is NULL");
-    if (m->flags & MINKE_CONTEXT_TOKENIZER_ONLY)
+    if (ctx->flags & MINKE_CONTEXT_TOKENIZER_ONLY)
         return mk_fail(MINKE_EUNSUPPORTED, "the context was opened for its tokenizer alone");
-    env = (struct mk_env){.alloc = m->env.alloc};
+    env = (struct mk_env){.alloc = ctx->env.alloc};
     mk_arena_init(&in.arena, &env.alloc);
     rc = mk_file_open(&in.file, &env, path);
     if (rc == MINKE_OK && in.file == NULL)
@@ -592,7 +590,7 @@ int32_t minke_rollout_load(minke_rollout **out, const minke_context *ctx, const 
     if (rc == MINKE_OK) {
         r->alloc = env.alloc;
         r->refs = 1;
-        rc = rollout_read(r, &in, m);
+        rc = rollout_read(r, &in, ctx);
     }
     mk_file_close(in.file);
     mk_arena_free(&in.arena);

@@ -3,7 +3,7 @@
 #define MK_FORWARD_H
 
 #include "model/kv.h"
-#include "model/model.h"
+#include "model/handle.h"
 #include "model/work.h"
 
 enum mk_form { MK_FORM_AUTO, MK_FORM_NAIVE, MK_FORM_ABSORBED };
@@ -19,7 +19,7 @@ struct mk_trail {
 };
 
 struct mk_forward {
-    const struct mk_model *model;
+    const minke_context *model;
     struct mk_ops ops;
     struct mk_work *work;
     struct mk_kv *kv;            /* one per layer, the prediction layer last */

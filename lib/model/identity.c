@@ -5,7 +5,7 @@
 
 #include "base/checked.h"
 #include "base/hash.h"
-#include "tensor/matmul.h"
+#include "kernels/matmul.h"
 
 #define IDENTITY_ROWS 64u      /* sampled of the embedding and of the head */
 

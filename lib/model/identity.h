@@ -3,7 +3,7 @@
 #define MK_IDENTITY_H
 
 #include "format/config.h"
-#include "format/weights.h"
+#include "model/weights.h"
 
 /* A hash over what of the config decides the results, all norms, and a sample of rows of the
  * other weights, decoded: cheap enough for every opening, also of mapped files (a few pages a

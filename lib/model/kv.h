@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "format/config.h"
-#include "tensor/kernels.h"
+#include "kernels/kernels.h"
 
 /* A cache is a few planes, each with one row per token; a row of a plane is row_bytes bytes
  * that mean the same wherever they are copied.  What copies or saves a cache goes over the

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/checked.h"
-#include "tensor/kernels_math.h"
+#include "kernels/kernels_math.h"
 
 /* Keys between which the next block's are fetched where keys are not widened: a multiple of what
  * every tile of dots takes. */

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/checked.h"
-#include "tensor/kernels_math.h"
+#include "kernels/kernels_math.h"
 
 /* ---- The router --------------------------------------------------------- */
 

@@ -3,8 +3,8 @@
 #define MK_WORK_H
 
 #include "model/kv.h"
-#include "model/model.h"
-#include "tensor/matmul.h"
+#include "model/handle.h"
+#include "kernels/matmul.h"
 
 /* Takes aligned pieces off a block; with base NULL it only counts. */
 struct mk_carve {

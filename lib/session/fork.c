@@ -73,7 +73,7 @@ int32_t minke_session_fork(minke_session **out, const minke_session *s,
         return mk_fail(MINKE_EINVAL, "out is NULL");
     same = s->params;
     same.struct_size = sizeof(same);
-    rc = minke_session_open(&child, s->ctx, params != NULL ? params : &same);
+    rc = minke_session_open(&child, s->model, params != NULL ? params : &same);
     if (rc == MINKE_OK)
         rc = fork_check(s, child);
     if (rc < 0) {

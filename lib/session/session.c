@@ -18,7 +18,7 @@ void minke_session_params_init(minke_session_params *params, size_t size)
 #define SESSION_PARAMS_MIN (offsetof(minke_session_params, reserved0) + sizeof(uint32_t))
 
 /* Which past tokens attention sees. */
-static int32_t session_params_attention(minke_session_params *p, const struct mk_model *m)
+static int32_t session_params_attention(minke_session_params *p, const minke_context *m)
 {
     if (p->attention > MINKE_ATTENTION_DSA)
         return mk_fail(MINKE_EVERSION, "attention %u: this build knows 0 to %d", p->attention,
@@ -35,15 +35,13 @@ static int32_t session_params_attention(minke_session_params *p, const struct mk
 }
 
 /* Defaults and limits of params for this model. */
-static int32_t session_params(minke_session_params *p, const minke_context *ctx,
+static int32_t session_params(minke_session_params *p, const minke_context *m,
                               const minke_session_params *params)
 {
-    const struct mk_model *m;
-    int32_t rc = mk_context_check(ctx);
+    int32_t rc = mk_context_check(m);
 
     if (rc < 0 || (rc = mk_params_read(p, sizeof(*p), params, SESSION_PARAMS_MIN)) < 0)
         return rc;
-    m = mk_context_model(ctx);
     if (m->flags & MINKE_CONTEXT_TOKENIZER_ONLY)
         return mk_fail(MINKE_EUNSUPPORTED, "the context was opened for its tokenizer alone");
     if (p->flags & ~(MINKE_SESSION_MTP | MINKE_SESSION_NAIVE | MINKE_SESSION_ABSORBED))
@@ -73,25 +71,27 @@ static int32_t session_params(minke_session_params *p, const minke_context *ctx,
 }
 
 /* Tokens that the indexer keeps, 0 where it does not run. */
-static uint32_t session_topk(const struct minke_session *s)
+static uint32_t session_topk(const struct minke_session *s, const struct mk_config *c)
 {
-    return s->params.attention == MINKE_ATTENTION_DSA ? s->model->config.index_topk : 0;
+    return s->params.attention == MINKE_ATTENTION_DSA ? c->index_topk : 0;
 }
 
-/* Lay the session out in the block at base, or with base NULL only count its bytes. */
-static int32_t session_layout(struct minke_session *s, void *base, size_t *bytes)
+/* Lay a session of the model m out in the block at base, or with base NULL only count its
+ * bytes. */
+static int32_t session_layout(struct minke_session *s, const minke_context *m, void *base,
+                              size_t *bytes)
 {
-    const struct mk_config *c = &s->model->config;
+    const struct mk_config *c = &m->config;
     const size_t max_tokens = s->params.max_tokens;
     struct mk_carve carve = {.base = base};
     struct mk_work_shape shape = {
         .n_rows = s->params.prefill_chunk,
         .max_tokens = max_tokens,
-        .n_threads = mk_pool_threads(s->model->pool),
-        .index_topk = session_topk(s),
+        .n_threads = mk_pool_threads(m->pool),
+        .index_topk = session_topk(s, c),
         .mtp = (s->params.flags & MINKE_SESSION_MTP) != 0,
         .index_scores = (s->params.observe & MINKE_OBSERVE_SELECTED) != 0,
-        .attend16 = (s->model->flags & MINKE_CONTEXT_FAST) && s->model->kernels.attend16,
+        .attend16 = (m->flags & MINKE_CONTEXT_FAST) && m->kernels.attend16,
     };
     int32_t rc;
 
@@ -114,7 +114,7 @@ static int32_t session_layout(struct minke_session *s, void *base, size_t *bytes
 int32_t minke_session_memory(const minke_context *ctx, const minke_session_params *params,
                              uint64_t *bytes)
 {
-    struct minke_session s = {.ctx = NULL};
+    struct minke_session s = {.model = NULL};
     size_t block;
     int32_t rc = session_params(&s.params, ctx, params);
 
@@ -122,8 +122,7 @@ int32_t minke_session_memory(const minke_context *ctx, const minke_session_param
         return rc;
     if (bytes == NULL)
         return mk_fail(MINKE_EINVAL, "bytes is NULL");
-    s.model = mk_context_model(ctx);
-    rc = session_layout(&s, NULL, &block);
+    rc = session_layout(&s, ctx, NULL, &block);
     if (rc == MINKE_OK)
         *bytes = (uint64_t)block + sizeof(s);
     return rc;
@@ -141,19 +140,18 @@ int32_t minke_session_open(minke_session **out, minke_context *ctx,
         return rc;
     if (out == NULL)
         return mk_fail(MINKE_EINVAL, "out is NULL");
-    s = mk_alloc(&mk_context_model(ctx)->env.alloc, 1, sizeof(*s));
+    s = mk_alloc(&ctx->env.alloc, 1, sizeof(*s));
     if (s == NULL)
         return MINKE_ENOMEM;
-    s->model = mk_context_model(ctx);
+    s->model = ctx;
+    mk_context_ref(ctx);
     s->params = p;
-    rc = session_layout(s, NULL, &bytes);
+    rc = session_layout(s, ctx, NULL, &bytes);
     if (rc == MINKE_OK)
         rc = mk_block_alloc(&s->block, &s->model->env.alloc, bytes);
     if (rc < 0)
         goto fail;
-    session_layout(s, s->block.data, &bytes);
-    s->ctx = ctx;
-    mk_context_ref(ctx);
+    session_layout(s, ctx, s->block.data, &bytes);
     *out = s;
     return MINKE_OK;
 fail:
@@ -172,17 +170,16 @@ void mk_session_set_recorder(struct mk_recorder *held, const struct mk_recorder 
 
 void minke_session_free(minke_session *s)
 {
-    minke_context *ctx;
+    minke_context *model;
 
     if (s == NULL || s->busy)
         return;
-    ctx = s->ctx;
+    model = s->model;
     mk_session_set_recorder(&s->recorder, NULL);
     mk_session_set_recorder(&s->replay, NULL);
-    mk_block_free(&s->block, &s->model->env.alloc);
-    mk_free(&s->model->env.alloc, s);
-    if (ctx != NULL)
-        mk_context_unref(ctx);
+    mk_block_free(&s->block, &model->env.alloc);
+    mk_free(&model->env.alloc, s);
+    mk_context_unref(model);
 }
 
 /* ---- Entering and leaving ----------------------------------------------- */
@@ -194,7 +191,7 @@ static int32_t session_usable(const struct minke_session *s)
 
     if (s == NULL)
         return mk_fail(MINKE_EINVAL, "session is NULL");
-    rc = mk_context_check(s->ctx);
+    rc = mk_context_check(s->model);
     if (rc < 0)
         return rc;
     return s->busy ? mk_fail(MINKE_EBUSY, "the session is in use by the calling callback")
@@ -260,7 +257,7 @@ static void session_enter(struct session_call *call, struct minke_session *s)
         .kv = s->kv,
         .form = (flags & MINKE_SESSION_NAIVE) ? MK_FORM_NAIVE
               : one_form ? MK_FORM_ABSORBED : MK_FORM_AUTO,
-        .index_topk = session_topk(s),
+        .index_topk = session_topk(s, &s->model->config),
         .window = s->params.window,
         .cancel = &s->cancel,
         .observer = s->params.observer,

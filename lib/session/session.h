@@ -44,8 +44,7 @@ struct mk_recorder {
 };
 
 struct minke_session {
-    minke_context *ctx;            /* referenced */
-    struct mk_model *model;
+    minke_context *model;          /* referenced */
     minke_session_params params;   /* with defaults filled in */
     size_t n_layers;               /* with caches: the prediction layer counts if kept */
     struct mk_block block;         /* everything below points into it */

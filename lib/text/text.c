@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "model/model.h"
+#include "model/handle.h"
 #include "text/tokenizer.h"
 #include "text/unicode.h"
 
@@ -10,11 +10,15 @@
  * opened alone. */
 static size_t text_n_ids(const minke_context *ctx, const struct mk_tokenizer *tok)
 {
-    const struct mk_model *model = mk_context_model(ctx);
+    return ctx->flags & MINKE_CONTEXT_TOKENIZER_ONLY ? mk_tokenizer_size(tok)
+                                                     : ctx->config.vocab_size;
+}
 
-    if ((model->flags & MINKE_CONTEXT_TOKENIZER_ONLY) != 0)
-        return mk_tokenizer_size(tok);
-    return model->config.vocab_size;
+const struct mk_tokenizer *mk_context_tokenizer(const minke_context *ctx)
+{
+    if (ctx->tokenizer == NULL)
+        mk_fail(MINKE_EUNSUPPORTED, "%s", ctx->tokenizer_error);
+    return ctx->tokenizer;
 }
 
 /* The tokenizer of a context that may be used here. */

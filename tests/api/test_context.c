@@ -10,7 +10,7 @@
 #include "minke.h"
 #include "test.h"
 
-#include "../format/checkpoint.h"
+#include "checkpoint.h"
 
 static char folder[64];
 static char tokenizer[1 << 17], tokenizer_config[1 << 13];

@@ -1,6 +1,6 @@
 /* GGUF headers that lie, one field at a time.  Files are made in memory and read through a
  * host's reader. */
-#include "../test.h"
+#include "test.h"
 #include "format/gguf.h"
 
 /* ---- Files in memory ---------------------------------------------------------------------- */

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../format/checkpoint.h"
+#include "checkpoint.h"
 #include "fuzz.h"
 
 static char folder[] = "/tmp/minke-fuzz-XXXXXX";

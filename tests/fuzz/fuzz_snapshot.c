@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../format/checkpoint.h"
+#include "checkpoint.h"
 #include "base/hash.h"
 #include "fuzz.h"
 #include "session/session.h"

@@ -10,8 +10,8 @@
 #include "base/cpu.h"
 #include "base/env.h"
 #include "base/pool.h"
-#include "tensor/onednn.h"
-#include "tensor/packed.h"
+#include "kernels/onednn.h"
+#include "kernels/packed.h"
 #include "peaks.h"
 
 static double bench_now(void)

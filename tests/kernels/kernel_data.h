@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "tensor/matmul.h"
+#include "kernels/matmul.h"
 #include "tensor/tensor.h"
 
 static uint64_t kd_state = 0x9E3779B97F4A7C15u;

@@ -4,7 +4,7 @@
 #include <math.h>
 
 #include "base/cpu.h"
-#include "tensor/packed.h"
+#include "kernels/packed.h"
 #include "test.h"
 
 static struct mk_kernels twin, level;

@@ -4,8 +4,8 @@
 #include <math.h>
 
 #include "base/cpu.h"
-#include "tensor/kernels_math.h"
-#include "tensor/packed.h"
+#include "kernels/kernels_math.h"
+#include "kernels/packed.h"
 
 static const int types[] = {
     MK_F32, MK_F16, MK_BF16, MK_F8_E4M3, MK_Q8_0, MK_Q4_0, MK_Q5_0, MK_Q4_K, MK_Q5_K, MK_Q6_K,

@@ -3,12 +3,12 @@
  * experts as a token takes, both arithmetics choose the same ones; with more of them a choice
  * may fall the other way, which is no error of the products: that figure is printed beside. */
 #define _GNU_SOURCE 1 /* mkdtemp */
-#include "../test.h"
+#include "test.h"
 
 #include <math.h>
 
-#include "../format/checkpoint.h"
-#include "../folder.h"
+#include "checkpoint.h"
+#include "folder.h"
 
 #define QUANTIZED test_file("quantized.gguf")
 #define DECODED test_file("decoded.gguf")

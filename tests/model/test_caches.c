@@ -156,7 +156,7 @@ static void check_chunking(uint32_t context_flags, size_t n_caches)
 
     for (uint32_t t = 1; t <= 3; t++)
         ctx[t] = golden_open(g.path, t, MINKE_CONTEXT_DETERMINISTIC | context_flags);
-    const int dsa = mk_context_model(ctx[1])->config.index_topk > 0;
+    const int dsa = ctx[1]->config.index_topk > 0;
     for (size_t c = 0; c < n_caches; c++)
         for (size_t i = 0; i < (dsa ? 3 : 1); i++) {
             float *first = all_rows(ctx[1], caches[c], indices[i], 512, 1000);
@@ -219,7 +219,7 @@ TEST(same_bits_for_any_number_of_threads_with_16_bit_products)
 TEST(memory_told_beforehand_follows_the_bytes_of_a_row)
 {
     minke_context *ctx = golden_open(g.path, 1, 0);
-    const struct mk_config *c = &mk_context_model(ctx)->config;
+    const struct mk_config *c = &ctx->config;
     const size_t L = c->kv_lora_rank, R = c->qk_rope_head_dim, D = c->index_head_dim;
     const size_t latent[] = {4 * (L + R), 2 * (L + R), L + (L + 127) / 128 * 4 + 2 * R};
     const size_t index[] = {4 * D, D + 4, D + 4 + 2 * D};
@@ -264,7 +264,7 @@ TEST(time_is_told_by_part)
     for (int32_t key = MINKE_TIME_TOTAL; key <= MINKE_TIME_FFN; key++)
         CHECK_INT(minke_session_time(s, key, &ns[key]), MINKE_OK);
     CHECK(ns[MINKE_TIME_ATTENTION] > 0 && ns[MINKE_TIME_FFN] > 0);
-    CHECK((ns[MINKE_TIME_INDEX] > 0) == (mk_context_model(ctx)->config.index_topk > 0));
+    CHECK((ns[MINKE_TIME_INDEX] > 0) == (ctx->config.index_topk > 0));
     CHECK(ns[MINKE_TIME_INDEX] + ns[MINKE_TIME_SELECT] + ns[MINKE_TIME_ATTENTION]
           + ns[MINKE_TIME_FFN] <= ns[MINKE_TIME_TOTAL]);
     CHECK_INT(minke_session_time(s, MINKE_TIME_FFN + 1, &untouched), MINKE_EVERSION);

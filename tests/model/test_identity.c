@@ -7,7 +7,7 @@
 #include "minke.h"
 #include "test.h"
 
-#include "../format/checkpoint.h"
+#include "checkpoint.h"
 
 static char folder[] = "/tmp/minke-identity-XXXXXX";
 

@@ -11,7 +11,7 @@
 #include "minke.h"
 #include "test.h"
 
-#include "../format/checkpoint.h"
+#include "checkpoint.h"
 
 /* A folder that small_model_end removes. */
 static char small_folder[64];

@@ -5,7 +5,7 @@
 #include <sys/mman.h>
 
 #include "session/session.h"
-#include "tensor/kernels.h"
+#include "kernels/kernels.h"
 
 #define V32_LAYERS 61u
 #define V32_TOKENS 163840u

@@ -2,7 +2,7 @@
  * wrote (tests/golden/quant/ggml-types.safetensors, see the README there). */
 #include <math.h>
 
-#include "../test.h"
+#include "test.h"
 #include "tensor/tensor.h"
 
 #define ROWS 8u

@@ -1,0 +1,359 @@
+/* The encoding of V3.2 and V3.2-Speciale: tools in DSML, reasoning kept while tools are used.
+ * Reference: DeepSeek-V3.2 encoding/encoding_dsv32.py, encode_messages.  Differs: content that
+ * is neither text nor null is refused, and so is a key repeated in arguments. */
+#include <string.h>
+
+#include "base/error.h"
+#include "chat/chat.h"
+
+#define V32_OPEN "<" MK_CHAT_DSML
+#define V32_CLOSE "</" MK_CHAT_DSML
+
+static const char v32_tools_head[] =
+    "## Tools\n\n"
+    "You have access to a set of tools you can use to answer the user's question.\n"
+    "You can invoke functions by writing a \"" V32_OPEN "function_calls>\" block like the "
+    "following as part of your reply to the user:\n"
+    V32_OPEN "function_calls>\n"
+    V32_OPEN "invoke name=\"$FUNCTION_NAME\">\n"
+    V32_OPEN "parameter name=\"$PARAMETER_NAME\" string=\"true|false\">$PARAMETER_VALUE"
+    V32_CLOSE "parameter>\n"
+    "...\n"
+    V32_CLOSE "invoke>\n"
+    V32_OPEN "invoke name=\"$FUNCTION_NAME2\">\n"
+    "...\n"
+    V32_CLOSE "invoke>\n"
+    V32_CLOSE "function_calls>\n\n";
+
+static const char v32_tools_rules[] =
+    "String and scalar parameters should be specified as is without any escaping or quotes, while "
+    "lists and objects should use JSON format. The \"string\" attribute should be set to \"true\" "
+    "for string type parameters and \"false\" for other types (numbers, booleans, arrays, "
+    "objects).\n\n"
+    "If the thinking_mode is enabled, then after function results you should strongly consider "
+    "outputting a thinking block. Here is an example:\n\n"
+    V32_OPEN "function_calls>\n"
+    "...\n"
+    V32_CLOSE "function_calls>\n\n"
+    "<function_results>\n"
+    "...\n"
+    "</function_results>\n\n"
+    MK_CHAT_THINK "...thinking about results" MK_CHAT_THINK_END "\n\n"
+    "Here are the functions available in JSONSchema format:\n"
+    "<functions>\n";
+
+/* An empty list or object, an empty string, false and 0 are nothing, as in Python. */
+static int v32_truthy(const struct mk_json *v)
+{
+    double number;
+
+    if (v == NULL)
+        return 0;
+    switch (v->type) {
+    case MK_JSON_TRUE:
+        return 1;
+    case MK_JSON_NUMBER:
+        return mk_json_double(v, &number) != 0 || number < 0 || number > 0;
+    case MK_JSON_STRING:
+        return v->text_len > 0;
+    case MK_JSON_ARRAY:
+    case MK_JSON_OBJECT:
+        return v->n_items > 0;
+    default:
+        return 0;
+    }
+}
+
+static int32_t v32_tools(const struct mk_json *tools, struct mk_chat_out *out)
+{
+    mk_chat_adds(out, "\n\n");
+    mk_chat_adds(out, v32_tools_head);
+    mk_chat_adds(out, v32_tools_rules);
+    for (const struct mk_json *tool = tools->first; tool != NULL; tool = tool->next) {
+        const struct mk_json *function = mk_json_get(tool, "function");
+
+        if (function == NULL)
+            return mk_fail(MINKE_EINVAL, "tools: a tool has no function");
+        if (tool != tools->first)
+            mk_chat_adds(out, "\n");
+        mk_chat_add_json(out, function);
+    }
+    mk_chat_adds(out, "\n</functions>\n");
+    return MINKE_OK;
+}
+
+/* Tools and the wanted form of the answer, behind a system text or before a developer's. */
+static int32_t v32_extras(const struct mk_json *tools, const struct mk_json *format,
+                          struct mk_chat_out *out)
+{
+    int32_t status = MINKE_OK;
+
+    if (v32_truthy(tools))
+        status = v32_tools(tools, out);
+    if (status == MINKE_OK && v32_truthy(format)) {
+        mk_chat_adds(out, "\n\n## Response Format:\n\nYou MUST strictly adhere to the following "
+                          "schema to reply:\n");
+        mk_chat_add_json(out, format);
+    }
+    return status;
+}
+
+/* Index of the last user or developer message, -1 without one. */
+static ptrdiff_t v32_last_user(const struct mk_chat *c)
+{
+    for (size_t i = c->n; i > 0; i--)
+        if (c->messages[i - 1].role == MK_ROLE_USER
+            || c->messages[i - 1].role == MK_ROLE_DEVELOPER)
+            return (ptrdiff_t)i - 1;
+    return -1;
+}
+
+/* Whether the assistant message at i shows its reasoning. */
+static int v32_shows(const struct mk_chat *c, size_t i, ptrdiff_t last_user)
+{
+    const struct mk_chat_message *m = &c->messages[i];
+
+    if (c->retention == MINKE_RETAIN_ALL && (m->ids != NULL || (ptrdiff_t)i < last_user))
+        return mk_chat_reasoned(c, m);
+    return c->thinking && c->retention != MINKE_RETAIN_NONE && (ptrdiff_t)i > last_user;
+}
+
+/* <think> or </think> behind the message at i, which the assistant answers. */
+static void v32_opening(const struct mk_chat *c, size_t i, ptrdiff_t last_user,
+                        struct mk_chat_out *out)
+{
+    const int answered = i + 1 < c->n && c->messages[i + 1].role == MK_ROLE_ASSISTANT;
+    int thinks = c->thinking && (ptrdiff_t)i >= last_user;
+
+    if (c->retention == MINKE_RETAIN_NONE)
+        thinks = c->thinking && i + 1 == c->n;
+    else if (c->retention == MINKE_RETAIN_ALL && answered)
+        thinks = v32_shows(c, i + 1, last_user);
+    mk_chat_adds(out, thinks ? MK_CHAT_THINK : MK_CHAT_THINK_END);
+}
+
+/* A text of the user or a tool; null is written as the reference writes it. */
+static void v32_plain(const struct mk_json *content, struct mk_chat_out *out)
+{
+    if (content == NULL)
+        mk_chat_adds(out, "None");
+    else
+        mk_chat_add_plain(out, content->text, content->text_len);
+}
+
+static int32_t v32_user(const struct mk_chat *c, size_t i, ptrdiff_t last_user,
+                        struct mk_chat_out *out)
+{
+    const struct mk_chat_message *m = &c->messages[i];
+
+    mk_chat_adds(out, MK_CHAT_USER);
+    if (m->role == MK_ROLE_DEVELOPER) {
+        if (!v32_truthy(m->content))
+            return mk_fail(MINKE_EINVAL, "message %zu: a developer message needs content",
+                           m->place);
+        if (v32_extras(m->tools, m->format, out) < 0)
+            return MINKE_EINVAL;
+        mk_chat_adds(out, "\n\n# The user's message is: ");
+    }
+    v32_plain(m->content, out);
+    mk_chat_adds(out, MK_CHAT_ASSISTANT);
+    v32_opening(c, i, last_user, out);
+    return MINKE_OK;
+}
+
+static int32_t v32_tool(const struct mk_chat *c, size_t i, ptrdiff_t last_user,
+                        struct mk_chat_out *out)
+{
+    const struct mk_chat_message *m = &c->messages[i], *caller;
+    ptrdiff_t at = (ptrdiff_t)i - 1;
+    size_t order, n_calls;
+
+    while (at >= 0 && c->messages[at].role == MK_ROLE_TOOL)
+        at--;
+    /* Before the first message the reference's index wraps to the last. */
+    caller = at >= 0 ? &c->messages[at] : &c->messages[c->n - 1];
+    if (i > 0 && (at < 0 || caller->role != MK_ROLE_ASSISTANT))
+        return mk_fail(MINKE_EINVAL, "message %zu: a tool result follows no assistant message",
+                       m->place);
+    order = (size_t)((ptrdiff_t)i - at);
+    n_calls = caller->calls != NULL ? caller->calls->n_items : 0;
+    if (n_calls < order)
+        return mk_fail(MINKE_EINVAL, "message %zu: No tool calls but found tool output",
+                       m->place);
+    if (order == 1)
+        mk_chat_adds(out, "\n\n<function_results>");
+    mk_chat_adds(out, "\n<result>");
+    v32_plain(m->content, out);
+    mk_chat_adds(out, "</result>");
+    if (order == n_calls) {
+        mk_chat_adds(out, "\n</function_results>\n\n");
+        v32_opening(c, i, last_user, out);
+    }
+    return MINKE_OK;
+}
+
+/* Arguments, JSON in a string, as one DSML parameter a line. */
+static int32_t v32_arguments(const struct mk_chat_message *m, const struct mk_json *text,
+                             struct mk_chat_out *out)
+{
+    const struct mk_json *arguments;
+    struct mk_arena arena;
+    int32_t status;
+
+    mk_arena_init(&arena, out->a);
+    status = mk_json_parse(&arguments, &arena, text->text, text->text_len, "arguments");
+    if (status == MINKE_OK && arguments->type != MK_JSON_OBJECT)
+        status = mk_fail(MINKE_EINVAL, "message %zu: arguments are no object", m->place);
+    if (status == MINKE_EFORMAT)
+        status = MINKE_EINVAL;
+    for (const struct mk_json *v = status == MINKE_OK ? arguments->first : NULL; v != NULL;
+         v = v->next) {
+        const int string = v->type == MK_JSON_STRING;
+
+        if (v != arguments->first)
+            mk_chat_adds(out, "\n");
+        mk_chat_adds(out, V32_OPEN "parameter name=\"");
+        mk_chat_add_model(out, v->key, v->key_len);
+        mk_chat_adds(out, string ? "\" string=\"true\">" : "\" string=\"false\">");
+        if (string)
+            mk_chat_add_model(out, v->text, v->text_len);
+        else
+            mk_chat_add_json(out, v);
+        mk_chat_adds(out, V32_CLOSE "parameter>");
+    }
+    mk_arena_free(&arena);
+    return status;
+}
+
+static int32_t v32_calls(const struct mk_chat_message *m, struct mk_chat_out *out)
+{
+    mk_chat_adds(out, "\n\n" V32_OPEN "function_calls>\n");
+    for (const struct mk_json *call = m->calls->first; call != NULL; call = call->next) {
+        const struct mk_json *name = mk_chat_call_text(m, call, "name");
+        const struct mk_json *arguments = mk_chat_call_text(m, call, "arguments");
+        int32_t status;
+
+        if (name == NULL || arguments == NULL)
+            return MINKE_EINVAL;
+        mk_chat_adds(out, V32_OPEN "invoke name=\"");
+        mk_chat_add_model(out, name->text, name->text_len);
+        mk_chat_adds(out, "\">\n");
+        if ((status = v32_arguments(m, arguments, out)) < 0)
+            return status;
+        mk_chat_adds(out, "\n" V32_CLOSE "invoke>\n");
+    }
+    mk_chat_adds(out, V32_CLOSE "function_calls>");
+    return MINKE_OK;
+}
+
+static int32_t v32_assistant(const struct mk_chat *c, size_t i, ptrdiff_t last_user,
+                             struct mk_chat_out *out)
+{
+    const struct mk_chat_message *m = &c->messages[i];
+    const struct mk_json *reasoning = m->dropped ? NULL : m->reasoning;
+    const int shows = v32_shows(c, i, last_user);
+    const size_t begin = out->text.len;
+    int32_t status = MINKE_OK;
+
+    if (shows) {
+        if (!v32_truthy(reasoning) && !v32_truthy(m->calls) && m->ids == NULL
+            && !(c->retention == MINKE_RETAIN_ALL && reasoning != NULL))
+            return mk_fail(MINKE_EINVAL, "message %zu: thinking, but neither reasoning_content "
+                                         "nor tool_calls after the last user message", m->place);
+        if (reasoning != NULL)
+            mk_chat_add_model(out, reasoning->text, reasoning->text_len);
+        mk_chat_adds(out, MK_CHAT_THINK_END);
+    }
+    if (m->content != NULL)
+        mk_chat_add_model(out, m->content->text, m->content->text_len);
+    if (v32_truthy(m->calls))
+        status = v32_calls(m, out);
+    mk_chat_adds(out, MK_CHAT_EOS);
+    mk_chat_own_ids(out, m, begin, shows ? 0 : 1);
+    return status;
+}
+
+static int32_t v32_message(const struct mk_chat *c, size_t i, ptrdiff_t last_user,
+                           struct mk_chat_out *out)
+{
+    const struct mk_chat_message *m = &c->messages[i];
+
+    switch (m->role) {
+    case MK_ROLE_SYSTEM:
+        if (m->content != NULL)
+            mk_chat_add_trusted(out, m->content->text, m->content->text_len);
+        return v32_extras(m->tools, m->format, out);
+    case MK_ROLE_DEVELOPER:
+    case MK_ROLE_USER:
+        return v32_user(c, i, last_user, out);
+    case MK_ROLE_TOOL:
+        return v32_tool(c, i, last_user, out);
+    default:
+        return v32_assistant(c, i, last_user, out);
+    }
+}
+
+/* Reasoning of messages before the last user's goes, and so do developer messages there,
+ * which shifts those behind: the reference does it. */
+static void v32_drop(struct mk_chat *c)
+{
+    const ptrdiff_t last_user = v32_last_user(c);
+    size_t kept = 0;
+
+    for (size_t i = 0; i < c->n; i++) {
+        struct mk_chat_message *m = &c->messages[i];
+
+        if ((ptrdiff_t)i < last_user && m->role == MK_ROLE_DEVELOPER)
+            continue;
+        if ((ptrdiff_t)i < last_user && m->role == MK_ROLE_ASSISTANT)
+            m->dropped = 1;
+        c->messages[kept++] = *m;
+    }
+    c->n = kept;
+}
+
+/* Tools and format given beside the messages belong to the first system message, or to an
+ * empty one in front. */
+static int32_t v32_given(struct mk_chat *c, struct mk_chat_out *out)
+{
+    if (!v32_truthy(c->tools) && !v32_truthy(c->format))
+        return MINKE_OK;
+    if (c->kind == MK_CHAT_SPECIALE && v32_truthy(c->tools))
+        return mk_fail(MINKE_EUNSUPPORTED, "tools: deepseek-v3.2-speciale was not taught to call");
+    for (size_t i = 0; i < c->n; i++) {
+        struct mk_chat_message *m = &c->messages[i];
+
+        if (m->role != MK_ROLE_SYSTEM)
+            continue;
+        m->tools = v32_truthy(m->tools) ? m->tools : c->tools;
+        m->format = v32_truthy(m->format) ? m->format : c->format;
+        return MINKE_OK;
+    }
+    return c->n_context == 0 ? v32_extras(c->tools, c->format, out) : MINKE_OK;
+}
+
+int32_t mk_chat_write_v32(struct mk_chat *c, struct mk_chat_out *out)
+{
+    const size_t n_given = c->n - c->n_context;
+    int32_t status = MINKE_OK;
+    ptrdiff_t last_user;
+
+    for (size_t i = 0; i < c->n && c->kind == MK_CHAT_SPECIALE; i++)
+        if (v32_truthy(c->messages[i].tools) || v32_truthy(c->messages[i].calls))
+            return mk_fail(MINKE_EUNSUPPORTED,
+                           "message %zu: deepseek-v3.2-speciale was not taught to call tools",
+                           c->messages[i].place);
+    if (c->bos && c->n_context == 0)
+        mk_chat_adds(out, MK_CHAT_BOS);
+    status = v32_given(c, out);
+    if (c->thinking && c->drop && c->retention != MINKE_RETAIN_ALL)
+        v32_drop(c);
+    last_user = v32_last_user(c);
+    for (size_t i = c->n_context; i < c->n_context + n_given && status == MINKE_OK; i++) {
+        if (i >= c->n)
+            return mk_fail(MINKE_EINVAL, "message %zu: a developer message before the last user "
+                                         "message is dropped, and one is missing here", i);
+        status = v32_message(c, i, last_user, out);
+    }
+    return status;
+}

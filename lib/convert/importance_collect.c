@@ -1,0 +1,282 @@
+/* Importance of weights: the squares of what each column is multiplied by, summed over a text.
+ * The file is that of llama.cpp's imatrix program; see importance_read.c. */
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/sort.h"
+#include "format/gguf_write.h"
+#include "session/session.h"
+#include "kernels/matmul.h"
+
+#define IMP_CHUNK 512u
+
+/* One matrix. */
+struct imp_entry {
+    const struct mk_mat *w;
+    float *sums;                 /* (w->n_in,) */
+    uint64_t count;              /* rows multiplied so far */
+};
+
+/* One tensor of the file: entries [first, first + n) in order of the layer. */
+struct imp_tensor {
+    char name[64];
+    size_t first, n;
+};
+
+struct imp {
+    const minke_context *model;
+    struct mk_arena arena;
+    struct imp_entry *entries;
+    struct imp_entry **sorted;   /* by w */
+    struct imp_tensor *tensors;
+    size_t n_entries, entry_capacity, n_tensors, tensor_capacity;
+};
+
+/* n matrices, stride bytes apart, as the tensor of this name; absent ones are no error. */
+static int32_t imp_add(struct imp *m, const char *name, const struct mk_mat *w, size_t n,
+                       size_t stride)
+{
+    const struct mk_allocator *a = &m->model->env.alloc;
+    struct imp_tensor *t;
+
+    if (w == NULL || w->data == NULL || n == 0)
+        return MINKE_OK;
+    if (mk_grow(a, (void **)&m->entries, &m->entry_capacity, m->n_entries + n,
+                sizeof *m->entries) < 0
+        || mk_grow(a, (void **)&m->tensors, &m->tensor_capacity, m->n_tensors + 1,
+                   sizeof *m->tensors) < 0)
+        return MINKE_ENOMEM;
+    t = &m->tensors[m->n_tensors++];
+    mk_format(t->name, sizeof t->name, "%s", name);
+    t->first = m->n_entries;
+    t->n = n;
+    for (size_t i = 0; i < n; i++) {
+        struct imp_entry *e = &m->entries[m->n_entries++];
+
+        e->w = (const struct mk_mat *)(const void *)((const char *)w + i * stride);
+        e->sums = mk_arena_alloc(&m->arena, e->w->n_in, sizeof(float));
+        if (e->sums == NULL)
+            return MINKE_ENOMEM;
+        memset(e->sums, 0, e->w->n_in * sizeof(float));
+    }
+    return MINKE_OK;
+}
+
+static int32_t imp_add_layer(struct imp *m, uint32_t l)
+{
+    const struct mk_config *c = &m->model->config;
+    const struct mk_layer_weights *w = &m->model->weights.layers[l];
+    const struct mk_attention_weights *a = &w->self_attn;
+    const struct mk_mlp_weights *e = w->experts;
+    const size_t H = c->num_attention_heads, E = e != NULL ? c->n_routed_experts : 0;
+    const struct {
+        const char *name;
+        const struct mk_mat *w;
+        size_t n, stride;
+    } parts[] = {
+        {"attn_q", &a->q_proj, 1, 0},
+        {"attn_q_a", &a->q_a_proj, 1, 0},
+        {"attn_q_b", &a->q_b_proj, 1, 0},
+        {"attn_kv_a_mqa", &a->kv_a_proj_with_mqa, 1, 0},
+        {"attn_k_b", a->k_b, H, sizeof *a->k_b},
+        {"attn_v_b", a->v_b, H, sizeof *a->v_b},
+        {"attn_output", &a->o_proj, 1, 0},
+        {"indexer.attn_q_b", &a->indexer.wq_b, 1, 0},
+        {"indexer.attn_k", &a->indexer.wk, 1, 0},
+        {"ffn_gate", &w->mlp.gate_proj, 1, 0},
+        {"ffn_up", &w->mlp.up_proj, 1, 0},
+        {"ffn_down", &w->mlp.down_proj, 1, 0},
+        {"ffn_gate_shexp", &w->shared_experts.gate_proj, 1, 0},
+        {"ffn_up_shexp", &w->shared_experts.up_proj, 1, 0},
+        {"ffn_down_shexp", &w->shared_experts.down_proj, 1, 0},
+        {"ffn_gate_exps", e != NULL ? &e->gate_proj : NULL, E, sizeof *e},
+        {"ffn_up_exps", e != NULL ? &e->up_proj : NULL, E, sizeof *e},
+        {"ffn_down_exps", e != NULL ? &e->down_proj : NULL, E, sizeof *e},
+    };
+    char name[64];
+    int32_t status = MINKE_OK;
+
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0] && status == MINKE_OK; i++) {
+        mk_format(name, sizeof name, "blk.%u.%s.weight", l, parts[i].name);
+        status = imp_add(m, name, parts[i].w, parts[i].n, parts[i].stride);
+    }
+    return status;
+}
+
+/* ---- Watching ------------------------------------------------------------ */
+
+static int imp_order(const void *a, const void *b)
+{
+    const struct mk_mat *x = ((const struct imp_entry *)a)->w;
+    const struct mk_mat *y = ((const struct imp_entry *)b)->w;
+
+    return (x > y) - (x < y);
+}
+
+static int32_t imp_prepare(struct imp *m)
+{
+    int32_t status = imp_add(m, "output.weight", &m->model->weights.lm_head, 1, 0);
+
+    for (uint32_t l = 0; l < m->model->config.num_hidden_layers && status == MINKE_OK; l++)
+        status = imp_add_layer(m, l);
+    if (status < 0)
+        return status;
+    m->sorted = mk_arena_alloc(&m->arena, m->n_entries, sizeof(struct imp_entry *));
+    if (m->sorted == NULL)
+        return MINKE_ENOMEM;
+    for (size_t i = 0; i < m->n_entries; i++)
+        m->sorted[i] = &m->entries[i];
+    mk_sort((const void **)m->sorted, m->n_entries, imp_order);
+    return MINKE_OK;
+}
+
+/* sums += x^2 over the rows of a product. */
+static void imp_watch(void *user, const struct mk_product *p)
+{
+    const struct imp *m = user;
+    size_t lo = 0, hi = m->n_entries;
+
+    while (lo < hi) {
+        const size_t mid = lo + (hi - lo) / 2;
+
+        if (m->sorted[mid]->w < p->w)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    if (lo == m->n_entries || m->sorted[lo]->w != p->w)
+        return;
+    struct imp_entry *e = m->sorted[lo];
+    for (size_t t = 0; t < p->n_rows; t++) {
+        const float *x = p->x + t * p->ldx;
+
+        for (size_t i = 0; i < p->w->n_in; i++)
+            e->sums[i] += x[i] * x[i];
+    }
+    e->count += p->n_rows;
+}
+
+/* ---- Writing ------------------------------------------------------------- */
+
+static int32_t imp_announce(const struct imp *m, struct mk_gguf_writer *w, uint32_t chunk,
+                            uint32_t n_chunks)
+{
+    const struct mk_gguf_string dataset = {"text", 4};
+    char name[80];
+    int32_t status = MINKE_OK;
+
+    mk_gguf_put_string(w, "general.type", "imatrix", 7);
+    mk_gguf_put_string_array(w, "imatrix.datasets", &dataset, 1);
+    mk_gguf_put_u32(w, "imatrix.chunk_count", n_chunks);
+    mk_gguf_put_u32(w, "imatrix.chunk_size", chunk);
+    for (size_t i = 0; i < m->n_tensors && status == MINKE_OK; i++) {
+        const struct imp_tensor *t = &m->tensors[i];
+        const uint64_t sums[2] = {m->entries[t->first].w->n_in, t->n}, counts[2] = {1, t->n};
+
+        mk_format(name, sizeof name, "%s.in_sum2", t->name);
+        status = mk_gguf_put_tensor(w, name, MK_F32, sums, 2);
+        mk_format(name, sizeof name, "%s.counts", t->name);
+        if (status == MINKE_OK)
+            status = mk_gguf_put_tensor(w, name, MK_F32, counts, 2);
+    }
+    return status;
+}
+
+static int32_t imp_write_tensor(const struct imp *m, struct mk_gguf_writer *w,
+                                const struct imp_tensor *t)
+{
+    int32_t status = MINKE_OK;
+
+    for (size_t i = 0; i < t->n && status == MINKE_OK; i++) {
+        const struct imp_entry *e = &m->entries[t->first + i];
+
+        status = mk_gguf_write_data(w, e->sums, e->w->n_in * sizeof(float));
+    }
+    if (status == MINKE_OK)
+        status = mk_gguf_write_pad(w);
+    for (size_t i = 0; i < t->n && status == MINKE_OK; i++) {
+        const float count = (float)m->entries[t->first + i].count;
+
+        status = mk_gguf_write_data(w, &count, sizeof count);
+    }
+    return status < 0 ? status : mk_gguf_write_pad(w);
+}
+
+static int32_t imp_write(const struct imp *m, const char *path, uint32_t chunk,
+                         uint32_t n_chunks)
+{
+    struct mk_gguf_writer w;
+    int32_t status;
+
+    mk_gguf_writer_init(&w, &m->model->env.alloc);
+    status = imp_announce(m, &w, chunk, n_chunks);
+    if (status == MINKE_OK)
+        status = mk_gguf_write_header(&w, path);
+    for (size_t i = 0; i < m->n_tensors && status == MINKE_OK; i++)
+        status = imp_write_tensor(m, &w, &m->tensors[i]);
+    if (status == MINKE_OK)
+        status = mk_gguf_write_commit(&w);
+    mk_gguf_writer_free(&w);
+    return status;
+}
+
+/* ---- The whole ----------------------------------------------------------- */
+
+/* Pieces of the text, each behind BOS where the tokenizer has one. */
+static int32_t imp_run(struct minke_session *s, const int32_t *tokens, size_t n, uint32_t chunk,
+                       uint32_t *n_chunks, minke_progress_fn progress, void *user)
+{
+    int64_t bos = -1;
+    int32_t status = minke_context_info(s->model, MINKE_INFO_TOKEN_BOS, &bos);
+    const size_t piece = chunk - (bos >= 0);
+    const int32_t first = (int32_t)bos;
+
+    for (size_t at = 0; at < n && status == MINKE_OK; at += piece) {
+        status = minke_session_truncate(s, 0);
+        if (status == MINKE_OK && bos >= 0)
+            status = minke_session_eval(s, &first, 1);
+        if (status == MINKE_OK)
+            status = minke_session_eval(s, tokens + at, mk_min(piece, n - at));
+        if (status == MINKE_OK && progress != NULL && progress(user, mk_min(at + piece, n), n))
+            status = mk_fail(MINKE_ECANCELED, "stopped by the progress callback");
+        *n_chunks += 1;
+    }
+    return status;
+}
+
+int32_t minke_importance(minke_context *ctx, const int32_t *tokens, size_t n, uint32_t chunk,
+                         const char *out_path, minke_progress_fn progress, void *progress_user)
+{
+    struct minke_session *s = NULL;
+    minke_session_params params;
+    struct imp m;
+    uint32_t n_chunks = 0;
+    int32_t status = mk_context_check(ctx);
+
+    if (status < 0)
+        return status;
+    if (tokens == NULL || n == 0 || out_path == NULL || chunk == 1)
+        return mk_fail(MINKE_EINVAL, "tokens, n or out_path is missing, or chunk is 1");
+    memset(&m, 0, sizeof m);
+    m.model = ctx;
+    mk_arena_init(&m.arena, &m.model->env.alloc);
+    minke_session_params_init(&params, sizeof params);
+    params.max_tokens = params.prefill_chunk = chunk == 0 ? IMP_CHUNK : chunk;
+    params.flags = MINKE_SESSION_ABSORBED;   /* which meets k_b and v_b as files have them */
+    status = minke_session_open(&s, ctx, &params);
+    if (status == MINKE_OK)
+        status = imp_prepare(&m);
+    if (status == MINKE_OK) {
+        s->watch = imp_watch;
+        s->watch_user = &m;
+        status = imp_run(s, tokens, n, params.max_tokens, &n_chunks, progress, progress_user);
+    }
+    if (status == MINKE_OK)
+        status = imp_write(&m, out_path, params.max_tokens, n_chunks);
+    minke_session_free(s);
+    mk_free(&m.model->env.alloc, m.entries);
+    mk_free(&m.model->env.alloc, m.tensors);
+    mk_arena_free(&m.arena);
+    return status;
+}

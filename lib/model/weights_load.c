@@ -1,0 +1,589 @@
+/* The bytes behind bound tensors: read or mapped, verified, decoded, packed. */
+#include <string.h>
+
+#include "base/checked.h"
+#include "model/weights_internal.h"
+#include "kernels/matmul.h"
+
+#define LOAD_ALIGN 64u
+#define LOAD_CHUNK ((size_t)512 << 10)   /* what a worker reads at a time: stays in its cache */
+#define LOAD_SMALL ((size_t)64 << 10)    /* parts below this are not worth a worker */
+#define LOAD_STEPS 512u                  /* calls of progress, about */
+
+struct load_state {
+    struct mk_weights *w;
+    const struct mk_env *env;
+    const struct mk_config *config;
+    const struct mk_load_options *options;
+    struct mk_team team, alone;
+    uint8_t *scratch;        /* (team.n, scratch_bytes) */
+    size_t scratch_bytes;
+    uint64_t done, total, reported;
+};
+
+/* ---- Verification -------------------------------------------------------- */
+
+static int load_float_is_bad(float f)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &f, sizeof(bits));
+    return (bits & 0x7F800000u) == 0x7F800000u;
+}
+
+/* Whether n stored weights hold NaN or infinity. */
+static int load_is_bad(const void *data, size_t n, enum mk_type type)
+{
+    const struct mk_type_info *info = mk_type_info(type);
+    const uint8_t *p = data;
+    float decoded[256];
+    uint32_t bad = 0;
+
+    if (type == MK_F8_E4M3) {
+        for (size_t i = 0; i < n; i++)
+            bad |= (p[i] & 0x7Fu) == 0x7Fu;
+        return (int)bad;
+    }
+    if (type == MK_BF16 || type == MK_F16) {
+        const uint32_t mask = type == MK_BF16 ? 0x7F80u : 0x7C00u;
+
+        for (size_t i = 0; i < n; i++) {
+            uint16_t h;
+
+            memcpy(&h, p + 2 * i, sizeof(h));
+            bad |= (h & mask) == mask;
+        }
+        return (int)bad;
+    }
+    const size_t step = 256 / info->block_len * info->block_len;
+
+    for (size_t i = 0; i < n; i += step) {
+        const size_t m = mk_min(step, n - i);
+
+        mk_decode(decoded, p + i / info->block_len * info->block_bytes, m, type);
+        for (size_t k = 0; k < m; k++)
+            bad |= (uint32_t)load_float_is_bad(decoded[k]);
+    }
+    return (int)bad;
+}
+
+static int32_t load_fail_bad(const struct mk_stored *t)
+{
+    return mk_fail(MINKE_EFORMAT, "tensor %s: holds NaN or infinity", t->name);
+}
+
+/* ---- Progress ------------------------------------------------------------ */
+
+static int32_t load_progress(struct load_state *s, uint64_t bytes)
+{
+    const struct mk_load_options *o = s->options;
+
+    s->done += bytes;
+    if (o->progress == NULL
+        || (s->done < s->total && s->done - s->reported < s->total / LOAD_STEPS))
+        return MINKE_OK;
+    s->reported = s->done;
+    if (o->progress(o->progress_user, s->done, s->total) != 0)
+        return mk_fail(MINKE_ECANCELED, "loading was stopped by its progress callback");
+    return MINKE_OK;
+}
+
+/* ---- Vectors and scales -------------------------------------------------- */
+
+/* A whole small tensor as floats in the arena. */
+static int32_t load_floats(struct load_state *s, const float **out, const struct mk_stored *t)
+{
+    const struct mk_type_info *info = mk_type_info(t->type);
+    const size_t size = (size_t)t->size, n = size / info->block_bytes * info->block_len;
+    float *floats = mk_arena_alloc(&s->w->arena, n, sizeof(float));
+    void *stored = mk_alloc(&s->env->alloc, size, 1);
+    int32_t status = MINKE_ENOMEM;
+
+    if (floats != NULL && stored != NULL)
+        status = mk_file_read(t->file, t->offset, stored, size);
+    if (status == MINKE_OK && (s->options->flags & MINKE_CONTEXT_VERIFY)
+        && load_is_bad(stored, n, t->type))
+        status = load_fail_bad(t);
+    if (status == MINKE_OK) {
+        mk_decode(floats, stored, n, t->type);
+        *out = floats;
+    }
+    mk_free(&s->env->alloc, stored);
+    return status;
+}
+
+/* ---- Work shared among the threads --------------------------------------- */
+
+/* Jobs run on workers, whose error messages would be lost: the first one is kept. */
+struct load_job {
+    struct load_state *s;
+    const struct mk_weights_item *item;
+    struct mk_mat *mat;      /* of a matrix */
+    uint8_t *out;
+    const uint8_t *mapped;   /* the tensor in memory, or NULL to read it */
+    const float *scale;
+    int32_t failed, status;
+    char message[512];
+};
+
+static void load_job_fail(struct load_job *job, int32_t status)
+{
+    if (mk_atomic_swap(&job->failed, 1) != 0)
+        return;
+    job->status = status;
+    mk_format(job->message, sizeof(job->message), "%s", minke_last_error());
+}
+
+static int32_t load_job_run(struct load_job *job, mk_job_fn fn, size_t n, size_t grain)
+{
+    struct load_state *s = job->s;
+    const int shared = job->mapped != NULL || mk_file_is_shared(job->item->t.file);
+
+    mk_team_run(shared ? &s->team : &s->alone, fn, job, n, grain);
+    return job->failed ? mk_fail(job->status, "%s", job->message) : MINKE_OK;
+}
+
+/* Rows [begin, end) as stored: mapped, or read into buffer.  NULL after a failure. */
+static const uint8_t *load_rows(struct load_job *job, size_t begin, size_t end,
+                                size_t row_bytes, size_t n_in, uint8_t *buffer)
+{
+    const struct mk_stored *t = &job->item->t;
+    const uint64_t at = (uint64_t)begin * row_bytes;
+    const size_t n = (end - begin) * row_bytes;
+    const uint8_t *rows = buffer;
+    int32_t status = MINKE_OK;
+
+    if (job->mapped != NULL)
+        rows = job->mapped + at;
+    else
+        status = mk_file_read(t->file, t->offset + at, buffer, n);
+    if (status == MINKE_OK && (job->s->options->flags & MINKE_CONTEXT_VERIFY)
+        && load_is_bad(rows, (end - begin) * n_in, t->type))
+        status = load_fail_bad(t);
+    if (status == MINKE_OK)
+        return rows;
+    load_job_fail(job, status);
+    return NULL;
+}
+
+/* ---- Matrices ------------------------------------------------------------ */
+
+static int load_is_packed(const struct load_state *s, const struct mk_weights_item *item)
+{
+    return s->options->kernels != NULL && !(s->options->flags & MINKE_CONTEXT_MMAP)
+        && !item->keep_rows && mk_mat_packed_bytes(item->t.type, item->n_out, item->n_in) > 0;
+}
+
+/* A mapping is used as it lies, unless its file puts numbers at odd places. */
+static int load_is_mapped(const struct load_state *s, const struct mk_weights_item *item)
+{
+    const uint64_t align = item->t.type == MK_F32 ? 4 : item->t.type == MK_F8_E4M3 ? 1 : 2;
+
+    return (s->options->flags & MINKE_CONTEXT_MMAP) && item->t.offset % align == 0;
+}
+
+static void load_matrix_job(void *arg, size_t begin, size_t end, uint32_t worker)
+{
+    struct load_job *job = arg;
+    const struct load_state *s = job->s;
+    const struct mk_mat *mat = job->mat;
+    const int packed = load_is_packed(s, job->item);
+    uint8_t *scratch = s->scratch + worker * s->scratch_bytes;
+    const size_t fit = mk_max(s->scratch_bytes / mat->row_bytes, 1);
+    const size_t step = fit >= MK_PACK_ROWS ? fit / MK_PACK_ROWS * MK_PACK_ROWS : fit;
+
+    for (size_t r = begin; r < end && !mk_atomic_load(&job->failed); r += step) {
+        const size_t last = mk_min(r + step, end);
+        /* Mapped rows stay where they are: there is no out then. */
+        uint8_t *buffer = packed || job->out == NULL ? scratch : job->out + r * mat->row_bytes;
+        const uint8_t *rows = load_rows(job, r, last, mat->row_bytes, mat->n_in, buffer);
+
+        if (rows != NULL && packed)
+            mk_mat_pack(job->out, mat, rows, r, last, s->options->kernels);
+    }
+}
+
+static int32_t load_matrix(struct load_state *s, const struct mk_weights_item *item,
+                           uint8_t *out)
+{
+    struct load_job job = {.s = s, .item = item, .mat = item->field, .out = out};
+    struct mk_mat *mat = item->field;
+    int32_t status = MINKE_OK;
+
+    mat->type = item->t.type;
+    mat->layout = MK_LAYOUT_ROWS;
+    mat->n_out = item->n_out;
+    mat->n_in = item->n_in;
+    mat->row_bytes = mk_type_row_bytes(item->t.type, item->n_in);
+    if (item->scale.file != NULL)
+        status = load_floats(s, &mat->scale, &item->scale);
+    if (status == MINKE_OK && load_is_mapped(s, item)) {
+        const void *file = NULL;
+
+        status = mk_file_map(item->t.file, &file);
+        if (status == MINKE_OK)
+            job.mapped = (const uint8_t *)file + item->t.offset;
+    }
+    if (status != MINKE_OK)
+        return status;
+    if (job.mapped == NULL || (s->options->flags & MINKE_CONTEXT_VERIFY)) {
+        const size_t grain = mk_round_up(LOAD_SMALL / mat->row_bytes + 1, MK_PACK_ROWS);
+
+        status = load_job_run(&job, load_matrix_job, mat->n_out, grain);
+    }
+    mat->data = job.mapped != NULL ? job.mapped : out;
+    if (load_is_packed(s, item))
+        mat->layout = MK_LAYOUT_PACKED;
+    return status;
+}
+
+/* ---- kv_b_proj, head by head --------------------------------------------- */
+
+/* The types that a head's matrices are kept in. */
+struct load_head_types {
+    enum mk_type k_b, v_b, k_up;
+};
+
+static int load_is_plain(enum mk_type type)
+{
+    return type == MK_F32 || type == MK_F16 || type == MK_BF16;
+}
+
+/* A matrix of n_in columns that the file holds the other way round.  Quantized weights meet
+ * activations of 8 bits anyway, so 8 bits are enough for it. */
+static enum mk_type load_turned_type(enum mk_type stored, size_t n_in)
+{
+    if (load_is_plain(stored))
+        return stored;
+    return stored == MK_F8_E4M3 || n_in % mk_type_info(MK_Q8_0)->block_len != 0 ? MK_F32
+                                                                                : MK_Q8_0;
+}
+
+static struct load_head_types load_head_types(const struct load_state *s,
+                                              const struct mk_weights_item *item)
+{
+    const enum mk_type stored = item->t.type;
+    struct load_head_types types;
+
+    if (item->kind == MK_WEIGHTS_HEADS) {
+        types.k_b = stored;
+        types.v_b = item->values.type;
+        types.k_up = load_turned_type(stored, s->config->kv_lora_rank);
+    } else {
+        types.k_b = load_turned_type(stored, s->config->qk_nope_head_dim);
+        types.v_b = types.k_up = stored == MK_F8_E4M3 ? MK_F32 : stored;
+    }
+    return types;
+}
+
+/* Bytes of one (n_out, n_in) matrix of a head. */
+static size_t load_head_bytes(const struct load_state *s, enum mk_type type, size_t n_out,
+                              size_t n_in)
+{
+    const size_t packed = s->options->kernels != NULL ? mk_mat_packed_bytes(type, n_out, n_in)
+                                                      : 0;
+
+    return mk_round_up(packed > 0 ? packed : n_out * mk_type_row_bytes(type, n_in), LOAD_ALIGN);
+}
+
+/* Bytes of the three matrices of one head. */
+static size_t load_heads_bytes(const struct load_state *s, const struct mk_weights_item *item)
+{
+    const size_t N = s->config->qk_nope_head_dim, V = s->config->v_head_dim;
+    const size_t L = s->config->kv_lora_rank;
+    const struct load_head_types types = load_head_types(s, item);
+
+    return load_head_bytes(s, types.k_b, L, N) + load_head_bytes(s, types.v_b, V, L)
+         + load_head_bytes(s, types.k_up, N, L);
+}
+
+/* Keep one matrix of a head, rows as they lie in memory, and return where the next goes. */
+static uint8_t *load_head_matrix(const struct load_state *s, struct mk_mat *mat, uint8_t *out,
+                                 enum mk_type type, const void *rows, size_t n_out, size_t n_in)
+{
+    mat->type = type;
+    mat->layout = MK_LAYOUT_ROWS;
+    mat->n_out = n_out;
+    mat->n_in = n_in;
+    mat->row_bytes = mk_type_row_bytes(type, n_in);
+    mat->scale = NULL;
+    mat->data = out;
+    if (s->options->kernels != NULL && mk_mat_packed_bytes(type, n_out, n_in) > 0) {
+        mk_mat_pack(out, mat, rows, 0, n_out, s->options->kernels);
+        mat->layout = MK_LAYOUT_PACKED;
+    } else {
+        memcpy(out, rows, n_out * mat->row_bytes);
+    }
+    return out + load_head_bytes(s, type, n_out, n_in);
+}
+
+/* out (n_in, n_out) = in (n_out, n_in) transposed, of 2 or 4 bytes each, a few columns at a
+ * time, so that what is written stays in the cache. */
+static void load_transpose(uint8_t *out, const uint8_t *in, size_t n_out, size_t n_in,
+                           size_t size)
+{
+    for (size_t begin = 0; begin < n_in; begin += 16) {
+        const size_t end = mk_min(begin + 16, n_in);
+
+        for (size_t r = 0; r < n_out; r++)
+            for (size_t c = begin; c < end; c++) {
+                if (size == 4)
+                    memcpy(out + (c * n_out + r) * 4, in + (r * n_in + c) * 4, 4);
+                else
+                    memcpy(out + (c * n_out + r) * 2, in + (r * n_in + c) * 2, 2);
+            }
+    }
+}
+
+/* (n_out, n_in) of a stored type as its transpose in another: what load_turned_type says.
+ * floats and turned hold n_out * n_in floats each; the result is in one of them. */
+static const uint8_t *load_turn(uint8_t *floats, uint8_t *turned, const uint8_t *rows,
+                                size_t n_out, size_t n_in, enum mk_type stored,
+                                enum mk_type type)
+{
+    if (load_is_plain(stored)) {
+        load_transpose(turned, rows, n_out, n_in, mk_type_info(stored)->block_bytes);
+        return turned;
+    }
+    mk_decode((float *)(void *)floats, rows, n_out * n_in, stored);
+    load_transpose(turned, floats, n_out, n_in, sizeof(float));
+    if (type == MK_F32)
+        return turned;
+    mk_encode(floats, (const float *)(const void *)turned, n_out * n_in, type, NULL);
+    return floats;
+}
+
+/* Rows [row, row + n) of kv_b_proj as floats, scale included. */
+static void load_decode_rows(const struct load_job *job, float *out, const uint8_t *rows,
+                             size_t row, size_t n)
+{
+    const struct mk_weights_item *item = job->item;
+    const size_t L = item->n_in, row_bytes = mk_type_row_bytes(item->t.type, L);
+    const size_t n_scales = mk_ceil_div(L, 128);
+
+    for (size_t r = 0; r < n; r++) {
+        mk_decode(out + r * L, rows + r * row_bytes, L, item->t.type);
+        if (job->scale != NULL)
+            for (size_t i = 0; i < L; i++)
+                out[r * L + i] *= job->scale[(row + r) / 128 * n_scales + i / 128];
+    }
+}
+
+/* Heads [begin, end).  Head h of kv_b_proj (H * (N + V), L) is N rows for keys, V for
+ * values:  k_up = the first, v_b = the second, k_b = k_up transposed. */
+static void load_kv_b_job(void *arg, size_t begin, size_t end, uint32_t worker)
+{
+    struct load_job *job = arg;
+    const struct load_state *s = job->s;
+    const size_t N = s->config->qk_nope_head_dim, V = s->config->v_head_dim;
+    const size_t L = job->item->n_in, n_rows = N + V;
+    const struct load_head_types types = load_head_types(s, job->item);
+    const size_t stored_bytes = mk_type_row_bytes(job->item->t.type, L);
+    const size_t row_bytes = mk_type_row_bytes(types.k_up, L);
+    const size_t each = load_heads_bytes(s, job->item);
+    struct mk_attention_weights *attn = job->item->field;
+    uint8_t *scratch = s->scratch + worker * s->scratch_bytes;
+    uint8_t *floats = scratch + mk_round_up(n_rows * stored_bytes, LOAD_ALIGN);
+    uint8_t *turned = floats + mk_round_up(n_rows * L * sizeof(float), LOAD_ALIGN);
+
+    for (size_t h = begin; h < end && !mk_atomic_load(&job->failed); h++) {
+        const uint8_t *rows = load_rows(job, h * n_rows, (h + 1) * n_rows, stored_bytes, L,
+                                        scratch);
+        uint8_t *out = job->out + h * each;
+
+        if (rows == NULL)
+            return;
+        if (types.k_up != job->item->t.type) {
+            load_decode_rows(job, (float *)(void *)floats, rows, h * n_rows, n_rows);
+            rows = floats;
+        }
+        out = load_head_matrix(s, &attn->v_b[h], out, types.v_b, rows + N * row_bytes, V, L);
+        out = load_head_matrix(s, &attn->k_up[h], out, types.k_up, rows, N, L);
+        rows = load_turn(floats, turned, rows, N, L, types.k_up, types.k_b);
+        load_head_matrix(s, &attn->k_b[h], out, types.k_b, rows, L, N);
+    }
+}
+
+static int32_t load_kv_b(struct load_state *s, const struct mk_weights_item *item, uint8_t *out)
+{
+    struct load_job job = {.s = s, .item = item, .out = out};
+
+    if (item->scale.file != NULL) {
+        const int32_t status = load_floats(s, &job.scale, &item->scale);
+
+        if (status != MINKE_OK)
+            return status;
+    }
+    return load_job_run(&job, load_kv_b_job, s->config->num_attention_heads, 1);
+}
+
+/* ---- The same, taken apart by the file ----------------------------------- */
+
+/* One head's part, n_out rows, of the tensor t; NULL after a failure. */
+static const uint8_t *load_split_rows(struct load_job *job, const struct mk_stored *t, size_t h,
+                                      size_t n_out, size_t n_in, uint8_t *buffer)
+{
+    const size_t bytes = n_out * mk_type_row_bytes(t->type, n_in);
+    int32_t status = mk_file_read(t->file, t->offset + (uint64_t)h * bytes, buffer, bytes);
+
+    if (status == MINKE_OK && (job->s->options->flags & MINKE_CONTEXT_VERIFY)
+        && load_is_bad(buffer, n_out * n_in, t->type))
+        status = load_fail_bad(t);
+    if (status == MINKE_OK)
+        return buffer;
+    load_job_fail(job, status);
+    return NULL;
+}
+
+/* Heads [begin, end):  k_b and v_b as they are, k_up = k_b transposed. */
+static void load_split_job(void *arg, size_t begin, size_t end, uint32_t worker)
+{
+    struct load_job *job = arg;
+    const struct load_state *s = job->s;
+    const struct mk_weights_item *item = job->item;
+    const size_t N = s->config->qk_nope_head_dim, V = s->config->v_head_dim;
+    const size_t L = s->config->kv_lora_rank;
+    const struct load_head_types types = load_head_types(s, item);
+    const size_t each = load_heads_bytes(s, item);
+    struct mk_attention_weights *attn = item->field;
+    uint8_t *stored = s->scratch + worker * s->scratch_bytes;
+    uint8_t *floats = stored + mk_round_up((N + V) * L * sizeof(float), LOAD_ALIGN);
+    uint8_t *turned = floats + mk_round_up(N * L * sizeof(float), LOAD_ALIGN);
+
+    for (size_t h = begin; h < end && !mk_atomic_load(&job->failed); h++) {
+        const uint8_t *rows = load_split_rows(job, &item->t, h, L, N, stored);
+        uint8_t *out = job->out + h * each;
+
+        if (rows == NULL)
+            return;
+        out = load_head_matrix(s, &attn->k_b[h], out, types.k_b, rows, L, N);
+        rows = load_turn(floats, turned, rows, L, N, item->t.type, types.k_up);
+        out = load_head_matrix(s, &attn->k_up[h], out, types.k_up, rows, N, L);
+        rows = load_split_rows(job, &item->values, h, V, L, stored);
+        if (rows == NULL)
+            return;
+        load_head_matrix(s, &attn->v_b[h], out, types.v_b, rows, V, L);
+    }
+}
+
+static int32_t load_split(struct load_state *s, const struct mk_weights_item *item, uint8_t *out)
+{
+    struct load_job job = {.s = s, .item = item, .out = out};
+
+    return load_job_run(&job, load_split_job, s->config->num_attention_heads, 1);
+}
+
+/* ---- Everything ---------------------------------------------------------- */
+
+/* Bytes that an item takes of its group's block. */
+static size_t load_item_bytes(const struct load_state *s, const struct mk_weights_item *item)
+{
+    if (item->kind == MK_WEIGHTS_VECTOR)
+        return 0;
+    if (item->kind == MK_WEIGHTS_KV_B || item->kind == MK_WEIGHTS_HEADS)
+        return s->config->num_attention_heads * load_heads_bytes(s, item);
+    if (load_is_packed(s, item))
+        return mk_round_up(mk_mat_packed_bytes(item->t.type, item->n_out, item->n_in),
+                           LOAD_ALIGN);
+    return load_is_mapped(s, item) ? 0 : mk_round_up((size_t)item->t.size, LOAD_ALIGN);
+}
+
+/* Scratch that a worker needs for an item: whole groups of rows, or a head thrice. */
+static size_t load_item_scratch(const struct load_state *s, const struct mk_weights_item *item)
+{
+    const size_t rows = (size_t)s->config->qk_nope_head_dim + s->config->v_head_dim;
+    const size_t row_bytes = item->n_in > 0 ? mk_type_row_bytes(item->t.type, item->n_in) : 0;
+
+    if (item->kind == MK_WEIGHTS_HEADS)
+        return 3 * mk_round_up(rows * item->n_in * sizeof(float), LOAD_ALIGN);
+    if (item->kind == MK_WEIGHTS_KV_B)
+        return mk_round_up(rows * row_bytes, LOAD_ALIGN)
+             + 2 * mk_round_up(rows * item->n_in * sizeof(float), LOAD_ALIGN);
+    return load_is_packed(s, item) ? mk_min(MK_PACK_ROWS, item->n_out) * row_bytes : 0;
+}
+
+static int32_t load_item(struct load_state *s, const struct mk_weights_item *item, uint8_t *out,
+                         size_t bytes)
+{
+    uint64_t held = bytes;
+    int32_t status;
+
+    if (item->kind == MK_WEIGHTS_VECTOR) {
+        status = load_floats(s, item->field, &item->t);
+        held = item->n_out * sizeof(float);
+    } else if (item->kind == MK_WEIGHTS_KV_B) {
+        status = load_kv_b(s, item, out);
+    } else if (item->kind == MK_WEIGHTS_HEADS) {
+        status = load_split(s, item, out);
+    } else {
+        status = load_matrix(s, item, out);
+        held = bytes > 0 ? bytes : item->t.size;
+        if (item->scale.file != NULL)
+            held += mk_ceil_div(item->n_out, 128) * mk_ceil_div(item->n_in, 128) * sizeof(float);
+    }
+    if (item->kind != MK_WEIGHTS_VECTOR && !item->keep_rows) {
+        s->w->types |= (uint64_t)1 << item->t.type;
+        if (item->kind == MK_WEIGHTS_HEADS)
+            s->w->types |= (uint64_t)1 << item->values.type;
+    }
+    s->w->part_bytes[item->part] += held;
+    s->w->bytes += held;
+    return status == MINKE_OK ? load_progress(s, item->t.size + item->values.size) : status;
+}
+
+/* Items [begin, end) of one group, in one block. */
+static int32_t load_group(struct load_state *s, const struct mk_weights_item *items, size_t n)
+{
+    struct mk_block *block = &s->w->blocks[s->w->n_blocks];
+    size_t size = 0, at = 0;
+    int32_t status = MINKE_OK;
+
+    for (size_t i = 0; i < n; i++)
+        if (mk_add(&size, size, load_item_bytes(s, &items[i])) != 0)
+            return mk_fail(MINKE_ENOMEM, "out of memory: weights do not fit an address space");
+    if (size > 0) {
+        status = mk_block_alloc(block, &s->env->alloc, size);
+        if (status != MINKE_OK)
+            return status;
+        s->w->n_blocks++;
+    }
+    for (size_t i = 0; i < n && status == MINKE_OK; i++) {
+        const size_t bytes = load_item_bytes(s, &items[i]);
+
+        status = load_item(s, &items[i], size > 0 ? (uint8_t *)block->data + at : NULL, bytes);
+        at += bytes;
+    }
+    return status;
+}
+
+int32_t mk_weights_fill(struct mk_weights *w, const struct mk_env *env,
+                        const struct mk_config *config, const struct mk_weights_plan *plan,
+                        const struct mk_load_options *options)
+{
+    struct load_state s = {.w = w, .env = env, .config = config, .options = options,
+                           .alone = {NULL, 1}, .scratch_bytes = LOAD_CHUNK};
+    int32_t status = MINKE_ENOMEM;
+    size_t end;
+
+    for (size_t i = 0; i < plan->n; i++) {
+        s.total += plan->items[i].t.size + plan->items[i].values.size;
+        s.scratch_bytes = mk_max(s.scratch_bytes, load_item_scratch(&s, &plan->items[i]));
+    }
+    s.scratch_bytes = mk_round_up(s.scratch_bytes, LOAD_ALIGN);
+    mk_team_begin(&s.team, options->pool);
+    s.scratch = mk_alloc(&env->alloc, s.team.n, s.scratch_bytes);
+    w->blocks = mk_arena_alloc(&w->arena, plan->n_groups, sizeof(*w->blocks));
+    if (s.scratch == NULL || w->blocks == NULL)
+        goto done;
+    status = load_progress(&s, 0);
+    for (size_t i = 0; i < plan->n && status == MINKE_OK; i = end) {
+        for (end = i + 1; end < plan->n && plan->items[end].group == plan->items[i].group;)
+            end++;
+        status = load_group(&s, plan->items + i, end - i);
+    }
+
+done:
+    mk_free(&env->alloc, s.scratch);
+    mk_team_end(&s.team);
+    return status;
+}

@@ -1,0 +1,311 @@
+/* The search with a pool of proofs: verified many times each, the best refined in rounds.
+ * Reference: DeepSeekMath-V2, section 3.3 ("paper"), and its released main.py @665c840
+ * ("repository").  Differs: a solution that is in the pool already is not verified again; where
+ * no proof was usable so far, a round asks for first ones again. */
+#include "prove/search.h"
+
+#define POOL_PASSED 0.99999
+#define POOL_SHOWN 8u        /* evaluations in a prompt of the repository's, more or less */
+#define POOL_DOUBT 0.75      /* scores above are not worth an analysis */
+
+struct pool_host {
+    minke_complete_fn complete;
+    void *user;
+};
+
+/* ---- Verifying ----------------------------------------------------------- */
+
+static int32_t pool_keep_rating(struct minke_search *s, const struct mk_rating *r)
+{
+    void *items = s->ratings;
+    const int32_t status = mk_grow(&s->env.alloc, &items, &s->max_ratings, s->n_ratings + 1,
+                                   sizeof(*s->ratings));
+
+    s->ratings = items;
+    if (status == MINKE_OK)
+        s->ratings[s->n_ratings++] = *r;
+    return status;
+}
+
+/* Mean of the scores that finished completions hold; -1 when none does. */
+static double pool_mean(const struct minke_search *s, size_t first, uint32_t n)
+{
+    double sum = 0, score;
+    uint32_t m = 0;
+
+    for (size_t i = first; i < first + n; i++) {
+        const struct mk_completion *c = &s->taken[i];
+
+        if (c->reason != MINKE_FINISH_STOP
+            || mk_proof_score(c->text.text, c->text.len, s->p.mode, &score) != 0)
+            continue;
+        sum += score;
+        m++;
+    }
+    return m > 0 ? sum / m : -1;
+}
+
+/* Analyses of one evaluation; they are reported and choose nothing. */
+static int32_t pool_meta(struct minke_search *s, const struct pool_host *h,
+                         struct mk_piece solution, struct mk_rating *r)
+{
+    void *items = s->shown;
+    size_t first;
+    int32_t status = mk_grow(&s->env.alloc, &items, &s->max_shown, 1, sizeof(*s->shown));
+
+    s->shown = items;
+    if (status < 0)
+        return status;
+    s->shown[0] = r->text;
+    s->n_shown = 1;
+    status = mk_search_request(s, MINKE_ASK_META, s->p.n_meta, solution, h->complete, h->user,
+                               &first);
+    s->n_shown = 0;
+    if (status == MINKE_OK)
+        r->quality = pool_mean(s, first, s->p.n_meta);
+    return status;
+}
+
+static int32_t pool_rate(struct minke_search *s, const struct pool_host *h, struct mk_candidate *c)
+{
+    size_t first;
+    double sum = 0;
+    int32_t status;
+
+    c->first_rating = s->n_ratings;
+    s->n_shown = 0;
+    status = mk_search_request(s, MINKE_ASK_VERIFY, s->p.n_verifications, c->solution, h->complete,
+                               h->user, &first);
+    for (size_t i = first; status == MINKE_OK && i < first + s->p.n_verifications; i++) {
+        const struct mk_completion t = s->taken[i];
+        struct mk_rating r = {t.text, 0, -1};
+
+        if (t.reason != MINKE_FINISH_STOP
+            || mk_proof_score(t.text.text, t.text.len, s->p.mode, &r.score) != 0)
+            continue;
+        status = pool_keep_rating(s, &r);
+        sum += r.score;
+    }
+    if (status < 0)
+        return status;
+    c->n_ratings = (uint32_t)(s->n_ratings - c->first_rating);
+    c->mean = c->n_ratings > 0 ? sum / c->n_ratings : -1;
+    for (uint32_t i = 0; s->p.n_meta > 0 && i < c->n_ratings && status == MINKE_OK; i++)
+        if (s->ratings[c->first_rating + i].score <= POOL_DOUBT)
+            status = pool_meta(s, h, c->solution, &s->ratings[c->first_rating + i]);
+    return status;
+}
+
+/* Rate the candidates from begin on; those that nobody could rate leave. */
+static int32_t pool_verify(struct minke_search *s, const struct pool_host *h, size_t begin)
+{
+    size_t kept = begin;
+
+    for (size_t i = begin; i < s->n_found; i++) {
+        const int32_t status = pool_rate(s, h, &s->found[i]);
+
+        if (status < 0)
+            return status;
+        if (s->found[i].n_ratings > 0)
+            s->found[kept++] = s->found[i];
+    }
+    s->n_found = kept;
+    return MINKE_OK;
+}
+
+/* ---- Choosing ------------------------------------------------------------ */
+
+/* The i-th in order. */
+static const struct mk_order *pool_at(const struct minke_search *s, size_t i)
+{
+    return s->sorted[i];
+}
+
+/* The n_best by mean, then by their own score, then by chance, anew in every round. */
+static int32_t pool_order(struct minke_search *s)
+{
+    const size_t n = s->n_found < s->p.n_best ? s->n_found : s->p.n_best;
+    void *items = s->best;
+    int32_t status = mk_search_order(s, s->n_found);
+
+    if (status == MINKE_OK)
+        status = mk_grow(&s->env.alloc, &items, &s->max_best, n, sizeof(*s->best));
+    s->best = items;
+    if (status < 0)
+        return status;
+    for (size_t i = 0; i < s->n_found; i++) {
+        const double own = s->found[i].self_score;
+
+        s->order[i].a = -s->found[i].mean;
+        s->order[i].b = own > 0 ? -own : 0;
+        s->order[i].key = mk_search_random(s, s->round, 0, i);
+    }
+    mk_search_sort(s);
+    for (size_t i = 0; i < n; i++)
+        s->best[i] = pool_at(s, i)->index;
+    s->n_best = n;
+    return MINKE_OK;
+}
+
+/* A candidate's ratings in s->sorted, by chance: all by their scores, or only those below 1 in
+ * front of the others. */
+static int32_t pool_order_ratings(struct minke_search *s, const struct mk_candidate *c,
+                                  int by_score)
+{
+    const int32_t status = mk_search_order(s, c->n_ratings);
+
+    if (status < 0)
+        return status;
+    for (size_t i = 0; i < c->n_ratings; i++) {
+        const double score = s->ratings[c->first_rating + i].score;
+
+        s->order[i].a = by_score ? score : score >= 1;
+        s->order[i].b = 0;
+        s->order[i].key = mk_search_random(s, s->round, 1 + (uint64_t)(c - s->found), i);
+    }
+    mk_search_sort(s);
+    return MINKE_OK;
+}
+
+static struct mk_piece pool_rating(const struct minke_search *s, const struct mk_candidate *c,
+                                   size_t i)
+{
+    return s->ratings[c->first_rating + pool_at(s, i)->index].text;
+}
+
+/* What the repository shows: scores ascending, n_analyses of each, 8 where there is but one
+ * score.  It stops a score when 8 are shown in all, but goes on with the next score, so that
+ * three scores show 4 + 4 + 4. */
+static int32_t pool_show(struct minke_search *s, const struct mk_candidate *c)
+{
+    void *items = s->shown;
+    uint32_t most = s->p.n_analyses;
+    size_t i = 0;
+    int32_t status = pool_order_ratings(s, c, 1);
+
+    if (status == MINKE_OK)
+        status = mk_grow(&s->env.alloc, &items, &s->max_shown, c->n_ratings, sizeof(*s->shown));
+    s->shown = items;
+    if (status < 0)
+        return status;
+    s->n_shown = 0;
+    if (pool_at(s, 0)->a == pool_at(s, c->n_ratings - 1)->a)
+        most = POOL_SHOWN;
+    while (i < c->n_ratings) {
+        const double score = pool_at(s, i)->a;
+        uint32_t n = 0;
+        int full = 0;
+
+        for (; i < c->n_ratings && pool_at(s, i)->a == score; i++) {
+            if (full || n == most)
+                continue;
+            s->shown[s->n_shown++] = pool_rating(s, c, i);
+            n++;
+            full = s->n_shown == POOL_SHOWN;
+        }
+    }
+    return MINKE_OK;
+}
+
+/* ---- Refining ------------------------------------------------------------ */
+
+static int32_t pool_ask(struct minke_search *s, const struct pool_host *h, int32_t ask, uint32_t n,
+                        size_t parent)
+{
+    const struct mk_piece proof = parent > 0 ? s->found[parent - 1].solution
+                                             : (struct mk_piece){"", 0};
+    size_t first;
+    int32_t status = mk_search_request(s, ask, n, proof, h->complete, h->user, &first);
+
+    s->n_shown = 0;
+    return status < 0 ? status
+                      : mk_search_collect(s, first, n, (uint32_t)parent, 0, 1, 0);
+}
+
+/* One prompt a proof, with several evaluations. */
+static int32_t pool_refine_repository(struct minke_search *s, const struct pool_host *h,
+                                      size_t parent)
+{
+    const int32_t status = pool_show(s, &s->found[parent]);
+
+    return status < 0 ? status : pool_ask(s, h, MINKE_ASK_REFINE, s->p.n_samples, parent + 1);
+}
+
+/* One prompt a pair of proof and evaluation. */
+static int32_t pool_refine_paper(struct minke_search *s, const struct pool_host *h, size_t parent)
+{
+    const uint32_t n = s->found[parent].n_ratings;
+    void *items = s->shown;
+    int32_t status = mk_grow(&s->env.alloc, &items, &s->max_shown, 1, sizeof(*s->shown));
+
+    s->shown = items;
+    if (status == MINKE_OK)
+        status = pool_order_ratings(s, &s->found[parent], 0);
+    for (uint32_t i = 0; i < n && i < s->p.n_analyses && status == MINKE_OK; i++) {
+        s->shown[0] = pool_rating(s, &s->found[parent], i);
+        s->n_shown = 1;
+        status = pool_ask(s, h, MINKE_ASK_REFINE, s->p.n_samples, parent + 1);
+    }
+    return status;
+}
+
+static int32_t pool_refine(struct minke_search *s, const struct pool_host *h)
+{
+    int32_t status = pool_order(s);
+
+    for (size_t i = 0; i < s->n_best && status == MINKE_OK; i++)
+        status = s->p.preset == MINKE_PRESET_REPOSITORY
+                     ? pool_refine_repository(s, h, s->best[i])
+                     : pool_refine_paper(s, h, s->best[i]);
+    return status;
+}
+
+/* ---- Rounds -------------------------------------------------------------- */
+
+/* The best so far, first come; whether it passed: in the paper's way all of its verifications
+ * must have finished, too. */
+static void pool_choose(struct minke_search *s)
+{
+    s->choice = 0;
+    s->solved = 0;
+    for (size_t i = 0; i < s->n_found; i++) {
+        const struct mk_candidate *c = &s->found[i];
+        const int passed = c->mean > POOL_PASSED
+                           && (s->p.preset == MINKE_PRESET_REPOSITORY
+                               || c->n_ratings == s->p.n_verifications);
+
+        if (s->choice > 0 && (passed ? s->solved : s->solved || c->mean <= s->score))
+            continue;
+        s->choice = (uint32_t)i + 1;
+        s->score = c->mean;
+        s->solved = passed;
+    }
+}
+
+int32_t mk_search_pool(struct minke_search *s, minke_complete_fn complete, void *user)
+{
+    const struct pool_host h = {complete, user};
+
+    for (uint32_t round = 1; round <= s->p.max_rounds && !s->solved; round++) {
+        const size_t begin = s->n_found;
+        int32_t status;
+
+        s->round = round;
+        s->n_shown = 0;
+        if (begin == 0)
+            status = pool_ask(s, &h, MINKE_ASK_PROOF, s->p.n_first, 0);
+        else
+            status = pool_refine(s, &h);
+        if (status == MINKE_OK)
+            status = pool_verify(s, &h, begin);
+        if (status < 0)
+            return status;
+        pool_choose(s);
+        if (s->choice == 0)
+            mk_log(&s->env, MINKE_LOG_INFO, "round %u: no proof yet", round);
+        else
+            mk_log(&s->env, MINKE_LOG_INFO, "round %u: %zu new proofs, %zu in the pool, best mean"
+                   " %g", round, s->n_found - begin, s->n_found, s->score);
+    }
+    return MINKE_OK;
+}
