@@ -34,11 +34,11 @@ void minke_context_params_init(minke_context_params *params, size_t size)
 
 static int32_t context_params(minke_context_params *p, const minke_context_params *params)
 {
-    const int32_t status = mk_params_read(p, sizeof(*p), params, CONTEXT_PARAMS_MIN);
+    const int32_t rc = mk_params_read(p, sizeof(*p), params, CONTEXT_PARAMS_MIN);
     int n_reader;
 
-    if (status != MINKE_OK)
-        return status;
+    if (rc < 0)
+        return rc;
     n_reader = (p->reader_open != NULL) + (p->reader_read != NULL) + (p->reader_close != NULL);
     if (p->flags & ~CONTEXT_FLAGS)
         return mk_fail(MINKE_EVERSION, "flags 0x%x: this build knows 0x%x", p->flags,
@@ -75,11 +75,11 @@ static int32_t context_load(char **data, size_t *size, const struct mk_env *env,
                             const char *dir, const char *name, uint64_t limit)
 {
     char *path = mk_path_join(&env->alloc, dir, name);
-    const int32_t status = path == NULL ? MINKE_ENOMEM
-                                        : mk_file_load(data, size, env, path, limit);
+    const int32_t rc = path == NULL ? MINKE_ENOMEM
+                                    : mk_file_load(data, size, env, path, limit);
 
     mk_free(&env->alloc, path);
-    return status;
+    return rc;
 }
 
 static int32_t context_read_config(minke_context *ctx, const char *dir)
@@ -89,19 +89,19 @@ static int32_t context_read_config(minke_context *ctx, const char *dir)
     struct mk_arena arena;
     char *text = NULL;
     size_t len = 0;
-    int32_t status = context_load(&text, &len, env, dir, "config.json", CONTEXT_MAX_CONFIG);
+    int32_t rc = context_load(&text, &len, env, dir, "config.json", CONTEXT_MAX_CONFIG);
 
-    if (status == MINKE_OK && text == NULL)
-        status = mk_fail(MINKE_EIO, "%s/config.json: no such file", dir);
-    if (status != MINKE_OK)
-        return status;
+    if (rc == MINKE_OK && text == NULL)
+        rc = mk_fail(MINKE_EIO, "%s/config.json: no such file", dir);
+    if (rc < 0)
+        return rc;
     mk_arena_init(&arena, &env->alloc);
-    status = mk_json_parse(&json, &arena, text, len, "config.json");
-    if (status == MINKE_OK)
-        status = mk_config_read(&ctx->config, json);
+    rc = mk_json_parse(&json, &arena, text, len, "config.json");
+    if (rc == MINKE_OK)
+        rc = mk_config_read(&ctx->config, json);
     mk_arena_free(&arena);
     mk_free(&env->alloc, text);
-    return status;
+    return rc;
 }
 
 static int32_t context_read_tokenizer(minke_context *ctx, const char *dir,
@@ -111,32 +111,32 @@ static int32_t context_read_tokenizer(minke_context *ctx, const char *dir,
     const struct mk_config *c = &ctx->config;
     char *json = NULL, *config = NULL, *chat = NULL;
     size_t json_len = 0, config_len = 0, chat_len = 0;
-    int32_t status;
+    int32_t rc;
 
     if (gguf != NULL)
         return mk_tokenizer_open_gguf(&ctx->tokenizer, env, gguf);
-    status = context_load(&json, &json_len, env, dir, "tokenizer.json",
-                          CONTEXT_MAX_TOKENIZER);
-    if (status == MINKE_OK && json == NULL)
-        status = mk_fail(ctx->flags & MINKE_CONTEXT_TOKENIZER_ONLY ? MINKE_EIO
-                                                                        : MINKE_EUNSUPPORTED,
-                         "%s/tokenizer.json: no such file", dir);
-    if (status == MINKE_OK)
-        status = context_load(&config, &config_len, env, dir, "tokenizer_config.json",
-                              CONTEXT_MAX_CONFIG);
-    if (status == MINKE_OK)
-        status = mk_tokenizer_open(&ctx->tokenizer, env, json, json_len, config, config_len,
-                                   c->bos_token_id, c->eos_token_id);
+    rc = context_load(&json, &json_len, env, dir, "tokenizer.json",
+                      CONTEXT_MAX_TOKENIZER);
+    if (rc == MINKE_OK && json == NULL)
+        rc = mk_fail(ctx->flags & MINKE_CONTEXT_TOKENIZER_ONLY ? MINKE_EIO
+                                                                    : MINKE_EUNSUPPORTED,
+                     "%s/tokenizer.json: no such file", dir);
+    if (rc == MINKE_OK)
+        rc = context_load(&config, &config_len, env, dir, "tokenizer_config.json",
+                          CONTEXT_MAX_CONFIG);
+    if (rc == MINKE_OK)
+        rc = mk_tokenizer_open(&ctx->tokenizer, env, json, json_len, config, config_len,
+                               c->bos_token_id, c->eos_token_id);
     /* Where the template has a file of its own, that is the one that counts. */
-    if (status == MINKE_OK)
-        status = context_load(&chat, &chat_len, env, dir, "chat_template.jinja",
-                              CONTEXT_MAX_CONFIG);
-    if (status == MINKE_OK && chat != NULL)
-        status = mk_tokenizer_set_template(ctx->tokenizer, chat, chat_len);
+    if (rc == MINKE_OK)
+        rc = context_load(&chat, &chat_len, env, dir, "chat_template.jinja",
+                          CONTEXT_MAX_CONFIG);
+    if (rc == MINKE_OK && chat != NULL)
+        rc = mk_tokenizer_set_template(ctx->tokenizer, chat, chat_len);
     mk_free(&env->alloc, chat);
     mk_free(&env->alloc, config);
     mk_free(&env->alloc, json);
-    return status;
+    return rc;
 }
 
 /* With a model, a tokenizer that is missing or none of ours only silences text functions. */
@@ -147,10 +147,10 @@ static int32_t context_open_tokenizer(minke_context *ctx, const char *dir,
     char before[sizeof(ctx->tokenizer_error)];
 
     mk_format(before, sizeof(before), "%s", minke_last_error());
-    const int32_t status = context_read_tokenizer(ctx, dir, gguf);
+    const int32_t rc = context_read_tokenizer(ctx, dir, gguf);
 
-    if (status != MINKE_EUNSUPPORTED || alone)
-        return status;
+    if (rc != MINKE_EUNSUPPORTED || alone)
+        return rc;
     mk_format(ctx->tokenizer_error, sizeof(ctx->tokenizer_error), "%s", minke_last_error());
     mk_log(&ctx->env, MINKE_LOG_WARN, "no tokenizer: %s", ctx->tokenizer_error);
     return mk_fail(MINKE_OK, "%s", before);   /* a call that succeeds leaves no message */
@@ -160,13 +160,13 @@ static int32_t context_load_gguf(minke_context *ctx, struct mk_gguf *gguf,
                                  const struct mk_load_options *options)
 {
     struct mk_source source;
-    int32_t status = mk_gguf_source_open(&source, &ctx->env, gguf, &ctx->config);
+    int32_t rc = mk_gguf_source_open(&source, &ctx->env, gguf, &ctx->config);
 
-    if (status != MINKE_OK)
-        return status;
-    status = mk_weights_bind(&ctx->weights, &ctx->env, &ctx->config, &source, options);
+    if (rc < 0)
+        return rc;
+    rc = mk_weights_bind(&ctx->weights, &ctx->env, &ctx->config, &source, options);
     source.free(source.self);
-    return status;
+    return rc;
 }
 
 /* What is decoded row by row whenever it is multiplied: types without a packed form. */
@@ -198,8 +198,7 @@ static int32_t context_identify(minke_context *ctx)
         h = mk_hash(h, bytes, len);
     }
     ctx->identity = h;
-    for (size_t i = 0; i < 16; i++)
-        ctx->identity_text[i] = "0123456789abcdef"[h >> (60 - 4 * i) & 15];
+    mk_hex(ctx->identity_text, h);
     return MINKE_OK;
 }
 
@@ -213,34 +212,34 @@ static int32_t context_open_model(minke_context *ctx, const char *dir, struct mk
         .progress_user = p->progress_user,
         .kernels = &ctx->kernels,
     };
-    int32_t status = gguf != NULL ? mk_gguf_config(&ctx->config, gguf)
-                                  : context_read_config(ctx, dir);
+    int32_t rc = gguf != NULL ? mk_gguf_config(&ctx->config, gguf)
+                              : context_read_config(ctx, dir);
 
-    if (status == MINKE_OK)
-        status = context_open_tokenizer(ctx, dir, gguf);
-    if (status == MINKE_OK)
-        status = mk_pool_open(&ctx->pool, &ctx->env.alloc,
-                              p->n_threads > 0 ? p->n_threads : mk_cpu_threads(), p->executor,
-                              p->executor_user);
-    if (status != MINKE_OK)
-        return status;
+    if (rc == MINKE_OK)
+        rc = context_open_tokenizer(ctx, dir, gguf);
+    if (rc == MINKE_OK)
+        rc = mk_pool_open(&ctx->pool, &ctx->env.alloc,
+                          p->n_threads > 0 ? p->n_threads : mk_cpu_threads(), p->executor,
+                          p->executor_user);
+    if (rc < 0)
+        return rc;
     mk_kernels_init(&ctx->kernels, mk_cpu_features());
     if ((p->flags & (MINKE_CONTEXT_FAST | MINKE_CONTEXT_DETERMINISTIC)) == MINKE_CONTEXT_FAST)
-        status = mk_onednn_open(&ctx->onednn, &ctx->env.alloc, ctx->kernels.features, 0);
-    if (status != MINKE_OK)
-        return status;
+        rc = mk_onednn_open(&ctx->onednn, &ctx->env.alloc, ctx->kernels.features, 0);
+    if (rc < 0)
+        return rc;
     mk_rope_init(&ctx->rope, &ctx->config);
     options.pool = ctx->pool;
-    status = gguf != NULL ? context_load_gguf(ctx, gguf, &options)
-                          : mk_weights_load(&ctx->weights, &ctx->env, &ctx->config, dir, &options);
-    if (status == MINKE_OK)
-        status = context_identify(ctx);
+    rc = gguf != NULL ? context_load_gguf(ctx, gguf, &options)
+                      : mk_weights_load(&ctx->weights, &ctx->env, &ctx->config, dir, &options);
+    if (rc == MINKE_OK)
+        rc = context_identify(ctx);
     context_list_slow(ctx);
-    if (status == MINKE_OK)
+    if (rc == MINKE_OK)
         mk_log(&ctx->env, MINKE_LOG_INFO, "%s: %s, %llu parameters, %llu bytes, %u threads", dir,
                ctx->config.model_type, (unsigned long long)ctx->weights.n_params,
                (unsigned long long)ctx->weights.bytes, mk_pool_threads(ctx->pool));
-    return status;
+    return rc;
 }
 
 static int32_t context_open(minke_context **out, const char *path,
@@ -249,13 +248,13 @@ static int32_t context_open(minke_context **out, const char *path,
     const struct mk_env env = context_env(p);
     struct mk_gguf file = {0}, *gguf = NULL;
     minke_context *ctx;
-    int32_t status;
+    int32_t rc;
 
     if (mk_gguf_is_path(path)) {
         gguf = &file;
-        status = mk_gguf_open(gguf, &env, path);
-        if (status != MINKE_OK)
-            return status;
+        rc = mk_gguf_open(gguf, &env, path);
+        if (rc < 0)
+            return rc;
     } else if (!mk_path_is_dir(&env, path)) {
         return mk_fail(MINKE_EIO, "%s: no directory, nor a file named .gguf", path);
     }
@@ -270,12 +269,12 @@ static int32_t context_open(minke_context **out, const char *path,
     ctx->refs = 1;
     ctx->tokenizer_free = mk_tokenizer_free;
     ctx->config.bos_token_id = ctx->config.eos_token_id = -1;
-    status = p->flags & MINKE_CONTEXT_TOKENIZER_ONLY
+    rc = p->flags & MINKE_CONTEXT_TOKENIZER_ONLY
            ? context_open_tokenizer(ctx, path, gguf) : context_open_model(ctx, path, gguf, p);
     mk_gguf_close(&file);
-    if (status != MINKE_OK) {
+    if (rc < 0) {
         mk_context_unref(ctx);
-        return status;
+        return rc;
     }
     *out = ctx;
     return MINKE_OK;
@@ -286,17 +285,17 @@ int32_t minke_context_open(minke_context **out, const char *path,
 {
     minke_context_params p;
     struct mk_fpu fpu;
-    int32_t status;
+    int32_t rc;
 
     if (out == NULL || path == NULL)
         return mk_fail(MINKE_EINVAL, "%s is NULL", out == NULL ? "out" : "path");
-    status = context_params(&p, params);
-    if (status != MINKE_OK)
-        return status;
+    rc = context_params(&p, params);
+    if (rc < 0)
+        return rc;
     mk_fpu_enter(&fpu);
-    status = context_open(out, path, &p);
+    rc = context_open(out, path, &p);
     mk_fpu_leave(&fpu);
-    return status;
+    return rc;
 }
 
 void minke_context_free(minke_context *ctx)
@@ -370,11 +369,11 @@ static int context_fact(const minke_context *ctx, int32_t key, int64_t *v)
 
 int32_t minke_context_info(const minke_context *ctx, int32_t key, int64_t *value)
 {
-    const int32_t status = mk_context_check(ctx);
+    const int32_t rc = mk_context_check(ctx);
     int64_t v = 0;
 
-    if (status != MINKE_OK)
-        return status;
+    if (rc < 0)
+        return rc;
     if (value == NULL)
         return mk_fail(MINKE_EINVAL, "value is NULL");
     if (context_fact(ctx, key, &v) != 0)
@@ -385,11 +384,11 @@ int32_t minke_context_info(const minke_context *ctx, int32_t key, int64_t *value
 
 int32_t minke_context_text(const minke_context *ctx, int32_t key, const char **text)
 {
-    const int32_t status = mk_context_check(ctx);
+    const int32_t rc = mk_context_check(ctx);
     const struct mk_tokenizer *tok;
 
-    if (status != MINKE_OK)
-        return status;
+    if (rc < 0)
+        return rc;
     if (text == NULL)
         return mk_fail(MINKE_EINVAL, "text is NULL");
     tok = ctx->tokenizer;

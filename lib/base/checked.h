@@ -5,6 +5,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Items of an array. */
+#define MK_COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
 /* *out = a * b.  Returns 0, or -1 when the product does not fit (out is untouched). */
 static inline int mk_mul(size_t *out, size_t a, size_t b)
 {

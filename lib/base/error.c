@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/checked.h"
 #include "base/json.h"
 
 #define ERROR_SIZE 512
@@ -14,18 +15,18 @@ const char *minke_last_error(void)
     return error_text;
 }
 
-const char *minke_status_name(int32_t status)
+const char *minke_status_name(int32_t rc)
 {
     static const char *const names[] = {
         "MINKE_OK", "MINKE_EINVAL", "MINKE_ENOMEM", "MINKE_EIO", "MINKE_EFORMAT",
         "MINKE_EUNSUPPORTED", "MINKE_ENOSPC", "MINKE_EFULL", "MINKE_ECANCELED",
         "MINKE_EVERSION", "MINKE_EINTERNAL", "MINKE_EBUSY", "MINKE_EFORK", "MINKE_ESNAPSHOT"
     };
-    const int32_t n = (int32_t)(sizeof(names) / sizeof(names[0]));
+    const int32_t n = (int32_t)(MK_COUNT(names));
 
-    if (status > 0 || status <= -n)
+    if (rc > 0 || rc <= -n)
         return "MINKE_E?";
-    return names[-status];
+    return names[-rc];
 }
 
 /* ---- Formatter ----------------------------------------------------------- */

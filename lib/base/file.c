@@ -269,7 +269,7 @@ int32_t mk_file_open(struct mk_file **out, const struct mk_env *env, const char 
 {
     struct mk_file *f = mk_alloc(&env->alloc, 1, sizeof(*f));
     const size_t n = strlen(path);
-    int32_t status = MINKE_ENOMEM;
+    int32_t rc = MINKE_ENOMEM;
 
     if (f == NULL)
         return MINKE_ENOMEM;
@@ -279,8 +279,8 @@ int32_t mk_file_open(struct mk_file **out, const struct mk_env *env, const char 
     if (f->path == NULL)
         goto fail;
     memcpy(f->path, path, n);
-    status = env->reader_open != NULL ? file_open_reader(f) : file_open_system(f);
-    if (status != MINKE_OK)
+    rc = env->reader_open != NULL ? file_open_reader(f) : file_open_system(f);
+    if (rc < 0)
         goto fail;
     if (!f->is_open) {
         mk_file_close(f);
@@ -291,7 +291,7 @@ int32_t mk_file_open(struct mk_file **out, const struct mk_env *env, const char 
 
 fail:
     mk_file_close(f);
-    return status;
+    return rc;
 }
 
 void mk_file_close(struct mk_file *f)
@@ -388,27 +388,27 @@ int32_t mk_file_load(char **data, size_t *size, const struct mk_env *env, const 
 {
     struct mk_file *f = NULL;
     char *text = NULL;
-    int32_t status = mk_file_open(&f, env, path);
+    int32_t rc = mk_file_open(&f, env, path);
 
-    if (status != MINKE_OK)
-        return status;
+    if (rc < 0)
+        return rc;
     if (f == NULL) {
         *data = NULL;
         *size = 0;
         return MINKE_OK;
     }
     if (f->size > limit || f->size >= SIZE_MAX) {
-        status = mk_fail(MINKE_EFORMAT, "%s: %llu bytes, at most %llu expected", path,
-                         (unsigned long long)f->size, (unsigned long long)limit);
+        rc = mk_fail(MINKE_EFORMAT, "%s: %llu bytes, at most %llu expected", path,
+                     (unsigned long long)f->size, (unsigned long long)limit);
         goto fail;
     }
     text = mk_alloc(&env->alloc, (size_t)f->size + 1, 1);
     if (text == NULL) {
-        status = MINKE_ENOMEM;
+        rc = MINKE_ENOMEM;
         goto fail;
     }
-    status = mk_file_read(f, 0, text, (size_t)f->size);
-    if (status != MINKE_OK)
+    rc = mk_file_read(f, 0, text, (size_t)f->size);
+    if (rc < 0)
         goto fail;
     *data = text;
     *size = (size_t)f->size;
@@ -418,7 +418,7 @@ int32_t mk_file_load(char **data, size_t *size, const struct mk_env *env, const 
 fail:
     mk_free(&env->alloc, text);
     mk_file_close(f);
-    return status;
+    return rc;
 }
 
 char *mk_path_join(const struct mk_allocator *a, const char *dir, const char *name)
@@ -480,7 +480,7 @@ int32_t mk_writer_open(struct mk_writer **out, const struct mk_allocator *a, con
         return mk_fail(MINKE_EIO, "%s: not a regular file", path);
     struct mk_writer *w = mk_alloc(a, 1, sizeof(*w));
     const size_t n = strlen(path);
-    int32_t status = MINKE_ENOMEM;
+    int32_t rc = MINKE_ENOMEM;
 
     if (w == NULL)
         return MINKE_ENOMEM;
@@ -492,15 +492,15 @@ int32_t mk_writer_open(struct mk_writer **out, const struct mk_allocator *a, con
     if (w->path == NULL || w->temporary == NULL || w->buffer == NULL)
         goto fail;
     memcpy(w->path, path, n);
-    status = writer_create(w, n + 48);
-    if (status != MINKE_OK)
+    rc = writer_create(w, n + 48);
+    if (rc < 0)
         goto fail;
     *out = w;
     return MINKE_OK;
 
 fail:
     mk_writer_free(w);
-    return status;
+    return rc;
 }
 
 static int32_t file_put(int fd, const char *path, uint64_t offset, const void *data, size_t n)
@@ -521,26 +521,26 @@ static int32_t file_put(int fd, const char *path, uint64_t offset, const void *d
 
 static int32_t writer_flush(struct mk_writer *w)
 {
-    const int32_t status = file_put(w->fd, w->path, w->flushed, w->buffer, w->used);
+    const int32_t rc = file_put(w->fd, w->path, w->flushed, w->buffer, w->used);
 
-    if (status == MINKE_OK) {
+    if (rc == MINKE_OK) {
         w->flushed += w->used;
         w->used = 0;
     }
-    return status;
+    return rc;
 }
 
 int32_t mk_writer_write(struct mk_writer *w, const void *data, size_t n)
 {
-    int32_t status;
+    int32_t rc;
 
-    if (n > WRITER_BUFFER - w->used && (status = writer_flush(w)) != MINKE_OK)
-        return status;
+    if (n > WRITER_BUFFER - w->used && (rc = writer_flush(w)) < 0)
+        return rc;
     if (n > WRITER_BUFFER) {
-        status = file_put(w->fd, w->path, w->flushed, data, n);
-        if (status == MINKE_OK)
+        rc = file_put(w->fd, w->path, w->flushed, data, n);
+        if (rc == MINKE_OK)
             w->flushed += n;
-        return status;
+        return rc;
     }
     if (n > 0)
         memcpy(w->buffer + w->used, data, n);
@@ -550,10 +550,10 @@ int32_t mk_writer_write(struct mk_writer *w, const void *data, size_t n)
 
 int32_t mk_writer_patch(struct mk_writer *w, uint64_t offset, const void *data, size_t n)
 {
-    const int32_t status = writer_flush(w);
+    const int32_t rc = writer_flush(w);
 
-    if (status != MINKE_OK)
-        return status;
+    if (rc < 0)
+        return rc;
     if (offset > w->flushed || n > w->flushed - offset)
         return mk_fail(MINKE_EINTERNAL, "%s: patch at %llu beyond the end", w->path,
                        (unsigned long long)offset);
@@ -593,10 +593,10 @@ static void file_sync_dir(char *path)
 
 int32_t mk_writer_commit(struct mk_writer *w)
 {
-    const int32_t status = writer_flush(w);
+    const int32_t rc = writer_flush(w);
 
-    if (status != MINKE_OK)
-        return status;
+    if (rc < 0)
+        return rc;
     if (file_sync_fd(w->fd) != 0)
         return file_fail(w->path, "cannot be flushed to disk");
     file_close_fd(w->fd);
@@ -638,7 +638,7 @@ int32_t mk_append_open(struct mk_append **out, const struct mk_allocator *a, con
 {
     struct mk_append *w = mk_alloc(a, 1, sizeof(*w));
     const size_t n = strlen(path);
-    int32_t status = MINKE_ENOMEM;
+    int32_t rc = MINKE_ENOMEM;
     file_stat s;
 
     if (w == NULL)
@@ -652,16 +652,16 @@ int32_t mk_append_open(struct mk_append **out, const struct mk_allocator *a, con
     memcpy(w->path, path, n);
     w->fd = file_open_fd(w->path, OPEN_EDIT);
     if (w->fd < 0 || file_stat_fd(w->fd, &s) != 0) {
-        status = file_fail(w->path, "cannot be opened for writing");
+        rc = file_fail(w->path, "cannot be opened for writing");
         goto fail;
     }
     if (!FILE_IS_REG(s) || s.st_size < 0 || (uint64_t)s.st_size < keep) {
-        status = mk_fail(MINKE_EIO, "%s: not a regular file of %llu bytes or more", w->path,
-                         (unsigned long long)keep);
+        rc = mk_fail(MINKE_EIO, "%s: not a regular file of %llu bytes or more", w->path,
+                     (unsigned long long)keep);
         goto fail;
     }
     if (file_cut_fd(w->fd, keep) != 0) {
-        status = file_fail(w->path, "cannot be cut");
+        rc = file_fail(w->path, "cannot be cut");
         goto fail;
     }
     file_sync_dir(w->path);
@@ -670,20 +670,20 @@ int32_t mk_append_open(struct mk_append **out, const struct mk_allocator *a, con
 
 fail:
     mk_append_free(w);
-    return status;
+    return rc;
 }
 
 int32_t mk_append_write(struct mk_append *w, const void *data, size_t n)
 {
-    int32_t status = file_put(w->fd, w->path, w->size, data, n);
+    int32_t rc = file_put(w->fd, w->path, w->size, data, n);
 
-    if (status == MINKE_OK && file_sync_fd(w->fd) != 0)
-        status = file_fail(w->path, "cannot be flushed to disk");
-    if (status == MINKE_OK)
+    if (rc == MINKE_OK && file_sync_fd(w->fd) != 0)
+        rc = file_fail(w->path, "cannot be flushed to disk");
+    if (rc == MINKE_OK)
         w->size += n;
     else
         (void)!file_cut_fd(w->fd, w->size);   /* where it fails, the next write goes over it */
-    return status;
+    return rc;
 }
 
 void mk_append_free(struct mk_append *w)

@@ -67,7 +67,7 @@ static uint64_t json_hash(const uint64_t key[2], const char *text, size_t len)
 
 static int json_key_is(const struct mk_json *v, const char *key, size_t len)
 {
-    return v->key_len == len && memcmp(v->key, key, len) == 0;
+    return v->key.len == len && memcmp(v->key.data, key, len) == 0;
 }
 
 /* The slot of a key: of its member, or the empty one where it belongs. */
@@ -99,8 +99,8 @@ int mk_json_is(const struct mk_json *string, const char *text)
 {
     const size_t len = strlen(text);
 
-    return string != NULL && string->type == MK_JSON_STRING && string->text_len == len
-        && memcmp(string->text, text, len) == 0;
+    return string != NULL && string->type == MK_JSON_STRING && string->text.len == len
+        && memcmp(string->text.data, text, len) == 0;
 }
 
 /* ---- Parser -------------------------------------------------------------- */
@@ -262,7 +262,7 @@ static void json_plain(struct json_parser *p)
 }
 
 /* The string at p->at, behind its opening quote. */
-static int32_t json_string(struct json_parser *p, const char **text, size_t *text_len)
+static int32_t json_string(struct json_parser *p, struct mk_view *text)
 {
     const size_t start = p->at;
     char *const begin = p->out;
@@ -276,10 +276,10 @@ static int32_t json_string(struct json_parser *p, const char **text, size_t *tex
         if (c == '"')
             break;
         if (c == '\\') {
-            const int32_t status = json_escape(p);
+            const int32_t rc = json_escape(p);
 
-            if (status != MINKE_OK)
-                return status;
+            if (rc < 0)
+                return rc;
         } else if (c < 0x20) {
             return json_fail(p, p->at, "control character in a string");
         } else {
@@ -293,8 +293,7 @@ static int32_t json_string(struct json_parser *p, const char **text, size_t *tex
         }
     }
     p->at++;
-    *text = begin;
-    *text_len = (size_t)(p->out - begin);
+    *text = (struct mk_view){begin, (size_t)(p->out - begin)};
     *p->out++ = '\0';
     return MINKE_OK;
 }
@@ -329,8 +328,8 @@ static int32_t json_number(struct json_parser *p, struct mk_json *v)
             return json_fail(p, i, "digit expected");
     }
     v->type = MK_JSON_NUMBER;
-    v->text = p->out;
-    v->text_len = i - start;
+    v->text.data = p->out;
+    v->text.len = i - start;
     memcpy(p->out, p->text + start, i - start);
     p->out += i - start;
     *p->out++ = '\0';
@@ -357,7 +356,7 @@ static int32_t json_scalar(struct json_parser *p, struct mk_json *v)
     case '"':
         p->at++;
         v->type = MK_JSON_STRING;
-        return json_string(p, &v->text, &v->text_len);
+        return json_string(p, &v->text);
     case 'n':
         return json_word(p, v, "null", MK_JSON_NULL);
     case 't':
@@ -375,7 +374,7 @@ static int32_t json_scalar(struct json_parser *p, struct mk_json *v)
 static int32_t json_repeated(const struct json_parser *p, const struct mk_json *v)
 {
     return mk_fail(MINKE_EFORMAT, "%s: byte %zu: key \"%.*s\" is repeated", p->what, p->at,
-                   (int)(v->key_len < 80 ? v->key_len : 80), v->key);
+                   (int)(v->key.len < 80 ? v->key.len : 80), v->key.data);
 }
 
 /* At the end of an object: its table, and no key twice. */
@@ -387,7 +386,7 @@ static int32_t json_finish_object(struct json_parser *p, struct mk_json *obj)
     if (obj->n_items <= JSON_FEW) {
         for (const struct mk_json *a = obj->first; a != NULL; a = a->next)
             for (const struct mk_json *b = obj->first; b != a; b = b->next)
-                if (json_key_is(b, a->key, a->key_len))
+                if (json_key_is(b, a->key.data, a->key.len))
                     return json_repeated(p, a);
         return MINKE_OK;
     }
@@ -403,7 +402,7 @@ static int32_t json_finish_object(struct json_parser *p, struct mk_json *obj)
     index->key[0] = mk_time_ns();
     index->key[1] = (uint64_t)(uintptr_t)index;
     for (const struct mk_json *v = obj->first; v != NULL; v = v->next) {
-        const struct mk_json **slot = json_slot(index, v->key, v->key_len);
+        const struct mk_json **slot = json_slot(index, v->key.data, v->key.len);
 
         if (*slot != NULL)
             return json_repeated(p, v);
@@ -440,10 +439,10 @@ static int32_t json_item(struct json_parser *p, struct mk_json **out)
             if (p->at >= p->len || p->text[p->at] != '"')
                 return json_fail(p, p->at, "key expected");
             p->at++;
-            const int32_t status = json_string(p, &v->key, &v->key_len);
+            const int32_t rc = json_string(p, &v->key);
 
-            if (status != MINKE_OK)
-                return status;
+            if (rc < 0)
+                return rc;
             json_space(p);
             if (p->at >= p->len || p->text[p->at] != ':')
                 return json_fail(p, p->at, "':' expected");
@@ -482,10 +481,10 @@ static int32_t json_close(struct json_parser *p, int *more)
             return json_fail(p, p->at, is_object ? "',' or '}' expected" : "',' or ']' expected");
         p->at++;
         if (is_object) {
-            const int32_t status = json_finish_object(p, top->node);
+            const int32_t rc = json_finish_object(p, top->node);
 
-            if (status != MINKE_OK)
-                return status;
+            if (rc < 0)
+                return rc;
         }
         p->depth--;
     }
@@ -516,27 +515,27 @@ static int32_t json_document(struct json_parser *p, const struct mk_json **out)
 
     json_space(p);
     while (more) {
-        int32_t status = json_item(p, &v);
+        int32_t rc = json_item(p, &v);
 
-        if (status != MINKE_OK)
-            return status;
+        if (rc < 0)
+            return rc;
         root = root == NULL ? v : root;
         if (p->at >= p->len)
             return json_fail(p, p->at, "value expected");
         if (p->text[p->at] == '{' || p->text[p->at] == '[') {
-            status = json_open(p, v, &more);
-            if (status != MINKE_OK)
-                return status;
+            rc = json_open(p, v, &more);
+            if (rc < 0)
+                return rc;
             if (more)
                 continue;
         } else {
-            status = json_scalar(p, v);
-            if (status != MINKE_OK)
-                return status;
+            rc = json_scalar(p, v);
+            if (rc < 0)
+                return rc;
         }
-        status = json_close(p, &more);
-        if (status != MINKE_OK)
-            return status;
+        rc = json_close(p, &more);
+        if (rc < 0)
+            return rc;
     }
     json_space(p);
     if (p->at < p->len)

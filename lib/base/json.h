@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/alloc.h"
+#include "base/text.h"
 
 enum mk_json_type {
     MK_JSON_NULL, MK_JSON_FALSE, MK_JSON_TRUE, MK_JSON_NUMBER, MK_JSON_STRING,
@@ -16,8 +17,7 @@ enum mk_json_type {
  * a member, decoded.  Both NUL-terminated beside their length. */
 struct mk_json {
     enum mk_json_type type;
-    const char *key, *text;
-    size_t key_len, text_len;
+    struct mk_view key, text;
     size_t n_items;                  /* of an array or object */
     const struct mk_json *first;     /* its first item */
     const struct mk_json *next;      /* the following sibling, NULL at the end */
@@ -49,17 +49,6 @@ size_t mk_number_read(const char *text, size_t len, double *out);
  * "inf"); buffer of 32 bytes.  Returns the length. */
 size_t mk_number_write(char *buffer, double v);
 
-/* Text that grows, owned by the caller. */
-struct mk_text {
-    const struct mk_allocator *a;
-    char *data;          /* NUL-terminated once anything was added */
-    size_t len, capacity;
-    int failed;          /* an allocation failed; later calls do nothing */
-};
-void mk_text_init(struct mk_text *t, const struct mk_allocator *a);
-void mk_text_free(struct mk_text *t);
-void mk_text_add(struct mk_text *t, const char *bytes, size_t n);
-void mk_text_adds(struct mk_text *t, const char *nul_terminated);
 /* A JSON string literal, quotes included, as json.dumps(ensure_ascii=False) writes it. */
 void mk_text_add_quoted(struct mk_text *t, const char *bytes, size_t n);
 /* A value as json.dumps(ensure_ascii=False) writes it: ", " and ": ", integers digit for

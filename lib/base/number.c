@@ -272,7 +272,7 @@ int mk_json_double(const struct mk_json *v, double *out)
 
     if (v == NULL || v->type != MK_JSON_NUMBER)
         return -1;
-    if (mk_number_read(v->text, v->text_len, &d) != v->text_len)
+    if (mk_number_read(v->text.data, v->text.len, &d) != v->text.len)
         return -1;
     memcpy(&bits, &d, sizeof(bits));
     if ((bits >> 52 & 0x7FF) == 0x7FF)
@@ -288,7 +288,7 @@ int mk_json_int(const struct mk_json *v, int64_t *out)
 
     if (v == NULL || v->type != MK_JSON_NUMBER)
         return -1;
-    if (number_parse(&p, v->text, v->text_len) != v->text_len)
+    if (number_parse(&p, v->text.data, v->text.len) != v->text.len)
         return -1;
     if (p.n_digits > 0 && (p.sticky || p.point < p.n_digits || p.point > 19))
         return -1;

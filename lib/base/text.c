@@ -1,9 +1,8 @@
-/* Text that grows, and JSON as Python's json.dumps(ensure_ascii=False) writes it. */
-#include <string.h>
+/* Text that grows, and its way to a caller's buffer. */
+#include "base/text.h"
 
 #include "base/checked.h"
 #include "base/error.h"
-#include "base/json.h"
 
 void mk_text_init(struct mk_text *t, const struct mk_allocator *a)
 {
@@ -26,16 +25,16 @@ static int32_t text_reserve(struct mk_text *t, size_t n)
 
     if (mk_add(&need, t->len, n) != 0 || mk_add(&need, need, 1) != 0)
         return MINKE_ENOMEM;
-    const int32_t status = mk_grow(t->a, &data, &t->capacity, need, 1);
+    const int32_t rc = mk_grow(t->a, &data, &t->capacity, need, 1);
     t->data = data;   /* as it was when that failed */
-    return status;
+    return rc;
 }
 
 void mk_text_add(struct mk_text *t, const char *bytes, size_t n)
 {
     if (t->failed)
         return;
-    if (text_reserve(t, n) != MINKE_OK) {
+    if (text_reserve(t, n) < 0) {
         t->failed = 1;
         return;
     }
@@ -50,109 +49,64 @@ void mk_text_adds(struct mk_text *t, const char *nul_terminated)
     mk_text_add(t, nul_terminated, strlen(nul_terminated));
 }
 
-static int text_needs_escape(unsigned char c)
+void mk_text_add_view(struct mk_text *t, struct mk_view v)
 {
-    return c < 0x20 || c == '"' || c == '\\';
+    mk_text_add(t, v.data, v.len);
 }
 
-void mk_text_add_quoted(struct mk_text *t, const char *bytes, size_t n)
+struct mk_view mk_text_view(const struct mk_text *t)
 {
-    static const char names[] = "btn_fr";    /* from U+0008 */
-    size_t start = 0;
+    return (struct mk_view){t->data, t->len};
+}
 
-    mk_text_add(t, "\"", 1);
-    for (size_t i = 0; i <= n; i++) {
-        if (i < n && !text_needs_escape((unsigned char)bytes[i]))
-            continue;
-        if (i > start)
-            mk_text_add(t, bytes + start, i - start);
-        start = i + 1;
-        if (i == n)
+int32_t mk_text_deliver(struct mk_text *t, char *out, size_t capacity, size_t *n_out)
+{
+    const size_t len = t->len;
+    int32_t rc = MINKE_OK;
+
+    if (t->failed) {
+        rc = mk_fail_memory(len, "text");
+    } else {
+        *n_out = len;
+        if (len > capacity)
+            rc = mk_fail(MINKE_ENOSPC, "%zu bytes, room for %zu", len, capacity);
+        else if (len > 0)
+            memcpy(out, t->data, len);
+    }
+    mk_text_free(t);
+    return rc;
+}
+
+void mk_hex(char out[17], uint64_t v)
+{
+    for (int i = 0; i < 16; i++)
+        out[i] = "0123456789abcdef"[v >> (60 - 4 * i) & 15];
+    out[16] = '\0';
+}
+
+/* ---- Views --------------------------------------------------------------- */
+
+size_t mk_view_find(struct mk_view v, size_t from, struct mk_view part)
+{
+    if (part.len == 0)
+        return mk_min(from, v.len);
+    while (from <= v.len && part.len <= v.len - from) {
+        const char *at = memchr(v.data + from, part.data[0], v.len - from - part.len + 1);
+
+        if (at == NULL)
             break;
-        const unsigned char c = (unsigned char)bytes[i];
-        char escape[6] = {'\\', (char)c};
-        size_t len = 2;
-
-        if (c >= 8 && c <= 13 && c != 11) {
-            escape[1] = names[c - 8];
-        } else if (c < 0x20) {
-            memcpy(escape + 1, "u00", 3);
-            escape[4] = (char)('0' + c / 16);
-            escape[5] = "0123456789abcdef"[c % 16];
-            len = 6;
-        }
-        mk_text_add(t, escape, len);
+        from = (size_t)(at - v.data);
+        if (memcmp(at, part.data, part.len) == 0)
+            return from;
+        from++;
     }
-    mk_text_add(t, "\"", 1);
+    return v.len;
 }
 
-/* Integers digit for digit; Python has no minus zero among them.  What is beyond the range
- * of a double is kept as it is. */
-static void text_add_number(struct mk_text *t, const struct mk_json *v)
+size_t mk_view_find_last(struct mk_view v, size_t from, struct mk_view part)
 {
-    char buffer[32];
-    double d;
-    int whole = 1;
-
-    for (size_t i = 0; i < v->text_len; i++)
-        if (v->text[i] == '.' || v->text[i] == 'e' || v->text[i] == 'E')
-            whole = 0;
-    if (whole && v->text_len == 2 && memcmp(v->text, "-0", 2) == 0)
-        mk_text_add(t, "0", 1);
-    else if (whole || mk_json_double(v, &d) != 0)
-        mk_text_add(t, v->text, v->text_len);
-    else
-        mk_text_add(t, buffer, mk_number_write(buffer, d));
-}
-
-static void text_add_scalar(struct mk_text *t, const struct mk_json *v)
-{
-    switch (v->type) {
-    case MK_JSON_NULL:
-        mk_text_adds(t, "null");
-        break;
-    case MK_JSON_FALSE:
-        mk_text_adds(t, "false");
-        break;
-    case MK_JSON_TRUE:
-        mk_text_adds(t, "true");
-        break;
-    case MK_JSON_NUMBER:
-        text_add_number(t, v);
-        break;
-    case MK_JSON_STRING:
-        mk_text_add_quoted(t, v->text, v->text_len);
-        break;
-    default:
-        mk_text_adds(t, v->type == MK_JSON_ARRAY ? "[]" : "{}");
-        break;
-    }
-}
-
-void mk_text_add_json(struct mk_text *t, const struct mk_json *v)
-{
-    const struct mk_json *stack[MK_JSON_MAX_DEPTH];
-    size_t depth = 0;
-
-    for (;;) {
-        if (depth > 0 && stack[depth - 1]->type == MK_JSON_OBJECT) {
-            mk_text_add_quoted(t, v->key, v->key_len);
-            mk_text_add(t, ": ", 2);
-        }
-        if (v->first != NULL && depth < MK_JSON_MAX_DEPTH) {
-            mk_text_add(t, v->type == MK_JSON_OBJECT ? "{" : "[", 1);
-            stack[depth++] = v;
-            v = v->first;
-            continue;
-        }
-        text_add_scalar(t, v);
-        while (depth > 0 && v->next == NULL) {
-            v = stack[--depth];
-            mk_text_add(t, v->type == MK_JSON_OBJECT ? "}" : "]", 1);
-        }
-        if (depth == 0)
-            return;
-        v = v->next;
-        mk_text_add(t, ", ", 2);
-    }
+    for (size_t at = part.len <= v.len ? v.len - part.len + 1 : 0; at > from; at--)
+        if (mk_view_has(v, at - 1, part))
+            return at - 1;
+    return v.len;
 }

@@ -30,7 +30,7 @@ static const struct chat_name chat_names[] = {
     {"deepseek-r1", MK_CHAT_R1_HF},
     {"deepseek-v3.2-exp", MK_CHAT_V31_TERMINUS},
 };
-#define CHAT_N_NAMES (sizeof(chat_names) / sizeof(chat_names[0]))
+#define CHAT_N_NAMES (MK_COUNT(chat_names))
 
 int mk_chat_find(const char *name)
 {
@@ -95,10 +95,10 @@ static const char *const chat_foreign[] = {
 
 int mk_chat_match(const char *text, size_t len)
 {
-    for (size_t i = 0; i < sizeof(chat_foreign) / sizeof(chat_foreign[0]); i++)
+    for (size_t i = 0; i < MK_COUNT(chat_foreign); i++)
         if (chat_holds(text, len, chat_foreign[i]))
             return -1;
-    for (size_t t = 0; t < sizeof(chat_templates) / sizeof(chat_templates[0]); t++) {
+    for (size_t t = 0; t < MK_COUNT(chat_templates); t++) {
         const struct chat_template *c = &chat_templates[t];
         int fits = 1;
 
@@ -163,15 +163,15 @@ int32_t mk_chat_choose(int *kind, const minke_context *ctx, const char *name)
 
 int32_t minke_chat_encoding(const minke_context *ctx, const char **name)
 {
-    int32_t status = mk_context_check(ctx);
+    int32_t rc = mk_context_check(ctx);
     int kind = 0;
 
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     if (name == NULL)
         return mk_fail(MINKE_EINVAL, "name is NULL");
-    if ((status = mk_chat_choose(&kind, ctx, NULL)) < 0)
-        return status;
+    if ((rc = mk_chat_choose(&kind, ctx, NULL)) < 0)
+        return rc;
     *name = mk_chat_name(kind);
     return MINKE_OK;
 }
@@ -197,15 +197,15 @@ int mk_chat_thinks(int kind, uint32_t thinking)
 int32_t minke_chat_sampling(const minke_context *ctx, const char *encoding, float *temperature,
                             float *top_p)
 {
-    int32_t status = ctx != NULL ? mk_context_check(ctx) : MINKE_OK;
+    int32_t rc = ctx != NULL ? mk_context_check(ctx) : MINKE_OK;
     int kind;
 
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     if (temperature == NULL || top_p == NULL)
         return mk_fail(MINKE_EINVAL, "temperature or top_p is NULL");
-    if ((status = mk_chat_choose(&kind, ctx, encoding)) < 0)
-        return status;
+    if ((rc = mk_chat_choose(&kind, ctx, encoding)) < 0)
+        return rc;
     *temperature = 0.6f;
     *top_p = 0.95f;
     if (kind == MK_CHAT_V2 || kind == MK_CHAT_V3 || kind == MK_CHAT_V3_0324)
@@ -229,15 +229,15 @@ void mk_chat_add_trusted(struct mk_chat_out *out, const char *text, size_t n)
 
 static void chat_span(struct mk_chat_out *out, size_t begin, size_t end)
 {
-    if (begin == end || out->status < 0)
+    if (begin == end || out->rc < 0)
         return;
     if (out->n_plain > 0 && out->plain[out->n_plain - 1].end == begin) {
         out->plain[out->n_plain - 1].end = end;
         return;
     }
-    out->status = mk_grow(out->a, (void **)&out->plain, &out->plain_capacity, out->n_plain + 1,
+    out->rc = mk_grow(out->a, (void **)&out->plain, &out->plain_capacity, out->n_plain + 1,
                           sizeof(*out->plain));
-    if (out->status == MINKE_OK)
+    if (out->rc == MINKE_OK)
         out->plain[out->n_plain++] = (struct mk_span){begin, end};
 }
 
@@ -279,16 +279,16 @@ void mk_chat_add_json(struct mk_chat_out *out, const struct mk_json *v)
 void mk_chat_own_ids(struct mk_chat_out *out, const struct mk_chat_message *m, size_t begin,
                      int cut)
 {
-    if (m->ids == NULL || out->status < 0)
+    if (m->ids == NULL || out->rc < 0)
         return;
-    out->status = mk_grow(out->a, (void **)&out->ids, &out->ids_capacity, out->n_ids + 1,
+    out->rc = mk_grow(out->a, (void **)&out->ids, &out->ids_capacity, out->n_ids + 1,
                           sizeof(*out->ids));
-    if (out->status == MINKE_OK)
+    if (out->rc == MINKE_OK)
         out->ids[out->n_ids++] = (struct mk_chat_ids){
             begin, out->text.len, m->ids, cut,
-            m->reasoning != NULL && m->reasoning->text_len > 0 && m->calls == NULL
-                && (m->content == NULL || m->content->text_len == 0),
-            m->reasoning != NULL && m->reasoning->text_len == 0};
+            m->reasoning != NULL && m->reasoning->text.len > 0 && m->calls == NULL
+                && (m->content == NULL || m->content->text.len == 0),
+            m->reasoning != NULL && m->reasoning->text.len == 0};
 }
 
 /* Whether ids begin with a reasoning that is empty: </think>, or <think></think>. */
@@ -305,7 +305,7 @@ static int chat_opens_empty(const struct mk_json *ids, int32_t think_end)
 
 int mk_chat_reasoned(const struct mk_chat *c, const struct mk_chat_message *m)
 {
-    if (m->reasoning != NULL && m->reasoning->text_len > 0)
+    if (m->reasoning != NULL && m->reasoning->text.len > 0)
         return 1;
     if (m->ids == NULL || c->think_end < 0)
         return m->reasoning != NULL && c->thinking;
@@ -356,7 +356,7 @@ static int32_t chat_role(struct mk_chat_message *m, const struct mk_json *json, 
                 break;
             return MINKE_OK;
         }
-    return mk_fail(MINKE_EINVAL, "message %zu: Unknown role: %s (%s)", m->place, role->text,
+    return mk_fail(MINKE_EINVAL, "message %zu: Unknown role: %s (%s)", m->place, role->text.data,
                    mk_chat_name(kind));
 }
 
@@ -364,18 +364,18 @@ static int32_t chat_message(struct mk_chat_message *m, const struct mk_json *jso
 {
     const struct mk_json *format = mk_json_get(json, "response_format");
     const struct mk_json *prefix = mk_json_get(json, "prefix");
-    int32_t status;
+    int32_t rc;
 
     if (json->type != MK_JSON_OBJECT)
         return mk_fail(MINKE_EINVAL, "message %zu: an object expected", m->place);
-    if ((status = chat_role(m, json, kind)) < 0
-        || (status = chat_member(&m->content, json, m->place, "content", MK_JSON_STRING)) < 0
-        || (status = chat_member(&m->reasoning, json, m->place, "reasoning_content",
-                                 MK_JSON_STRING)) < 0
-        || (status = chat_member(&m->calls, json, m->place, "tool_calls", MK_JSON_ARRAY)) < 0
-        || (status = chat_member(&m->tools, json, m->place, "tools", MK_JSON_ARRAY)) < 0
-        || (status = chat_member(&m->ids, json, m->place, "token_ids", MK_JSON_ARRAY)) < 0)
-        return status;
+    if ((rc = chat_role(m, json, kind)) < 0
+        || (rc = chat_member(&m->content, json, m->place, "content", MK_JSON_STRING)) < 0
+        || (rc = chat_member(&m->reasoning, json, m->place, "reasoning_content",
+                             MK_JSON_STRING)) < 0
+        || (rc = chat_member(&m->calls, json, m->place, "tool_calls", MK_JSON_ARRAY)) < 0
+        || (rc = chat_member(&m->tools, json, m->place, "tools", MK_JSON_ARRAY)) < 0
+        || (rc = chat_member(&m->ids, json, m->place, "token_ids", MK_JSON_ARRAY)) < 0)
+        return rc;
     if (m->role != MK_ROLE_ASSISTANT)
         m->ids = NULL;
     /* A list of no calls calls nothing, though some templates would write its borders. */
@@ -409,13 +409,13 @@ static void chat_end(struct chat_job *job)
 static int32_t chat_json(struct chat_job *job, const struct mk_json **out, const char *text,
                          size_t len, const char *what)
 {
-    int32_t status;
+    int32_t rc;
 
     *out = NULL;
     if (text == NULL)
         return MINKE_OK;
-    if ((status = mk_json_parse(out, &job->arena, text, len, what)) < 0)
-        return status;
+    if ((rc = mk_json_parse(out, &job->arena, text, len, what)) < 0)
+        return rc;
     if ((*out)->type != MK_JSON_ARRAY && strcmp(what, "response_format") != 0)
         return mk_fail(MINKE_EINVAL, "%s: an array expected", what);
     return MINKE_OK;
@@ -437,11 +437,11 @@ static int32_t chat_messages(struct chat_job *job, const struct mk_json *context
         const struct mk_json *list = part == 0 ? context : messages;
 
         for (const struct mk_json *v = list != NULL ? list->first : NULL; v != NULL; v = v->next) {
-            int32_t status;
+            int32_t rc;
 
             c->messages[i].place = part == 0 ? i : i - n_context;
-            if ((status = chat_message(&c->messages[i], v, (int)c->kind)) < 0)
-                return status;
+            if ((rc = chat_message(&c->messages[i], v, (int)c->kind)) < 0)
+                return rc;
             i++;
         }
     }
@@ -476,19 +476,19 @@ static int32_t chat_check_extras(const struct mk_chat *c)
 
 static int32_t chat_write(struct mk_chat *c, struct mk_chat_out *out)
 {
-    int32_t status;
+    int32_t rc;
 
     if (c->kind == MK_CHAT_V2)
-        status = mk_chat_write_v2(c, out);
+        rc = mk_chat_write_v2(c, out);
     else if (c->kind < MK_CHAT_V31)
-        status = mk_chat_write_v3(c, out);
+        rc = mk_chat_write_v3(c, out);
     else if (c->kind < MK_CHAT_V32)
-        status = mk_chat_write_v31(c, out);
+        rc = mk_chat_write_v31(c, out);
     else
-        status = mk_chat_write_v32(c, out);
-    if (status == MINKE_OK && out->text.failed)
-        status = mk_fail_memory(out->text.len, "a prompt");
-    return status < 0 ? status : out->status;
+        rc = mk_chat_write_v32(c, out);
+    if (rc == MINKE_OK && out->text.failed)
+        rc = mk_fail_memory(out->text.len, "a prompt");
+    return rc < 0 ? rc : out->rc;
 }
 
 /* Read the arguments and write the prompt; job is to be ended in any case. */
@@ -499,12 +499,12 @@ static int32_t chat_begin(struct chat_job *job, const minke_context *ctx,
     const struct mk_json *json, *context;
     struct mk_chat *c = &job->chat;
     minke_chat_params p;
-    int32_t status;
+    int32_t rc;
     int kind;
 
     memset(job, 0, sizeof(*job));
-    if (ctx != NULL && (status = mk_context_check(ctx)) < 0)
-        return status;
+    if (ctx != NULL && (rc = mk_context_check(ctx)) < 0)
+        return rc;
     if (ctx != NULL)
         job->a = ctx->env.alloc;
     mk_arena_init(&job->arena, &job->a);
@@ -512,10 +512,10 @@ static int32_t chat_begin(struct chat_job *job, const minke_context *ctx,
     job->out.a = &job->a;
     if (messages == NULL)
         return mk_fail(MINKE_EINVAL, "messages is NULL");
-    if ((status = mk_params_read(&p, sizeof(p), given, sizeof(p))) < 0
-        || (status = chat_check(&p)) < 0
-        || (status = mk_chat_choose(&kind, ctx, p.encoding)) < 0)
-        return status;
+    if ((rc = mk_params_read(&p, sizeof(p), given, sizeof(p))) < 0
+        || (rc = chat_check(&p)) < 0
+        || (rc = mk_chat_choose(&kind, ctx, p.encoding)) < 0)
+        return rc;
     c->kind = (enum mk_chat_kind)kind;
     c->think_end = tok == NULL ? -1
                  : mk_tokenizer_find(tok, MK_CHAT_THINK_END, strlen(MK_CHAT_THINK_END));
@@ -527,14 +527,14 @@ static int32_t chat_begin(struct chat_job *job, const minke_context *ctx,
     if (p.retention == MINKE_RETAIN_DEFAULT)
         c->retention = kind >= MK_CHAT_V32 ? MINKE_RETAIN_TURN : MINKE_RETAIN_NONE;
     job->flags = p.flags;
-    if ((status = chat_json(job, &json, messages, len, "messages")) < 0
-        || (status = chat_json(job, &context, p.context, p.context_len, "context")) < 0
-        || (status = chat_json(job, &c->tools, p.tools, p.tools_len, "tools")) < 0
-        || (status = chat_json(job, &c->format, p.response_format, p.response_format_len,
-                               "response_format")) < 0
-        || (status = chat_messages(job, context, json)) < 0
-        || (status = chat_check_extras(c)) < 0)
-        return status;
+    if ((rc = chat_json(job, &json, messages, len, "messages")) < 0
+        || (rc = chat_json(job, &context, p.context, p.context_len, "context")) < 0
+        || (rc = chat_json(job, &c->tools, p.tools, p.tools_len, "tools")) < 0
+        || (rc = chat_json(job, &c->format, p.response_format, p.response_format_len,
+                           "response_format")) < 0
+        || (rc = chat_messages(job, context, json)) < 0
+        || (rc = chat_check_extras(c)) < 0)
+        return rc;
     return chat_write(c, &job->out);
 }
 
@@ -553,7 +553,7 @@ static int32_t chat_encode_text(struct chat_job *job, const struct mk_tokenizer 
 {
     struct mk_chat_out *out = &job->out;
     size_t first, n = 0;
-    int32_t status;
+    int32_t rc;
 
     while (*span < out->n_plain && out->plain[*span].end <= begin)
         (*span)++;
@@ -568,18 +568,18 @@ static int32_t chat_encode_text(struct chat_job *job, const struct mk_tokenizer 
     for (size_t room = (end - begin) / 3 + 16;;) {
         size_t n_new = 0;
 
-        status = mk_grow(&job->a, (void **)&tokens->ids, &tokens->capacity, tokens->n + room,
-                         sizeof(int32_t));
-        if (status < 0)
-            return status;
+        rc = mk_grow(&job->a, (void **)&tokens->ids, &tokens->capacity, tokens->n + room,
+                     sizeof(int32_t));
+        if (rc < 0)
+            return rc;
         room = tokens->capacity - tokens->n;
-        status = mk_tokenizer_encode(tok, out->text.data + begin, end - begin, MK_TOKENIZE_SPECIAL,
-                                     n > 0 ? out->plain + first : NULL, n,
-                                     tokens->ids + tokens->n, room, &n_new);
-        if (status == MINKE_OK)
+        rc = mk_tokenizer_encode(tok, out->text.data + begin, end - begin, MK_TOKENIZE_SPECIAL,
+                                 n > 0 ? out->plain + first : NULL, n,
+                                 tokens->ids + tokens->n, room, &n_new);
+        if (rc == MINKE_OK)
             tokens->n += n_new;
-        if (status != MINKE_ENOSPC)
-            return status;
+        if (rc != MINKE_ENOSPC)
+            return rc;
         room = n_new;
     }
 }
@@ -597,7 +597,7 @@ static int32_t chat_encode_ids(struct chat_job *job, const struct mk_tokenizer *
                      && (!own->unreasoned || chat_opens_empty(own->ids, think_end));
     int64_t id = -1;
     int cut = 0;
-    int32_t status;
+    int32_t rc;
 
     for (const struct mk_json *v = first; v != NULL; v = v->next, i++) {
         if (mk_json_int(v, &id) != 0 || id < 0 || (size_t)id >= mk_tokenizer_size(tok))
@@ -613,10 +613,10 @@ static int32_t chat_encode_ids(struct chat_job *job, const struct mk_tokenizer *
         n = 0;
         id = -1;
     }
-    status = mk_grow(&job->a, (void **)&tokens->ids, &tokens->capacity, tokens->n + n + 1,
-                     sizeof(int32_t));
-    if (status < 0)
-        return status;
+    rc = mk_grow(&job->a, (void **)&tokens->ids, &tokens->capacity, tokens->n + n + 1,
+                 sizeof(int32_t));
+    if (rc < 0)
+        return rc;
     for (const struct mk_json *v = first; v != NULL; v = v->next) {
         mk_json_int(v, &id);
         tokens->ids[tokens->n++] = (int32_t)id;
@@ -631,19 +631,19 @@ static int32_t chat_encode(struct chat_job *job, const struct mk_tokenizer *tok,
 {
     const struct mk_chat_out *out = &job->out;
     size_t at = 0, span = 0;
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
 
-    for (size_t i = 0; i <= out->n_ids && status == MINKE_OK; i++) {
+    for (size_t i = 0; i <= out->n_ids && rc == MINKE_OK; i++) {
         const size_t end = i < out->n_ids ? out->ids[i].begin : out->text.len;
 
         if (end > at)
-            status = chat_encode_text(job, tok, tokens, at, end, &span);
-        if (status == MINKE_OK && i < out->n_ids) {
-            status = chat_encode_ids(job, tok, tokens, &out->ids[i]);
+            rc = chat_encode_text(job, tok, tokens, at, end, &span);
+        if (rc == MINKE_OK && i < out->n_ids) {
+            rc = chat_encode_ids(job, tok, tokens, &out->ids[i]);
             at = out->ids[i].end;
         }
     }
-    return status;
+    return rc;
 }
 
 /* ---- Public ---- */
@@ -658,20 +658,20 @@ int32_t minke_chat_render(const minke_context *ctx, const char *messages, size_t
                           size_t *n_out)
 {
     struct chat_job job;
-    int32_t status;
+    int32_t rc;
 
     if (n_out == NULL || (text == NULL && capacity > 0))
         return mk_fail(MINKE_EINVAL, "text or n_out is NULL");
-    status = chat_begin(&job, ctx, NULL, messages, messages_len, params);
-    if (status == MINKE_OK) {
+    rc = chat_begin(&job, ctx, NULL, messages, messages_len, params);
+    if (rc == MINKE_OK) {
         *n_out = job.out.text.len;
         if (job.out.text.len > capacity)
-            status = mk_fail(MINKE_ENOSPC, "%zu bytes, room for %zu", job.out.text.len, capacity);
+            rc = mk_fail(MINKE_ENOSPC, "%zu bytes, room for %zu", job.out.text.len, capacity);
         else if (job.out.text.len > 0)
             memcpy(text, job.out.text.data, job.out.text.len);
     }
     chat_end(&job);
-    return status;
+    return rc;
 }
 
 int32_t minke_chat_encode(const minke_context *ctx, const char *messages, size_t messages_len,
@@ -681,26 +681,26 @@ int32_t minke_chat_encode(const minke_context *ctx, const char *messages, size_t
     struct chat_tokens list = {0};
     const struct mk_tokenizer *tok;
     struct chat_job job;
-    int32_t status;
+    int32_t rc;
 
     if (n_out == NULL || (tokens == NULL && capacity > 0))
         return mk_fail(MINKE_EINVAL, "tokens or n_out is NULL");
-    if ((status = mk_context_check(ctx)) < 0)
-        return status;
+    if ((rc = mk_context_check(ctx)) < 0)
+        return rc;
     tok = mk_context_tokenizer(ctx);
     if (tok == NULL)
         return MINKE_EUNSUPPORTED;
-    status = chat_begin(&job, ctx, tok, messages, messages_len, params);
-    if (status == MINKE_OK)
-        status = chat_encode(&job, tok, &list);
-    if (status == MINKE_OK) {
+    rc = chat_begin(&job, ctx, tok, messages, messages_len, params);
+    if (rc == MINKE_OK)
+        rc = chat_encode(&job, tok, &list);
+    if (rc == MINKE_OK) {
         *n_out = list.n;
         if (list.n > capacity)
-            status = mk_fail(MINKE_ENOSPC, "%zu tokens, room for %zu", list.n, capacity);
+            rc = mk_fail(MINKE_ENOSPC, "%zu tokens, room for %zu", list.n, capacity);
         else if (list.n > 0)
             memcpy(tokens, list.ids, list.n * sizeof(*tokens));
     }
     mk_free(&job.a, list.ids);
     chat_end(&job);
-    return status;
+    return rc;
 }

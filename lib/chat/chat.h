@@ -61,7 +61,7 @@ struct mk_chat_out {
     size_t n_plain, plain_capacity;
     struct mk_chat_ids *ids;
     size_t n_ids, ids_capacity;
-    int32_t status;
+    int32_t rc;
 };
 
 struct mk_chat {

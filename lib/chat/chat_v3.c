@@ -30,16 +30,16 @@ int32_t mk_chat_write_v2(const struct mk_chat *c, struct mk_chat_out *out)
             mk_chat_adds(out, "Assistant:");
             begin = out->text.len;
             mk_chat_adds(out, " ");
-            mk_chat_add_model(out, m->content->text, m->content->text_len);
+            mk_chat_add_model(out, m->content->text.data, m->content->text.len);
             mk_chat_adds(out, MK_CHAT_EOS);
             mk_chat_own_ids(out, m, begin, 0);
             continue;
         }
         if (m->role == MK_ROLE_USER) {
             mk_chat_adds(out, "User: ");
-            mk_chat_add_plain(out, m->content->text, m->content->text_len);
+            mk_chat_add_plain(out, m->content->text.data, m->content->text.len);
         } else {
-            mk_chat_add_trusted(out, m->content->text, m->content->text_len);
+            mk_chat_add_trusted(out, m->content->text.data, m->content->text.len);
         }
         mk_chat_adds(out, "\n\n");
     }
@@ -64,7 +64,7 @@ static int32_t v3_system(const struct mk_chat *c, struct mk_chat_out *out)
             return MINKE_EINVAL;
         if (!first)
             mk_chat_adds(out, "\n\n");
-        mk_chat_add_trusted(out, m->content->text, m->content->text_len);
+        mk_chat_add_trusted(out, m->content->text.data, m->content->text.len);
         first = 0;
     }
     return MINKE_OK;
@@ -76,8 +76,8 @@ static size_t v3_after_think(const struct mk_json *content, int last)
     const size_t n = strlen(MK_CHAT_THINK_END);
     size_t found = 0;
 
-    for (size_t i = 0; i + n <= content->text_len; i++)
-        if (memcmp(content->text + i, MK_CHAT_THINK_END, n) == 0) {
+    for (size_t i = 0; i + n <= content->text.len; i++)
+        if (memcmp(content->text.data + i, MK_CHAT_THINK_END, n) == 0) {
             found = i + n;
             if (!last)
                 break;
@@ -124,7 +124,7 @@ static int v3_shows(const struct mk_chat *c, const struct v3_state *s, size_t i)
 
     if (c->kind < MK_CHAT_R1_HF || !v3_keeps(c, s, i))
         return 0;
-    return m->reasoning != NULL && (m->reasoning->text_len > 0 || !s->is_tool);
+    return m->reasoning != NULL && (m->reasoning->text.len > 0 || !s->is_tool);
 }
 
 /* The reasoning, with the marks around it that no prompt holds. */
@@ -134,7 +134,7 @@ static void v3_reasoning(const struct mk_chat *c, size_t i, struct mk_chat_out *
 
     if (c->kind != MK_CHAT_R1_HF)
         mk_chat_adds(out, MK_CHAT_THINK);
-    mk_chat_add_model(out, m->reasoning->text, m->reasoning->text_len);
+    mk_chat_add_model(out, m->reasoning->text.data, m->reasoning->text.len);
     mk_chat_adds(out, MK_CHAT_THINK_END);
 }
 
@@ -162,11 +162,11 @@ static int32_t v3_call(const struct mk_chat_message *m, const struct mk_json *ca
     if (type == NULL || type->type != MK_JSON_STRING)
         return mk_fail(MINKE_EINVAL, "message %zu: a tool call has no type", m->place);
     mk_chat_adds(out, MK_CHAT_CALL);
-    mk_chat_add_model(out, type->text, type->text_len);
+    mk_chat_add_model(out, type->text.data, type->text.len);
     mk_chat_adds(out, MK_CHAT_SEP);
-    mk_chat_add_model(out, name->text, name->text_len);
+    mk_chat_add_model(out, name->text.data, name->text.len);
     mk_chat_adds(out, "\n```json\n");
-    mk_chat_add_model(out, arguments->text, arguments->text_len);
+    mk_chat_add_model(out, arguments->text.data, arguments->text.len);
     mk_chat_adds(out, "\n```" MK_CHAT_CALL_END);
     return MINKE_OK;
 }
@@ -174,7 +174,7 @@ static int32_t v3_call(const struct mk_chat_message *m, const struct mk_json *ca
 static void v3_result(const struct mk_chat_message *m, struct mk_chat_out *out)
 {
     mk_chat_adds(out, MK_CHAT_OUTPUT);
-    mk_chat_add_plain(out, m->content->text, m->content->text_len);
+    mk_chat_add_plain(out, m->content->text.data, m->content->text.len);
     mk_chat_adds(out, MK_CHAT_OUTPUT_END);
 }
 
@@ -235,7 +235,7 @@ static int32_t v3_calls(const struct mk_chat *c, size_t i, struct v3_state *s,
             mk_chat_adds(out, "\n");
         } else {
             if (m->content != NULL)
-                mk_chat_add_model(out, m->content->text + skip, m->content->text_len - skip);
+                mk_chat_add_model(out, m->content->text.data + skip, m->content->text.len - skip);
             mk_chat_adds(out, MK_CHAT_CALLS);
         }
         s->is_first = 1;
@@ -269,7 +269,7 @@ static int32_t v3_answer(const struct mk_chat *c, size_t i, struct v3_state *s,
         v3_reasoning(c, i, out);
     else if (reasons && !keeps && !(r1 && s->is_tool))
         skip = v3_after_think(m->content, 1);
-    mk_chat_add_model(out, m->content->text + skip, m->content->text_len - skip);
+    mk_chat_add_model(out, m->content->text.data + skip, m->content->text.len - skip);
     mk_chat_adds(out, MK_CHAT_EOS);
     mk_chat_own_ids(out, m, begin, reasons && !keeps ? 2 : 0);
     s->is_tool = 0;
@@ -296,34 +296,34 @@ static int32_t v3_assistant(const struct mk_chat *c, size_t i, struct v3_state *
                             struct mk_chat_out *out)
 {
     const struct mk_chat_message *m = &c->messages[i];
-    int32_t status;
+    int32_t rc;
 
     if (c->kind == MK_CHAT_R1_0528 && v3_content(m) == NULL)
         return MINKE_EINVAL;
     if (c->kind == MK_CHAT_V3)
-        status = m->content == NULL ? v3_dec24_calls(c, m, s, out) : v3_answer(c, i, s, out);
+        rc = m->content == NULL ? v3_dec24_calls(c, m, s, out) : v3_answer(c, i, s, out);
     else if (v3_is_r1(c) ? m->has_calls : m->calls != NULL)
-        status = v3_calls(c, i, s, out);
+        rc = v3_calls(c, i, s, out);
     else
-        status = v3_answer(c, i, s, out);
+        rc = v3_answer(c, i, s, out);
     s->is_last_user = 0;
-    return status;
+    return rc;
 }
 
 int32_t mk_chat_write_v3(const struct mk_chat *c, struct mk_chat_out *out)
 {
     const int opens = c->kind == MK_CHAT_V3_0324 || c->kind == MK_CHAT_R1_0528;
     struct v3_state s;
-    int32_t status = v3_system(c, out);
+    int32_t rc = v3_system(c, out);
 
     v3_begin(c, &s);
-    for (size_t i = c->n_context; i < c->n && status == MINKE_OK; i++) {
+    for (size_t i = c->n_context; i < c->n && rc == MINKE_OK; i++) {
         const struct mk_chat_message *m = &c->messages[i];
 
         if (m->role == MK_ROLE_ASSISTANT) {
-            status = v3_assistant(c, i, &s, out);
+            rc = v3_assistant(c, i, &s, out);
         } else if (m->role == MK_ROLE_TOOL) {
-            status = v3_tool(c, m, &s, out);
+            rc = v3_tool(c, m, &s, out);
         } else if (m->role == MK_ROLE_USER) {
             if (v3_content(m) == NULL)
                 return MINKE_EINVAL;
@@ -332,13 +332,13 @@ int32_t mk_chat_write_v3(const struct mk_chat *c, struct mk_chat_out *out)
             if (opens)
                 s.is_first = 0;
             mk_chat_adds(out, MK_CHAT_USER);
-            mk_chat_add_plain(out, m->content->text, m->content->text_len);
+            mk_chat_add_plain(out, m->content->text.data, m->content->text.len);
             if (opens)
                 mk_chat_adds(out, MK_CHAT_ASSISTANT);
         }
     }
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     if (c->generation)
         v3_ask(c, &s, out);
     else if (s.is_tool)
@@ -361,10 +361,10 @@ static int32_t v31_tools(const struct mk_json *tools, struct mk_chat_out *out)
         if (name == NULL || name->type != MK_JSON_STRING)
             return mk_fail(MINKE_EINVAL, "tools: a tool has no function name");
         mk_chat_adds(out, "\n### ");
-        mk_chat_add_model(out, name->text, name->text_len);
+        mk_chat_add_model(out, name->text.data, name->text.len);
         mk_chat_adds(out, "\nDescription: ");
         if (description != NULL && description->type == MK_JSON_STRING)
-            mk_chat_add_model(out, description->text, description->text_len);
+            mk_chat_add_model(out, description->text.data, description->text.len);
         mk_chat_adds(out, "\n\nParameters: ");
         if (parameters != NULL)
             mk_chat_add_json(out, parameters);
@@ -400,7 +400,7 @@ static int v31_shows(const struct mk_chat *c, const struct v3_state *s, size_t i
     if (!v3_keeps(c, s, i))
         return 0;
     if (s->is_tool && m->ids == NULL)
-        return m->reasoning != NULL && m->reasoning->text_len > 0;
+        return m->reasoning != NULL && m->reasoning->text.len > 0;
     return mk_chat_reasoned(c, m);
 }
 
@@ -418,13 +418,13 @@ static int32_t v31_calls(const struct mk_chat *c, size_t i, struct v3_state *s,
                                 : MK_CHAT_ASSISTANT MK_CHAT_THINK_END);
     begin = out->text.len;
     if (shows && m->reasoning != NULL)
-        mk_chat_add_model(out, m->reasoning->text, m->reasoning->text_len);
+        mk_chat_add_model(out, m->reasoning->text.data, m->reasoning->text.len);
     if (shows)
         mk_chat_adds(out, MK_CHAT_THINK_END);
     s->is_last_user = 0;
     s->is_tool = 0;
     if (m->calls->first != NULL && m->content != NULL)
-        mk_chat_add_model(out, m->content->text, m->content->text_len);
+        mk_chat_add_model(out, m->content->text.data, m->content->text.len);
     if (m->calls->first != NULL)
         mk_chat_adds(out, MK_CHAT_CALLS);
     for (const struct mk_json *call = m->calls->first; call != NULL; call = call->next) {
@@ -434,9 +434,9 @@ static int32_t v31_calls(const struct mk_chat *c, size_t i, struct v3_state *s,
         if (name == NULL || arguments == NULL)
             return MINKE_EINVAL;
         mk_chat_adds(out, MK_CHAT_CALL);
-        mk_chat_add_model(out, name->text, name->text_len);
+        mk_chat_add_model(out, name->text.data, name->text.len);
         mk_chat_adds(out, MK_CHAT_SEP);
-        mk_chat_add_model(out, arguments->text, arguments->text_len);
+        mk_chat_add_model(out, arguments->text.data, arguments->text.len);
         mk_chat_adds(out, MK_CHAT_CALL_END);
     }
     mk_chat_adds(out, MK_CHAT_CALLS_END MK_CHAT_EOS);
@@ -461,12 +461,12 @@ static int32_t v31_answer(const struct mk_chat *c, size_t i, struct v3_state *s,
     s->is_prefix |= m->prefix;
     begin = out->text.len;
     if (shows && m->reasoning != NULL)
-        mk_chat_add_model(out, m->reasoning->text, m->reasoning->text_len);
+        mk_chat_add_model(out, m->reasoning->text.data, m->reasoning->text.len);
     if (shows)
         mk_chat_adds(out, MK_CHAT_THINK_END);
     else if (!s->is_tool)
         skip = v3_after_think(m->content, 0);
-    mk_chat_add_model(out, m->content->text + skip, m->content->text_len - skip);
+    mk_chat_add_model(out, m->content->text.data + skip, m->content->text.len - skip);
     mk_chat_adds(out, MK_CHAT_EOS);
     mk_chat_own_ids(out, m, begin, keeps ? 0 : 1);
     s->is_last_user = 0;
@@ -478,12 +478,12 @@ static int32_t v31_message(const struct mk_chat *c, size_t i, struct v3_state *s
                            struct mk_chat_out *out)
 {
     const struct mk_chat_message *m = &c->messages[i];
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
 
     if (m->role == MK_ROLE_SYSTEM)
         return MINKE_OK;
     if (m->role == MK_ROLE_ASSISTANT) {
-        status = m->calls != NULL ? v31_calls(c, i, s, out) : v31_answer(c, i, s, out);
+        rc = m->calls != NULL ? v31_calls(c, i, s, out) : v31_answer(c, i, s, out);
     } else {
         if (v3_content(m) == NULL)
             return MINKE_EINVAL;
@@ -493,25 +493,25 @@ static int32_t v31_message(const struct mk_chat *c, size_t i, struct v3_state *s
             v3_result(m, out);
         } else {
             mk_chat_adds(out, MK_CHAT_USER);
-            mk_chat_add_plain(out, m->content->text, m->content->text_len);
+            mk_chat_add_plain(out, m->content->text.data, m->content->text.len);
         }
     }
     s->is_only_sys = 0;
-    return status;
+    return rc;
 }
 
 int32_t mk_chat_write_v31(const struct mk_chat *c, struct mk_chat_out *out)
 {
     struct v3_state s;
-    int32_t status = v3_system(c, out);
+    int32_t rc = v3_system(c, out);
 
-    if (status == MINKE_OK && c->tools != NULL && c->tools->first != NULL)
-        status = v31_tools(c->tools, out);
+    if (rc == MINKE_OK && c->tools != NULL && c->tools->first != NULL)
+        rc = v31_tools(c->tools, out);
     v3_begin(c, &s);
-    for (size_t i = c->n_context; i < c->n && status == MINKE_OK; i++)
-        status = v31_message(c, i, &s, out);
-    if (status < 0)
-        return status;
+    for (size_t i = c->n_context; i < c->n && rc == MINKE_OK; i++)
+        rc = v31_message(c, i, &s, out);
+    if (rc < 0)
+        return rc;
     if (c->generation && v31_asks(c, &s)) {
         mk_chat_adds(out, MK_CHAT_ASSISTANT);
         mk_chat_adds(out, c->thinking ? MK_CHAT_THINK : MK_CHAT_THINK_END);

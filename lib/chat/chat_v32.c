@@ -55,7 +55,7 @@ static int v32_truthy(const struct mk_json *v)
     case MK_JSON_NUMBER:
         return mk_json_double(v, &number) != 0 || number < 0 || number > 0;
     case MK_JSON_STRING:
-        return v->text_len > 0;
+        return v->text.len > 0;
     case MK_JSON_ARRAY:
     case MK_JSON_OBJECT:
         return v->n_items > 0;
@@ -86,16 +86,16 @@ static int32_t v32_tools(const struct mk_json *tools, struct mk_chat_out *out)
 static int32_t v32_extras(const struct mk_json *tools, const struct mk_json *format,
                           struct mk_chat_out *out)
 {
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
 
     if (v32_truthy(tools))
-        status = v32_tools(tools, out);
-    if (status == MINKE_OK && v32_truthy(format)) {
+        rc = v32_tools(tools, out);
+    if (rc == MINKE_OK && v32_truthy(format)) {
         mk_chat_adds(out, "\n\n## Response Format:\n\nYou MUST strictly adhere to the following "
                           "schema to reply:\n");
         mk_chat_add_json(out, format);
     }
-    return status;
+    return rc;
 }
 
 /* Index of the last user or developer message, -1 without one. */
@@ -138,7 +138,7 @@ static void v32_plain(const struct mk_json *content, struct mk_chat_out *out)
     if (content == NULL)
         mk_chat_adds(out, "None");
     else
-        mk_chat_add_plain(out, content->text, content->text_len);
+        mk_chat_add_plain(out, content->text.data, content->text.len);
 }
 
 static int32_t v32_user(const struct mk_chat *c, size_t i, ptrdiff_t last_user,
@@ -198,31 +198,31 @@ static int32_t v32_arguments(const struct mk_chat_message *m, const struct mk_js
 {
     const struct mk_json *arguments;
     struct mk_arena arena;
-    int32_t status;
+    int32_t rc;
 
     mk_arena_init(&arena, out->a);
-    status = mk_json_parse(&arguments, &arena, text->text, text->text_len, "arguments");
-    if (status == MINKE_OK && arguments->type != MK_JSON_OBJECT)
-        status = mk_fail(MINKE_EINVAL, "message %zu: arguments are no object", m->place);
-    if (status == MINKE_EFORMAT)
-        status = MINKE_EINVAL;
-    for (const struct mk_json *v = status == MINKE_OK ? arguments->first : NULL; v != NULL;
+    rc = mk_json_parse(&arguments, &arena, text->text.data, text->text.len, "arguments");
+    if (rc == MINKE_OK && arguments->type != MK_JSON_OBJECT)
+        rc = mk_fail(MINKE_EINVAL, "message %zu: arguments are no object", m->place);
+    if (rc == MINKE_EFORMAT)
+        rc = MINKE_EINVAL;
+    for (const struct mk_json *v = rc == MINKE_OK ? arguments->first : NULL; v != NULL;
          v = v->next) {
         const int string = v->type == MK_JSON_STRING;
 
         if (v != arguments->first)
             mk_chat_adds(out, "\n");
         mk_chat_adds(out, V32_OPEN "parameter name=\"");
-        mk_chat_add_model(out, v->key, v->key_len);
+        mk_chat_add_model(out, v->key.data, v->key.len);
         mk_chat_adds(out, string ? "\" string=\"true\">" : "\" string=\"false\">");
         if (string)
-            mk_chat_add_model(out, v->text, v->text_len);
+            mk_chat_add_model(out, v->text.data, v->text.len);
         else
             mk_chat_add_json(out, v);
         mk_chat_adds(out, V32_CLOSE "parameter>");
     }
     mk_arena_free(&arena);
-    return status;
+    return rc;
 }
 
 static int32_t v32_calls(const struct mk_chat_message *m, struct mk_chat_out *out)
@@ -231,15 +231,15 @@ static int32_t v32_calls(const struct mk_chat_message *m, struct mk_chat_out *ou
     for (const struct mk_json *call = m->calls->first; call != NULL; call = call->next) {
         const struct mk_json *name = mk_chat_call_text(m, call, "name");
         const struct mk_json *arguments = mk_chat_call_text(m, call, "arguments");
-        int32_t status;
+        int32_t rc;
 
         if (name == NULL || arguments == NULL)
             return MINKE_EINVAL;
         mk_chat_adds(out, V32_OPEN "invoke name=\"");
-        mk_chat_add_model(out, name->text, name->text_len);
+        mk_chat_add_model(out, name->text.data, name->text.len);
         mk_chat_adds(out, "\">\n");
-        if ((status = v32_arguments(m, arguments, out)) < 0)
-            return status;
+        if ((rc = v32_arguments(m, arguments, out)) < 0)
+            return rc;
         mk_chat_adds(out, "\n" V32_CLOSE "invoke>\n");
     }
     mk_chat_adds(out, V32_CLOSE "function_calls>");
@@ -253,7 +253,7 @@ static int32_t v32_assistant(const struct mk_chat *c, size_t i, ptrdiff_t last_u
     const struct mk_json *reasoning = m->dropped ? NULL : m->reasoning;
     const int shows = v32_shows(c, i, last_user);
     const size_t begin = out->text.len;
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
 
     if (shows) {
         if (!v32_truthy(reasoning) && !v32_truthy(m->calls) && m->ids == NULL
@@ -261,16 +261,16 @@ static int32_t v32_assistant(const struct mk_chat *c, size_t i, ptrdiff_t last_u
             return mk_fail(MINKE_EINVAL, "message %zu: thinking, but neither reasoning_content "
                                          "nor tool_calls after the last user message", m->place);
         if (reasoning != NULL)
-            mk_chat_add_model(out, reasoning->text, reasoning->text_len);
+            mk_chat_add_model(out, reasoning->text.data, reasoning->text.len);
         mk_chat_adds(out, MK_CHAT_THINK_END);
     }
     if (m->content != NULL)
-        mk_chat_add_model(out, m->content->text, m->content->text_len);
+        mk_chat_add_model(out, m->content->text.data, m->content->text.len);
     if (v32_truthy(m->calls))
-        status = v32_calls(m, out);
+        rc = v32_calls(m, out);
     mk_chat_adds(out, MK_CHAT_EOS);
     mk_chat_own_ids(out, m, begin, shows ? 0 : 1);
-    return status;
+    return rc;
 }
 
 static int32_t v32_message(const struct mk_chat *c, size_t i, ptrdiff_t last_user,
@@ -281,7 +281,7 @@ static int32_t v32_message(const struct mk_chat *c, size_t i, ptrdiff_t last_use
     switch (m->role) {
     case MK_ROLE_SYSTEM:
         if (m->content != NULL)
-            mk_chat_add_trusted(out, m->content->text, m->content->text_len);
+            mk_chat_add_trusted(out, m->content->text.data, m->content->text.len);
         return v32_extras(m->tools, m->format, out);
     case MK_ROLE_DEVELOPER:
     case MK_ROLE_USER:
@@ -335,7 +335,7 @@ static int32_t v32_given(struct mk_chat *c, struct mk_chat_out *out)
 int32_t mk_chat_write_v32(struct mk_chat *c, struct mk_chat_out *out)
 {
     const size_t n_given = c->n - c->n_context;
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
     ptrdiff_t last_user;
 
     for (size_t i = 0; i < c->n && c->kind == MK_CHAT_SPECIALE; i++)
@@ -345,15 +345,15 @@ int32_t mk_chat_write_v32(struct mk_chat *c, struct mk_chat_out *out)
                            c->messages[i].place);
     if (c->bos && c->n_context == 0)
         mk_chat_adds(out, MK_CHAT_BOS);
-    status = v32_given(c, out);
+    rc = v32_given(c, out);
     if (c->thinking && c->drop && c->retention != MINKE_RETAIN_ALL)
         v32_drop(c);
     last_user = v32_last_user(c);
-    for (size_t i = c->n_context; i < c->n_context + n_given && status == MINKE_OK; i++) {
+    for (size_t i = c->n_context; i < c->n_context + n_given && rc == MINKE_OK; i++) {
         if (i >= c->n)
             return mk_fail(MINKE_EINVAL, "message %zu: a developer message before the last user "
                                          "message is dropped, and one is missing here", i);
-        status = v32_message(c, i, last_user, out);
+        rc = v32_message(c, i, last_user, out);
     }
-    return status;
+    return rc;
 }

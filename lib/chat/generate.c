@@ -5,10 +5,10 @@
 #include "base/checked.h"
 #include "base/env.h"
 #include "base/params.h"
+#include "base/utf8.h"
 #include "session/session.h"
 #include "chat/reply.h"
 #include "text/tokenizer.h"
-#include "text/unicode.h"
 
 struct minke_generator {
     minke_session *s;
@@ -133,7 +133,7 @@ static int generate_answers(const struct minke_generator *g, const struct mk_tok
         prompt = g->s->tokens;
         n = g->s->length;
     }
-    for (size_t i = 0; n > 0 && i < sizeof(ends) / sizeof(ends[0]); i++) {
+    for (size_t i = 0; n > 0 && i < MK_COUNT(ends); i++) {
         const int32_t id = mk_tokenizer_find(tok, ends[i], strlen(ends[i]));
 
         if (id >= 0 && prompt[n - 1] == id)

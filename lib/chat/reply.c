@@ -4,10 +4,11 @@
 
 #include <string.h>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "base/params.h"
+#include "base/utf8.h"
 #include "model/handle.h"
-#include "text/unicode.h"
 
 enum reply_state {
     REPLY_REASONING, REPLY_CONTENT,
@@ -207,12 +208,12 @@ static int reply_is_json(struct minke_reply *r, const char *text, size_t n)
 {
     const struct mk_json *v;
     struct mk_arena arena;
-    int32_t status;
+    int32_t rc;
 
     mk_arena_init(&arena, &r->a);
-    status = mk_json_parse(&v, &arena, text != NULL ? text : "", n, "arguments");
+    rc = mk_json_parse(&v, &arena, text != NULL ? text : "", n, "arguments");
     mk_arena_free(&arena);
-    return status == MINKE_OK;
+    return rc == MINKE_OK;
 }
 
 static void reply_call_begin(struct minke_reply *r, const char *name, size_t n)
@@ -768,12 +769,12 @@ static int32_t reply_feed(struct minke_reply *r, const char *text, size_t n, cha
 
 static int32_t reply_check(const struct minke_reply *r)
 {
-    int32_t status;
+    int32_t rc;
 
     if (r == NULL)
         return mk_fail(MINKE_EINVAL, "reply is NULL");
-    if (r->ctx != NULL && (status = mk_context_check(r->ctx)) < 0)
-        return status;
+    if (r->ctx != NULL && (rc = mk_context_check(r->ctx)) < 0)
+        return rc;
     if (r->busy)
         return mk_fail(MINKE_EBUSY, "the reply is in use by its callback");
     return MINKE_OK;
@@ -781,10 +782,10 @@ static int32_t reply_check(const struct minke_reply *r)
 
 int32_t minke_reply_text(minke_reply *r, const char *text, size_t len)
 {
-    int32_t status = reply_check(r);
+    int32_t rc = reply_check(r);
 
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     if (r->finished)
         return mk_fail(MINKE_EINVAL, "the reply is finished");
     if (text == NULL && len > 0)
@@ -796,16 +797,16 @@ int32_t minke_reply_token(minke_reply *r, int32_t token)
 {
     const char *bytes;
     size_t len;
-    int32_t status = reply_check(r);
+    int32_t rc = reply_check(r);
 
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     if (r->finished)
         return mk_fail(MINKE_EINVAL, "the reply is finished");
     if (r->tok == NULL)
         return mk_fail(MINKE_EINVAL, "the reply was opened without a context");
-    if ((status = minke_token_bytes(r->ctx, token, &bytes, &len)) < 0)
-        return status;
+    if ((rc = minke_token_bytes(r->ctx, token, &bytes, &len)) < 0)
+        return rc;
     for (int m = 0; m < RM_N_TOKENS; m++)
         if (token == r->ids[m])
             return reply_feed(r, reply_markers[m], strlen(reply_markers[m]), REPLY_TOKEN);
@@ -829,10 +830,10 @@ static int32_t reply_strict(struct minke_reply *r)
 
 int32_t minke_reply_finish(minke_reply *r, const char *reason)
 {
-    int32_t status = reply_check(r);
+    int32_t rc = reply_check(r);
 
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     if (r->finished)
         return mk_fail(MINKE_EINVAL, "the reply is finished");
     reply_settle(r, REPLY_TEXT, 1);
@@ -840,8 +841,8 @@ int32_t minke_reply_finish(minke_reply *r, const char *reason)
         reply_run(r, 1);
     reply_abandon(r);
     r->finished = 1;
-    if (r->strict && (status = reply_strict(r)) < 0)
-        return status;
+    if (r->strict && (rc = reply_strict(r)) < 0)
+        return rc;
     if (reason == NULL)
         reason = r->n_calls > 0 ? "tool_calls" : "stop";
     reply_event(r, MINKE_REPLY_FINISHED, reason, strlen(reason));
@@ -892,10 +893,10 @@ void mk_reply_write(const struct minke_reply *r, struct mk_text *t, int bare)
 int32_t minke_reply_message(const minke_reply *r, char *text, size_t capacity, size_t *n_out)
 {
     struct mk_text t;
-    int32_t status = reply_check(r);
+    int32_t rc = reply_check(r);
 
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     if (n_out == NULL || (text == NULL && capacity > 0))
         return mk_fail(MINKE_EINVAL, "text or n_out is NULL");
     mk_text_init(&t, &r->a);
@@ -906,16 +907,16 @@ int32_t minke_reply_message(const minke_reply *r, char *text, size_t capacity, s
         mk_text_adds(&t, "}");
     }
     if (t.failed) {
-        status = mk_fail_memory(t.len, "a message");
+        rc = mk_fail_memory(t.len, "a message");
     } else {
         *n_out = t.len;
         if (t.len > capacity)
-            status = mk_fail(MINKE_ENOSPC, "%zu bytes, room for %zu", t.len, capacity);
+            rc = mk_fail(MINKE_ENOSPC, "%zu bytes, room for %zu", t.len, capacity);
         else
             memcpy(text, t.data, t.len);
     }
     mk_text_free(&t);
-    return status;
+    return rc;
 }
 
 /* ---- For generating ---- */
@@ -961,7 +962,7 @@ static void reply_init(struct minke_reply *r, minke_context *ctx, const minke_re
         &r->raw, &r->pending, &r->origin, &r->held, &r->reasoning, &r->content, &r->calls,
         &r->malformed, &r->name, &r->arguments, &r->valid, &r->strict_message, &r->tail};
 
-    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+    for (size_t i = 0; i < MK_COUNT(texts); i++)
         mk_text_init(texts[i], &r->a);
     r->stop = -1;
     r->on_event = p->on_event;
@@ -983,21 +984,21 @@ int32_t minke_reply_open(minke_reply **out, minke_context *ctx, const minke_repl
     const struct mk_tokenizer *tok = NULL;
     struct minke_reply *r;
     minke_reply_params p;
-    int32_t status;
+    int32_t rc;
     int kind;
 
     if (out == NULL)
         return mk_fail(MINKE_EINVAL, "out is NULL");
-    if (ctx != NULL && (status = mk_context_check(ctx)) < 0)
-        return status;
-    if ((status = mk_params_read(&p, sizeof(p), params, sizeof(p))) < 0)
-        return status;
+    if (ctx != NULL && (rc = mk_context_check(ctx)) < 0)
+        return rc;
+    if ((rc = mk_params_read(&p, sizeof(p), params, sizeof(p))) < 0)
+        return rc;
     if ((p.flags & ~MINKE_REPLY_STRICT) != 0 || p.thinking > MINKE_THINKING_OFF
         || p.reserved0 != 0)
         return mk_fail(MINKE_EVERSION, "flags 0x%x, thinking %u or reserved0 unknown", p.flags,
                        p.thinking);
-    if ((status = mk_chat_choose(&kind, ctx, p.encoding)) < 0)
-        return status;
+    if ((rc = mk_chat_choose(&kind, ctx, p.encoding)) < 0)
+        return rc;
     if (ctx != NULL) {
         a = ctx->env.alloc;
         if ((tok = mk_context_tokenizer(ctx)) == NULL)

@@ -105,10 +105,10 @@ static int32_t trim_run(struct mk_arena *arena, struct mk_text *out, const char 
     struct trim_message *messages;
     const struct mk_json *json;
     size_t n_gone, n_items;
-    int32_t status = mk_json_parse(&json, arena, text, len, "messages");
+    int32_t rc = mk_json_parse(&json, arena, text, len, "messages");
 
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     if (json->type != MK_JSON_ARRAY)
         return mk_fail(MINKE_EINVAL, "messages: an array expected");
     if (json->n_items != p->n_counts)
@@ -134,13 +134,13 @@ int32_t minke_chat_trim(const char *messages, size_t messages_len, const minke_t
     struct mk_arena arena;
     struct mk_text out;
     minke_trim_params p;
-    int32_t status, what = MINKE_TRIM_KEPT;
+    int32_t rc, what = MINKE_TRIM_KEPT;
 
     if (messages == NULL || params == NULL || n_out == NULL || action == NULL
         || (text == NULL && capacity > 0))
         return mk_fail(MINKE_EINVAL, "messages, params, text, n_out or action is NULL");
-    if ((status = mk_params_read(&p, sizeof(p), params, sizeof(p))) < 0)
-        return status;
+    if ((rc = mk_params_read(&p, sizeof(p), params, sizeof(p))) < 0)
+        return rc;
     if (p.strategy < MINKE_TRIM_ALL || p.strategy > MINKE_TRIM_SUMMARY)
         return mk_fail(MINKE_EVERSION, "strategy %u: this build knows 1 to 3", p.strategy);
     if (p.window == 0 || !(p.threshold >= 0 && p.threshold <= 1))
@@ -150,11 +150,11 @@ int32_t minke_chat_trim(const char *messages, size_t messages_len, const minke_t
         return mk_fail(MINKE_EINVAL, "counts is NULL");
     mk_arena_init(&arena, &a);
     mk_text_init(&out, &a);
-    status = trim_run(&arena, &out, messages, messages_len, &p, &what);
-    if (status == MINKE_OK) {
+    rc = trim_run(&arena, &out, messages, messages_len, &p, &what);
+    if (rc == MINKE_OK) {
         *n_out = out.len;
         if (out.len > capacity) {
-            status = mk_fail(MINKE_ENOSPC, "%zu bytes, room for %zu", out.len, capacity);
+            rc = mk_fail(MINKE_ENOSPC, "%zu bytes, room for %zu", out.len, capacity);
         } else {
             memcpy(text, out.data, out.len);
             *action = what;
@@ -162,5 +162,5 @@ int32_t minke_chat_trim(const char *messages, size_t messages_len, const minke_t
     }
     mk_text_free(&out);
     mk_arena_free(&arena);
-    return status;
+    return rc;
 }

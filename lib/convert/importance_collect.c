@@ -43,12 +43,12 @@ static int32_t imp_add(struct imp *m, const char *name, const struct mk_mat *w, 
     if (w == NULL || w->data == NULL || n == 0)
         return MINKE_OK;
     if (mk_grow(a, (void **)&m->entries, &m->entry_capacity, m->n_entries + n,
-                sizeof *m->entries) < 0
+                sizeof(*m->entries)) < 0
         || mk_grow(a, (void **)&m->tensors, &m->tensor_capacity, m->n_tensors + 1,
-                   sizeof *m->tensors) < 0)
+                   sizeof(*m->tensors)) < 0)
         return MINKE_ENOMEM;
     t = &m->tensors[m->n_tensors++];
-    mk_format(t->name, sizeof t->name, "%s", name);
+    mk_format(t->name, sizeof(t->name), "%s", name);
     t->first = m->n_entries;
     t->n = n;
     for (size_t i = 0; i < n; i++) {
@@ -79,8 +79,8 @@ static int32_t imp_add_layer(struct imp *m, uint32_t l)
         {"attn_q_a", &a->q_a_proj, 1, 0},
         {"attn_q_b", &a->q_b_proj, 1, 0},
         {"attn_kv_a_mqa", &a->kv_a_proj_with_mqa, 1, 0},
-        {"attn_k_b", a->k_b, H, sizeof *a->k_b},
-        {"attn_v_b", a->v_b, H, sizeof *a->v_b},
+        {"attn_k_b", a->k_b, H, sizeof(*a->k_b)},
+        {"attn_v_b", a->v_b, H, sizeof(*a->v_b)},
         {"attn_output", &a->o_proj, 1, 0},
         {"indexer.attn_q_b", &a->indexer.wq_b, 1, 0},
         {"indexer.attn_k", &a->indexer.wk, 1, 0},
@@ -90,18 +90,18 @@ static int32_t imp_add_layer(struct imp *m, uint32_t l)
         {"ffn_gate_shexp", &w->shared_experts.gate_proj, 1, 0},
         {"ffn_up_shexp", &w->shared_experts.up_proj, 1, 0},
         {"ffn_down_shexp", &w->shared_experts.down_proj, 1, 0},
-        {"ffn_gate_exps", e != NULL ? &e->gate_proj : NULL, E, sizeof *e},
-        {"ffn_up_exps", e != NULL ? &e->up_proj : NULL, E, sizeof *e},
-        {"ffn_down_exps", e != NULL ? &e->down_proj : NULL, E, sizeof *e},
+        {"ffn_gate_exps", e != NULL ? &e->gate_proj : NULL, E, sizeof(*e)},
+        {"ffn_up_exps", e != NULL ? &e->up_proj : NULL, E, sizeof(*e)},
+        {"ffn_down_exps", e != NULL ? &e->down_proj : NULL, E, sizeof(*e)},
     };
     char name[64];
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
 
-    for (size_t i = 0; i < sizeof parts / sizeof parts[0] && status == MINKE_OK; i++) {
-        mk_format(name, sizeof name, "blk.%u.%s.weight", l, parts[i].name);
-        status = imp_add(m, name, parts[i].w, parts[i].n, parts[i].stride);
+    for (size_t i = 0; i < MK_COUNT(parts) && rc == MINKE_OK; i++) {
+        mk_format(name, sizeof(name), "blk.%u.%s.weight", l, parts[i].name);
+        rc = imp_add(m, name, parts[i].w, parts[i].n, parts[i].stride);
     }
-    return status;
+    return rc;
 }
 
 /* ---- Watching ------------------------------------------------------------ */
@@ -116,12 +116,12 @@ static int imp_order(const void *a, const void *b)
 
 static int32_t imp_prepare(struct imp *m)
 {
-    int32_t status = imp_add(m, "output.weight", &m->model->weights.lm_head, 1, 0);
+    int32_t rc = imp_add(m, "output.weight", &m->model->weights.lm_head, 1, 0);
 
-    for (uint32_t l = 0; l < m->model->config.num_hidden_layers && status == MINKE_OK; l++)
-        status = imp_add_layer(m, l);
-    if (status < 0)
-        return status;
+    for (uint32_t l = 0; l < m->model->config.num_hidden_layers && rc == MINKE_OK; l++)
+        rc = imp_add_layer(m, l);
+    if (rc < 0)
+        return rc;
     m->sorted = mk_arena_alloc(&m->arena, m->n_entries, sizeof(struct imp_entry *));
     if (m->sorted == NULL)
         return MINKE_ENOMEM;
@@ -162,63 +162,63 @@ static void imp_watch(void *user, const struct mk_product *p)
 static int32_t imp_announce(const struct imp *m, struct mk_gguf_writer *w, uint32_t chunk,
                             uint32_t n_chunks)
 {
-    const struct mk_gguf_string dataset = {"text", 4};
+    const struct mk_view dataset = {"text", 4};
     char name[80];
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
 
     mk_gguf_put_string(w, "general.type", "imatrix", 7);
     mk_gguf_put_string_array(w, "imatrix.datasets", &dataset, 1);
     mk_gguf_put_u32(w, "imatrix.chunk_count", n_chunks);
     mk_gguf_put_u32(w, "imatrix.chunk_size", chunk);
-    for (size_t i = 0; i < m->n_tensors && status == MINKE_OK; i++) {
+    for (size_t i = 0; i < m->n_tensors && rc == MINKE_OK; i++) {
         const struct imp_tensor *t = &m->tensors[i];
         const uint64_t sums[2] = {m->entries[t->first].w->n_in, t->n}, counts[2] = {1, t->n};
 
-        mk_format(name, sizeof name, "%s.in_sum2", t->name);
-        status = mk_gguf_put_tensor(w, name, MK_F32, sums, 2);
-        mk_format(name, sizeof name, "%s.counts", t->name);
-        if (status == MINKE_OK)
-            status = mk_gguf_put_tensor(w, name, MK_F32, counts, 2);
+        mk_format(name, sizeof(name), "%s.in_sum2", t->name);
+        rc = mk_gguf_put_tensor(w, name, MK_F32, sums, 2);
+        mk_format(name, sizeof(name), "%s.counts", t->name);
+        if (rc == MINKE_OK)
+            rc = mk_gguf_put_tensor(w, name, MK_F32, counts, 2);
     }
-    return status;
+    return rc;
 }
 
 static int32_t imp_write_tensor(const struct imp *m, struct mk_gguf_writer *w,
                                 const struct imp_tensor *t)
 {
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
 
-    for (size_t i = 0; i < t->n && status == MINKE_OK; i++) {
+    for (size_t i = 0; i < t->n && rc == MINKE_OK; i++) {
         const struct imp_entry *e = &m->entries[t->first + i];
 
-        status = mk_gguf_write_data(w, e->sums, e->w->n_in * sizeof(float));
+        rc = mk_gguf_write_data(w, e->sums, e->w->n_in * sizeof(float));
     }
-    if (status == MINKE_OK)
-        status = mk_gguf_write_pad(w);
-    for (size_t i = 0; i < t->n && status == MINKE_OK; i++) {
+    if (rc == MINKE_OK)
+        rc = mk_gguf_write_pad(w);
+    for (size_t i = 0; i < t->n && rc == MINKE_OK; i++) {
         const float count = (float)m->entries[t->first + i].count;
 
-        status = mk_gguf_write_data(w, &count, sizeof count);
+        rc = mk_gguf_write_data(w, &count, sizeof(count));
     }
-    return status < 0 ? status : mk_gguf_write_pad(w);
+    return rc < 0 ? rc : mk_gguf_write_pad(w);
 }
 
 static int32_t imp_write(const struct imp *m, const char *path, uint32_t chunk,
                          uint32_t n_chunks)
 {
     struct mk_gguf_writer w;
-    int32_t status;
+    int32_t rc;
 
     mk_gguf_writer_init(&w, &m->model->env.alloc);
-    status = imp_announce(m, &w, chunk, n_chunks);
-    if (status == MINKE_OK)
-        status = mk_gguf_write_header(&w, path);
-    for (size_t i = 0; i < m->n_tensors && status == MINKE_OK; i++)
-        status = imp_write_tensor(m, &w, &m->tensors[i]);
-    if (status == MINKE_OK)
-        status = mk_gguf_write_commit(&w);
+    rc = imp_announce(m, &w, chunk, n_chunks);
+    if (rc == MINKE_OK)
+        rc = mk_gguf_write_header(&w, path);
+    for (size_t i = 0; i < m->n_tensors && rc == MINKE_OK; i++)
+        rc = imp_write_tensor(m, &w, &m->tensors[i]);
+    if (rc == MINKE_OK)
+        rc = mk_gguf_write_commit(&w);
     mk_gguf_writer_free(&w);
-    return status;
+    return rc;
 }
 
 /* ---- The whole ----------------------------------------------------------- */
@@ -228,21 +228,21 @@ static int32_t imp_run(struct minke_session *s, const int32_t *tokens, size_t n,
                        uint32_t *n_chunks, minke_progress_fn progress, void *user)
 {
     int64_t bos = -1;
-    int32_t status = minke_context_info(s->model, MINKE_INFO_TOKEN_BOS, &bos);
+    int32_t rc = minke_context_info(s->model, MINKE_INFO_TOKEN_BOS, &bos);
     const size_t piece = chunk - (bos >= 0);
     const int32_t first = (int32_t)bos;
 
-    for (size_t at = 0; at < n && status == MINKE_OK; at += piece) {
-        status = minke_session_truncate(s, 0);
-        if (status == MINKE_OK && bos >= 0)
-            status = minke_session_eval(s, &first, 1);
-        if (status == MINKE_OK)
-            status = minke_session_eval(s, tokens + at, mk_min(piece, n - at));
-        if (status == MINKE_OK && progress != NULL && progress(user, mk_min(at + piece, n), n))
-            status = mk_fail(MINKE_ECANCELED, "stopped by the progress callback");
+    for (size_t at = 0; at < n && rc == MINKE_OK; at += piece) {
+        rc = minke_session_truncate(s, 0);
+        if (rc == MINKE_OK && bos >= 0)
+            rc = minke_session_eval(s, &first, 1);
+        if (rc == MINKE_OK)
+            rc = minke_session_eval(s, tokens + at, mk_min(piece, n - at));
+        if (rc == MINKE_OK && progress != NULL && progress(user, mk_min(at + piece, n), n))
+            rc = mk_fail(MINKE_ECANCELED, "stopped by the progress callback");
         *n_chunks += 1;
     }
-    return status;
+    return rc;
 }
 
 int32_t minke_importance(minke_context *ctx, const int32_t *tokens, size_t n, uint32_t chunk,
@@ -252,31 +252,31 @@ int32_t minke_importance(minke_context *ctx, const int32_t *tokens, size_t n, ui
     minke_session_params params;
     struct imp m;
     uint32_t n_chunks = 0;
-    int32_t status = mk_context_check(ctx);
+    int32_t rc = mk_context_check(ctx);
 
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     if (tokens == NULL || n == 0 || out_path == NULL || chunk == 1)
         return mk_fail(MINKE_EINVAL, "tokens, n or out_path is missing, or chunk is 1");
-    memset(&m, 0, sizeof m);
+    memset(&m, 0, sizeof(m));
     m.model = ctx;
     mk_arena_init(&m.arena, &m.model->env.alloc);
-    minke_session_params_init(&params, sizeof params);
+    minke_session_params_init(&params, sizeof(params));
     params.max_tokens = params.prefill_chunk = chunk == 0 ? IMP_CHUNK : chunk;
     params.flags = MINKE_SESSION_ABSORBED;   /* which meets k_b and v_b as files have them */
-    status = minke_session_open(&s, ctx, &params);
-    if (status == MINKE_OK)
-        status = imp_prepare(&m);
-    if (status == MINKE_OK) {
+    rc = minke_session_open(&s, ctx, &params);
+    if (rc == MINKE_OK)
+        rc = imp_prepare(&m);
+    if (rc == MINKE_OK) {
         s->watch = imp_watch;
         s->watch_user = &m;
-        status = imp_run(s, tokens, n, params.max_tokens, &n_chunks, progress, progress_user);
+        rc = imp_run(s, tokens, n, params.max_tokens, &n_chunks, progress, progress_user);
     }
-    if (status == MINKE_OK)
-        status = imp_write(&m, out_path, params.max_tokens, n_chunks);
+    if (rc == MINKE_OK)
+        rc = imp_write(&m, out_path, params.max_tokens, n_chunks);
     minke_session_free(s);
     mk_free(&m.model->env.alloc, m.entries);
     mk_free(&m.model->env.alloc, m.tensors);
     mk_arena_free(&m.arena);
-    return status;
+    return rc;
 }

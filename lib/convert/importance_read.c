@@ -39,7 +39,7 @@ static struct mk_q_importance_item *qimp_add(struct mk_q_importance *out, const 
     struct mk_q_importance_item *item;
 
     if (mk_grow(out->arena.a, (void **)&out->items, &out->capacity, out->n + 1,
-                sizeof *out->items) < 0)
+                sizeof(*out->items)) < 0)
         return NULL;
     item = &out->items[out->n];
     item->name.data = mk_arena_text(&out->arena, name, name_len);
@@ -67,45 +67,45 @@ static int32_t qimp_gguf_item(struct mk_q_importance *out, const struct mk_gguf 
     struct mk_q_importance_item *item;
     char name[QIMP_MAX_NAME];
     float *counts;
-    int32_t status;
+    int32_t rc;
 
-    if (name_len + sizeof ".counts" > sizeof name)
+    if (name_len + sizeof(".counts") > sizeof(name))
         return qimp_fail(path, t->name.data, "name too long");
-    mk_format(name, sizeof name, "%.*s.counts", (int)name_len, t->name.data);
+    mk_format(name, sizeof(name), "%.*s.counts", (int)name_len, t->name.data);
     c = mk_gguf_tensor(g, name);
     if (c == NULL || t->type != MK_F32 || c->type != MK_F32 || c->size != 4 * n_mats)
         return qimp_fail(path, name, "missing, or not a number for each matrix");
     item = qimp_add(out, t->name.data, name_len, (size_t)(t->size / 4));
-    counts = mk_arena_alloc(&out->arena, (size_t)n_mats, sizeof *counts);
+    counts = mk_arena_alloc(&out->arena, (size_t)n_mats, sizeof(*counts));
     if (item == NULL || counts == NULL)
         return MINKE_ENOMEM;
-    status = qimp_read_f32(g, t, item->values);
-    if (status == MINKE_OK)
-        status = qimp_read_f32(g, c, counts);
-    if (status == MINKE_OK
+    rc = qimp_read_f32(g, t, item->values);
+    if (rc == MINKE_OK)
+        rc = qimp_read_f32(g, c, counts);
+    if (rc == MINKE_OK
         && qimp_finish(item->values, counts, (size_t)n_mats, (size_t)cols) < 0)
         return qimp_fail(path, t->name.data, "a number that is no sum of squares");
-    return status;
+    return rc;
 }
 
 static int32_t qimp_gguf(struct mk_q_importance *out, const struct mk_env *env, const char *path)
 {
     static const char suffix[] = ".in_sum2";
-    const size_t suffix_len = sizeof suffix - 1;
+    const size_t suffix_len = sizeof(suffix) - 1;
     struct mk_gguf g;
-    int32_t status = mk_gguf_open(&g, env, path);
+    int32_t rc = mk_gguf_open(&g, env, path);
 
-    if (status < 0)
-        return status;
-    for (size_t i = 0; i < g.n_tensors && status == MINKE_OK; i++) {
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < g.n_tensors && rc == MINKE_OK; i++) {
         const struct mk_gguf_tensor *t = &g.tensors[i];
         const size_t len = t->name.len;
 
         if (len > suffix_len && memcmp(t->name.data + len - suffix_len, suffix, suffix_len) == 0)
-            status = qimp_gguf_item(out, &g, t, len - suffix_len, path);
+            rc = qimp_gguf_item(out, &g, t, len - suffix_len, path);
     }
     mk_gguf_close(&g);
-    return status;
+    return rc;
 }
 
 /* ---- .dat: a count of entries; of each the name, calls, and sums times calls -------------- */
@@ -127,10 +127,10 @@ static int32_t qimp_read(struct qimp_reader *r, void *out, size_t n)
 static int32_t qimp_read_i32(struct qimp_reader *r, int64_t *out)
 {
     uint8_t b[4];
-    const int32_t status = qimp_read(r, b, sizeof b);
+    const int32_t rc = qimp_read(r, b, sizeof(b));
 
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     *out = (int32_t)(b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24);
     return MINKE_OK;
 }
@@ -139,10 +139,10 @@ static int32_t qimp_read_i32(struct qimp_reader *r, int64_t *out)
 static int32_t qimp_read_count(struct qimp_reader *r, size_t *out, int64_t low, uint64_t high)
 {
     int64_t v = 0;
-    const int32_t status = qimp_read_i32(r, &v);
+    const int32_t rc = qimp_read_i32(r, &v);
 
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     if (v < low || (uint64_t)v > high)
         return mk_fail(MINKE_EFORMAT, "%s: no importance data: a count of %lld", r->path, (long long)v);
     *out = (size_t)v;
@@ -154,35 +154,35 @@ static int32_t qimp_dat_item(struct mk_q_importance *out, struct qimp_reader *r)
     struct mk_q_importance_item *item;
     char name[QIMP_MAX_NAME];
     size_t len = 0, calls = 0, n = 0;
-    int32_t status = qimp_read_count(r, &len, 1, sizeof name - 1);
+    int32_t rc = qimp_read_count(r, &len, 1, sizeof(name) - 1);
 
-    if (status == MINKE_OK)
-        status = qimp_read(r, name, len);
-    if (status == MINKE_OK)
-        status = qimp_read_count(r, &calls, 0, INT32_MAX);
-    if (status == MINKE_OK)
-        status = qimp_read_count(r, &n, 1, (r->size - r->at) / 4);
-    if (status < 0)
-        return status;
+    if (rc == MINKE_OK)
+        rc = qimp_read(r, name, len);
+    if (rc == MINKE_OK)
+        rc = qimp_read_count(r, &calls, 0, INT32_MAX);
+    if (rc == MINKE_OK)
+        rc = qimp_read_count(r, &n, 1, (r->size - r->at) / 4);
+    if (rc < 0)
+        return rc;
     item = qimp_add(out, name, len, n);
     if (item == NULL)
         return MINKE_ENOMEM;
-    status = qimp_read(r, item->values, n * sizeof(float));
+    rc = qimp_read(r, item->values, n * sizeof(float));
     const float count = (float)calls;
-    if (status == MINKE_OK && qimp_finish(item->values, &count, 1, n) < 0)
+    if (rc == MINKE_OK && qimp_finish(item->values, &count, 1, n) < 0)
         return qimp_fail(r->path, item->name.data, "a number that is no sum of squares");
-    return status;
+    return rc;
 }
 
 static int32_t qimp_dat(struct mk_q_importance *out, struct mk_file *file, const char *path)
 {
     struct qimp_reader r = {file, path, 0, mk_file_size(file)};
     size_t n = 0;
-    int32_t status = qimp_read_count(&r, &n, 1, r.size / 16);
+    int32_t rc = qimp_read_count(&r, &n, 1, r.size / 16);
 
-    for (size_t i = 0; i < n && status == MINKE_OK; i++)
-        status = qimp_dat_item(out, &r);
-    return status;
+    for (size_t i = 0; i < n && rc == MINKE_OK; i++)
+        rc = qimp_dat_item(out, &r);
+    return rc;
 }
 
 /* ---- Either ------------------------------------------------------------------------------- */
@@ -193,30 +193,30 @@ int32_t mk_q_importance_open(struct mk_q_importance *out, const struct mk_env *e
     struct mk_file *file = NULL;
     char magic[4] = {0};
     const char *twice;
-    int32_t status = mk_file_open(&file, env, path);
+    int32_t rc = mk_file_open(&file, env, path);
 
-    memset(out, 0, sizeof *out);
+    memset(out, 0, sizeof(*out));
     mk_arena_init(&out->arena, &env->alloc);
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     if (file == NULL)
         return mk_fail(MINKE_EIO, "%s: no such file", path);
     if (mk_file_size(file) > QIMP_MAX_FILE)
-        status = mk_fail(MINKE_EFORMAT, "%s: too large", path);
-    if (status == MINKE_OK && mk_file_size(file) >= sizeof magic)
-        status = mk_file_read(file, 0, magic, sizeof magic);
-    if (status == MINKE_OK)
-        status = memcmp(magic, "GGUF", 4) == 0 ? qimp_gguf(out, env, path)
-                                               : qimp_dat(out, file, path);
+        rc = mk_fail(MINKE_EFORMAT, "%s: too large", path);
+    if (rc == MINKE_OK && mk_file_size(file) >= sizeof(magic))
+        rc = mk_file_read(file, 0, magic, sizeof(magic));
+    if (rc == MINKE_OK)
+        rc = memcmp(magic, "GGUF", 4) == 0 ? qimp_gguf(out, env, path)
+                                           : qimp_dat(out, file, path);
     mk_file_close(file);
-    if (status == MINKE_OK && out->n == 0)
-        status = mk_fail(MINKE_EFORMAT, "%s: holds no importance", path);
-    twice = status == MINKE_OK ? mk_names_sort(out->items, out->n, sizeof *out->items) : NULL;
+    if (rc == MINKE_OK && out->n == 0)
+        rc = mk_fail(MINKE_EFORMAT, "%s: holds no importance", path);
+    twice = rc == MINKE_OK ? mk_names_sort(out->items, out->n, sizeof(*out->items)) : NULL;
     if (twice != NULL)
-        status = qimp_fail(path, twice, "appears twice");
-    if (status < 0)
+        rc = qimp_fail(path, twice, "appears twice");
+    if (rc < 0)
         mk_q_importance_close(out);
-    return status;
+    return rc;
 }
 
 void mk_q_importance_close(struct mk_q_importance *m)
@@ -225,7 +225,7 @@ void mk_q_importance_close(struct mk_q_importance *m)
         mk_free(m->arena.a, m->items);
     if (m->arena.a != NULL)
         mk_arena_free(&m->arena);
-    memset(m, 0, sizeof *m);
+    memset(m, 0, sizeof(*m));
 }
 
 /* Rows of o are cols wide; a matrix of its own for each of the outermost dimension, or one
@@ -234,10 +234,10 @@ int32_t mk_q_importance_find(const struct mk_q_importance *m, const struct mk_q_
                              struct mk_q_columns *out)
 {
     const struct mk_q_importance_item *item = m->n == 0 ? NULL
-        : mk_names_find(m->items, m->n, sizeof *m->items, o->name);
+        : mk_names_find(m->items, m->n, sizeof(*m->items), o->name);
     const uint64_t cols = o->dims[0], mats = o->n_dims >= 3 ? o->dims[2] : 1;
 
-    memset(out, 0, sizeof *out);
+    memset(out, 0, sizeof(*out));
     if (item == NULL)
         return MINKE_OK;
     if (item->n != cols && item->n != cols * mats)

@@ -120,16 +120,16 @@ static int32_t quant_room(const struct quant *q, void **buffer, size_t *size, si
 static int32_t quant_rooms(struct quant *q, size_t stored, size_t floats, size_t encoded)
 {
     size_t bytes = 0, have = q->n_floats * sizeof(float);
-    int32_t status = mk_mul(&bytes, floats, sizeof(float)) ? MINKE_ENOMEM : MINKE_OK;
+    int32_t rc = mk_mul(&bytes, floats, sizeof(float)) ? MINKE_ENOMEM : MINKE_OK;
 
-    if (status == MINKE_OK)
-        status = quant_room(q, (void **)&q->stored, &q->stored_bytes, stored);
-    if (status == MINKE_OK)
-        status = quant_room(q, (void **)&q->floats, &have, bytes);
+    if (rc == MINKE_OK)
+        rc = quant_room(q, (void **)&q->stored, &q->stored_bytes, stored);
+    if (rc == MINKE_OK)
+        rc = quant_room(q, (void **)&q->floats, &have, bytes);
     q->n_floats = have / sizeof(float);
-    if (status == MINKE_OK)
-        status = quant_room(q, (void **)&q->encoded, &q->encoded_bytes, encoded);
-    return status;
+    if (rc == MINKE_OK)
+        rc = quant_room(q, (void **)&q->encoded, &q->encoded_bytes, encoded);
+    return rc;
 }
 
 /* ---- Tensors ------------------------------------------------------------------------------- */
@@ -142,13 +142,13 @@ static int32_t quant_scales(struct quant *q, const struct mk_q_tensor *t, float 
     const struct mk_q_tensor *s;
     char name[192];
     void *stored;
-    int32_t status;
+    int32_t rc;
 
     *out = NULL;
     *n_cols = cols;
     if (t->type != MK_F8_E4M3)
         return MINKE_OK;
-    mk_format(name, sizeof name, "%s_scale_inv", t->name.data);
+    mk_format(name, sizeof(name), "%s_scale_inv", t->name.data);
     s = mk_q_source_find(&q->source, name);
     if (s == NULL)
         return mk_fail(MINKE_EFORMAT, "tensor %s: missing", name);
@@ -156,24 +156,24 @@ static int32_t quant_scales(struct quant *q, const struct mk_q_tensor *t, float 
         return mk_fail(MINKE_EFORMAT, "tensor %s: shape (%llu, %llu) expected", name,
                        (unsigned long long)rows, (unsigned long long)cols);
     stored = mk_alloc(&q->env.alloc, (size_t)(rows * cols), 4);
-    *out = mk_alloc(&q->env.alloc, (size_t)(rows * cols), sizeof **out);
-    status = stored == NULL || *out == NULL ? MINKE_ENOMEM
-                                            : mk_q_source_read(s, 0, (size_t)rows, stored);
-    if (status == MINKE_OK)
+    *out = mk_alloc(&q->env.alloc, (size_t)(rows * cols), sizeof(**out));
+    rc = stored == NULL || *out == NULL ? MINKE_ENOMEM
+                                        : mk_q_source_read(s, 0, (size_t)rows, stored);
+    if (rc == MINKE_OK)
         mk_decode(*out, stored, (size_t)(rows * cols), s->type);
     mk_free(&q->env.alloc, stored);
-    return status;
+    return rc;
 }
 
 static int32_t quant_write(struct quant *q, const void *data, size_t n)
 {
-    const int32_t status = mk_gguf_write_data(&q->writer, data, n);
+    const int32_t rc = mk_gguf_write_data(&q->writer, data, n);
 
     q->done += n;
-    if (status == MINKE_OK && q->progress != NULL
+    if (rc == MINKE_OK && q->progress != NULL
         && q->progress(q->progress_user, q->done, q->total) != 0)
         return mk_fail(MINKE_ECANCELED, "stopped by the progress callback");
-    return status;
+    return rc;
 }
 
 /* One source tensor after another, a piece of rows at a time.  Equal types are copied. */
@@ -188,25 +188,25 @@ static int32_t quant_rows_of(struct quant *q, const struct mk_q_output *o,
                             .first = first};
     const int copies = o->type == t->type;
     float *scale = NULL;
-    int32_t status = quant_scales(q, t, &scale, &job.scale_cols);
+    int32_t rc = quant_scales(q, t, &scale, &job.scale_cols);
 
-    if (status == MINKE_OK)
-        status = quant_rooms(q, most * in_bytes, copies ? 0 : most * cols,
-                             copies ? 0 : most * out_bytes);
+    if (rc == MINKE_OK)
+        rc = quant_rooms(q, most * in_bytes, copies ? 0 : most * cols,
+                         copies ? 0 : most * out_bytes);
     job.scale = scale;
     job.stored = q->stored;
     job.floats = q->floats;
     job.encoded = q->encoded;
-    for (; job.row < t->rows && status == MINKE_OK; job.row += step) {
+    for (; job.row < t->rows && rc == MINKE_OK; job.row += step) {
         const size_t n = (size_t)(t->rows - job.row < step ? t->rows - job.row : step);
-        status = mk_q_source_read(t, job.row, n, q->stored);
-        if (status == MINKE_OK && !copies)
-            status = quant_run(q, &job, n, t->name.data);
-        if (status == MINKE_OK)
-            status = quant_write(q, copies ? q->stored : q->encoded, n * out_bytes);
+        rc = mk_q_source_read(t, job.row, n, q->stored);
+        if (rc == MINKE_OK && !copies)
+            rc = quant_run(q, &job, n, t->name.data);
+        if (rc == MINKE_OK)
+            rc = quant_write(q, copies ? q->stored : q->encoded, n * out_bytes);
     }
     mk_free(&q->env.alloc, scale);
-    return status;
+    return rc;
 }
 
 /* All of a kv_b_proj as floats, into the first part of q->floats. */
@@ -215,20 +215,20 @@ static int32_t quant_load_kv_b(struct quant *q, const struct mk_q_tensor *t, siz
     const size_t cols = (size_t)t->dims[0], rows = (size_t)t->rows;
     struct quant_job job = {.from = t, .cols = cols, .type = MK_F32};
     float *scale = NULL;
-    int32_t status = quant_scales(q, t, &scale, &job.scale_cols);
+    int32_t rc = quant_scales(q, t, &scale, &job.scale_cols);
 
-    if (status == MINKE_OK)
-        status = quant_rooms(q, rows * mk_type_row_bytes(t->type, cols), 2 * rows * cols,
-                             encoded);
-    if (status == MINKE_OK)
-        status = mk_q_source_read(t, 0, rows, q->stored);
+    if (rc == MINKE_OK)
+        rc = quant_rooms(q, rows * mk_type_row_bytes(t->type, cols), 2 * rows * cols,
+                         encoded);
+    if (rc == MINKE_OK)
+        rc = mk_q_source_read(t, 0, rows, q->stored);
     job.scale = scale;
     job.stored = q->stored;
     job.floats = q->floats;
-    if (status == MINKE_OK)
-        status = quant_run(q, &job, rows, t->name.data);
+    if (rc == MINKE_OK)
+        rc = quant_run(q, &job, rows, t->name.data);
     mk_free(&q->env.alloc, scale);
-    return status;
+    return rc;
 }
 
 /* Heads' parts of kv_b_proj (H (N + V), L): attn_k_b[h][l][n] = kv_b[h (N + V) + n][l],
@@ -241,10 +241,10 @@ static int32_t quant_kv_b(struct quant *q, const struct mk_q_output *o)
     const size_t cols = (size_t)o->dims[0], rows = (size_t)o->dims[1], heads = (size_t)o->dims[2];
     const size_t out_bytes = heads * rows * mk_type_row_bytes(o->type, cols);
     struct quant_job job = {.cols = cols, .type = o->type, .columns = &q->columns};
-    int32_t status = quant_load_kv_b(q, t, out_bytes);
+    int32_t rc = quant_load_kv_b(q, t, out_bytes);
 
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     job.floats = q->floats + (size_t)t->rows * l;
     job.encoded = q->encoded;
     for (size_t h = 0; h < heads; h++) {
@@ -252,24 +252,24 @@ static int32_t quant_kv_b(struct quant *q, const struct mk_q_output *o)
             const float *from = q->floats + h * head * l;
             float *to = job.floats + (h * rows + r) * cols;
             if (o->how == MK_Q_V_B)
-                memcpy(to, from + (nope + r) * l, cols * sizeof *to);
+                memcpy(to, from + (nope + r) * l, cols * sizeof(*to));
             for (size_t i = 0; o->how == MK_Q_K_B && i < cols; i++)
                 to[i] = from[i * l + r];
         }
     }
-    status = quant_run(q, &job, heads * rows, t->name.data);
-    return status < 0 ? status : quant_write(q, q->encoded, out_bytes);
+    rc = quant_run(q, &job, heads * rows, t->name.data);
+    return rc < 0 ? rc : quant_write(q, q->encoded, out_bytes);
 }
 
 static int32_t quant_output(struct quant *q, const struct mk_q_output *o)
 {
-    int32_t status = mk_q_importance_find(&q->importance, o, &q->columns);
+    int32_t rc = mk_q_importance_find(&q->importance, o, &q->columns);
 
-    if (status == MINKE_OK && o->how != MK_Q_ROWS)
-        status = quant_kv_b(q, o);
-    for (uint32_t i = 0; o->how == MK_Q_ROWS && i < o->n_from && status == MINKE_OK; i++)
-        status = quant_rows_of(q, o, o->from[i], i * o->from[i]->rows);
-    return status < 0 ? status : mk_gguf_write_pad(&q->writer);
+    if (rc == MINKE_OK && o->how != MK_Q_ROWS)
+        rc = quant_kv_b(q, o);
+    for (uint32_t i = 0; o->how == MK_Q_ROWS && i < o->n_from && rc == MINKE_OK; i++)
+        rc = quant_rows_of(q, o, o->from[i], i * o->from[i]->rows);
+    return rc < 0 ? rc : mk_gguf_write_pad(&q->writer);
 }
 
 /* ---- The whole ----------------------------------------------------------------------------- */
@@ -278,51 +278,51 @@ static int32_t quant_types(struct mk_q_plan *plan, const minke_quantize_params *
 {
     const char *const names[MK_GGUF_N_PARTS] = {p->embed, p->head, p->attention, p->dense,
                                                 p->shared, p->gate_up, p->down};
-    int32_t status = mk_q_preset(plan, p->preset == NULL ? "q8_0" : p->preset);
+    int32_t rc = mk_q_preset(plan, p->preset == NULL ? "q8_0" : p->preset);
 
-    for (int i = 0; i < MK_GGUF_N_PARTS && status == MINKE_OK; i++)
+    for (int i = 0; i < MK_GGUF_N_PARTS && rc == MINKE_OK; i++)
         if (names[i] != NULL)
-            status = mk_q_type(&plan->types[i], names[i]);
-    return status;
+            rc = mk_q_type(&plan->types[i], names[i]);
+    return rc;
 }
 
 static int32_t quant_announce(struct quant *q, const char *in_path)
 {
-    int32_t status = mk_q_metadata(&q->writer, &q->source, in_path, q->plan.file_type);
+    int32_t rc = mk_q_metadata(&q->writer, &q->source, in_path, q->plan.file_type);
 
-    for (size_t i = 0; i < q->plan.n && status == MINKE_OK; i++) {
+    for (size_t i = 0; i < q->plan.n && rc == MINKE_OK; i++) {
         const struct mk_q_output *o = &q->plan.outputs[i];
-        status = mk_gguf_put_tensor(&q->writer, o->name, o->type, o->dims, o->n_dims);
-        if (status == MINKE_OK)
+        rc = mk_gguf_put_tensor(&q->writer, o->name, o->type, o->dims, o->n_dims);
+        if (rc == MINKE_OK)
             q->total += mk_type_row_bytes(o->type, (size_t)o->dims[0]) * o->dims[1] * o->dims[2]
-                      * o->dims[3];
+                  * o->dims[3];
     }
-    return status;
+    return rc;
 }
 
 static int32_t quant_all(struct quant *q, const char *out_path, const char *in_path,
                          const minke_quantize_params *p)
 {
     uint32_t n_threads = p->n_threads;
-    int32_t status = quant_types(&q->plan, p);
+    int32_t rc = quant_types(&q->plan, p);
 
-    if (status == MINKE_OK)
-        status = mk_q_source_open(&q->source, &q->env, in_path);
-    if (status == MINKE_OK && p->importance != NULL)
-        status = mk_q_importance_open(&q->importance, &q->env, p->importance);
-    if (status == MINKE_OK)
-        status = mk_q_plan(&q->plan, &q->source);
-    if (status == MINKE_OK)
-        status = quant_announce(q, in_path);
+    if (rc == MINKE_OK)
+        rc = mk_q_source_open(&q->source, &q->env, in_path);
+    if (rc == MINKE_OK && p->importance != NULL)
+        rc = mk_q_importance_open(&q->importance, &q->env, p->importance);
+    if (rc == MINKE_OK)
+        rc = mk_q_plan(&q->plan, &q->source);
+    if (rc == MINKE_OK)
+        rc = quant_announce(q, in_path);
     if (n_threads == 0)
         n_threads = mk_cpu_threads();
-    if (status == MINKE_OK)
-        status = mk_pool_open(&q->pool, &q->env.alloc, n_threads, NULL, NULL);
-    if (status == MINKE_OK)
-        status = mk_gguf_write_header(&q->writer, out_path);
-    for (size_t i = 0; i < q->plan.n && status == MINKE_OK; i++)
-        status = quant_output(q, &q->plan.outputs[i]);
-    return status < 0 ? status : mk_gguf_write_commit(&q->writer);
+    if (rc == MINKE_OK)
+        rc = mk_pool_open(&q->pool, &q->env.alloc, n_threads, NULL, NULL);
+    if (rc == MINKE_OK)
+        rc = mk_gguf_write_header(&q->writer, out_path);
+    for (size_t i = 0; i < q->plan.n && rc == MINKE_OK; i++)
+        rc = quant_output(q, &q->plan.outputs[i]);
+    return rc < 0 ? rc : mk_gguf_write_commit(&q->writer);
 }
 
 void minke_quantize_params_init(minke_quantize_params *params, size_t size)
@@ -336,18 +336,18 @@ int32_t minke_quantize(const char *out_path, const char *in_path,
     minke_quantize_params p;
     struct quant q;
     struct mk_fpu fpu;
-    int32_t status = mk_params_read(&p, sizeof p, params,
-                                    offsetof(minke_quantize_params, importance));
+    int32_t rc = mk_params_read(&p, sizeof(p), params,
+                                offsetof(minke_quantize_params, importance));
 
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     if (out_path == NULL || in_path == NULL)
         return mk_fail(MINKE_EINVAL, "a path is NULL");
     if ((p.alloc == NULL) != (p.free == NULL) || p.n_threads > 1024)
         return p.n_threads > 1024
              ? mk_fail(MINKE_EINVAL, "n_threads: %u; at most 1024 expected", p.n_threads)
              : mk_fail(MINKE_EINVAL, "alloc and free: set both");
-    memset(&q, 0, sizeof q);
+    memset(&q, 0, sizeof(q));
     q.env.alloc.alloc = p.alloc;
     q.env.alloc.free = p.free;
     q.env.alloc.user = p.alloc_user;
@@ -357,7 +357,7 @@ int32_t minke_quantize(const char *out_path, const char *in_path,
     q.progress_user = p.progress_user;
     mk_fpu_enter(&fpu);
     mk_gguf_writer_init(&q.writer, &q.env.alloc);
-    status = quant_all(&q, out_path, in_path, &p);
+    rc = quant_all(&q, out_path, in_path, &p);
     mk_gguf_writer_free(&q.writer);
     mk_q_importance_close(&q.importance);
     mk_q_source_close(&q.source);
@@ -366,5 +366,5 @@ int32_t minke_quantize(const char *out_path, const char *in_path,
     mk_free(&q.env.alloc, q.floats);
     mk_free(&q.env.alloc, q.encoded);
     mk_fpu_leave(&fpu);
-    return status;
+    return rc;
 }

@@ -13,7 +13,7 @@
 /* ---- Reading (quantize_source.c) --------------------------------------------------------- */
 
 struct mk_q_tensor {
-    struct mk_gguf_string name;     /* as the file has it */
+    struct mk_view name;     /* as the file has it */
     enum mk_type type;
     uint32_t n_dims;
     uint64_t dims[4];               /* as GGUF counts: dims[0] is the length of a row */
@@ -75,7 +75,7 @@ int32_t mk_q_plan(struct mk_q_plan *plan, struct mk_q_source *s);
 
 /* Mean squared inputs of a tensor's columns, (mats, cols). */
 struct mk_q_importance_item {
-    struct mk_gguf_string name;     /* of the tensor in GGUF files */
+    struct mk_view name;     /* of the tensor in GGUF files */
     size_t n;
     float *values;
 };

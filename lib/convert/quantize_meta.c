@@ -40,7 +40,7 @@ static void qmeta_u32(const struct qmeta *m, const char *suffix, uint32_t v)
 {
     char key[96];
 
-    mk_format(key, sizeof key, "%s.%s", m->arch, suffix);
+    mk_format(key, sizeof(key), "%s.%s", m->arch, suffix);
     mk_gguf_put_u32(m->w, key, v);
 }
 
@@ -48,7 +48,7 @@ static void qmeta_f32(const struct qmeta *m, const char *suffix, double v)
 {
     char key[96];
 
-    mk_format(key, sizeof key, "%s.%s", m->arch, suffix);
+    mk_format(key, sizeof(key), "%s.%s", m->arch, suffix);
     mk_gguf_put_f32(m->w, key, (float)v);
 }
 
@@ -91,7 +91,7 @@ static void qmeta_experts(const struct qmeta *m, const struct mk_config *c)
     qmeta_u32(m, "expert_count", c->n_routed_experts);
     qmeta_u32(m, "expert_used_count", c->num_experts_per_tok);
     qmeta_f32(m, "expert_weights_scale", c->routed_scaling_factor);
-    mk_format(key, sizeof key, "%s.expert_weights_norm", m->arch);
+    mk_format(key, sizeof(key), "%s.expert_weights_norm", m->arch);
     mk_gguf_put_bool(m->w, key, c->norm_topk_prob);
     qmeta_u32(m, "expert_gating_func", c->scoring_func == MK_SCORING_SIGMOID ? 2 : 1);
     if (c->n_group > 1 && c->topk_method != MK_TOPK_GREEDY) {
@@ -108,7 +108,7 @@ static void qmeta_rope(const struct qmeta *m, const struct mk_config *c)
     qmeta_f32(m, "rope.freq_base", c->rope_theta);
     if (!c->rope_yarn)
         return;
-    mk_format(key, sizeof key, "%s.rope.scaling.type", m->arch);
+    mk_format(key, sizeof(key), "%s.rope.scaling.type", m->arch);
     mk_gguf_put_string(m->w, key, "yarn", 4);
     qmeta_f32(m, "rope.scaling.factor", c->rope_factor);
     qmeta_u32(m, "rope.scaling.original_context_length",
@@ -128,9 +128,9 @@ struct qmeta_files {
     char *json, *config, *chat;
     size_t json_len, config_len, chat_len;
     const struct mk_json *root, *config_root;
-    struct mk_gguf_string *tokens;  /* (n,) */
+    struct mk_view *tokens;  /* (n,) */
     int32_t *types;
-    struct mk_gguf_string *merges;
+    struct mk_view *merges;
     size_t n, n_merges;
 };
 
@@ -138,11 +138,11 @@ static int32_t qmeta_load(char **data, size_t *len, const struct mk_env *env, co
                           const char *name)
 {
     char *path = mk_path_join(&env->alloc, dir, name);
-    const int32_t status = path == NULL ? MINKE_ENOMEM
-                         : mk_file_load(data, len, env, path, QMETA_MAX_JSON);
+    const int32_t rc = path == NULL ? MINKE_ENOMEM
+                     : mk_file_load(data, len, env, path, QMETA_MAX_JSON);
 
     mk_free(&env->alloc, path);
-    return status;
+    return rc;
 }
 
 /* Token id of a vocabulary entry or added token; -1 when out of range. */
@@ -160,7 +160,7 @@ static int32_t qmeta_fill_gaps(struct qmeta_files *f)
         char name[32];
         if (f->tokens[i].data != NULL)
             continue;
-        f->tokens[i].len = mk_format(name, sizeof name, "[PAD%zu]", i);
+        f->tokens[i].len = mk_format(name, sizeof(name), "[PAD%zu]", i);
         f->tokens[i].data = mk_arena_text(&f->arena, name, f->tokens[i].len);
         f->types[i] = MK_TOKEN_UNUSED;
         if (f->tokens[i].data == NULL)
@@ -174,16 +174,16 @@ static int32_t qmeta_tokens(struct qmeta_files *f)
     const struct mk_json *vocab = mk_json_get(mk_json_get(f->root, "model"), "vocab");
     const struct mk_json *added = mk_json_get(f->root, "added_tokens");
 
-    f->tokens = mk_arena_alloc(&f->arena, f->n, sizeof *f->tokens);
-    f->types = mk_arena_alloc(&f->arena, f->n, sizeof *f->types);
+    f->tokens = mk_arena_alloc(&f->arena, f->n, sizeof(*f->tokens));
+    f->types = mk_arena_alloc(&f->arena, f->n, sizeof(*f->types));
     if (f->tokens == NULL || f->types == NULL)
         return MINKE_ENOMEM;
     for (const struct mk_json *v = vocab == NULL ? NULL : vocab->first; v != NULL; v = v->next) {
         const int64_t id = qmeta_id(f, v);
         if (id < 0)
-            return mk_fail(MINKE_EFORMAT, "tokenizer.json: token %s: id out of range", v->key);
-        f->tokens[id].data = v->key;
-        f->tokens[id].len = v->key_len;
+            return mk_fail(MINKE_EFORMAT, "tokenizer.json: token %s: id out of range", v->key.data);
+        f->tokens[id].data = v->key.data;
+        f->tokens[id].len = v->key.len;
         f->types[id] = MK_TOKEN_NORMAL;
     }
     for (const struct mk_json *v = added == NULL ? NULL : added->first; v != NULL; v = v->next) {
@@ -192,8 +192,8 @@ static int32_t qmeta_tokens(struct qmeta_files *f)
         const int64_t id = qmeta_id(f, mk_json_get(v, "id"));
         if (id < 0 || content == NULL || content->type != MK_JSON_STRING)
             return mk_fail(MINKE_EFORMAT, "tokenizer.json: added token without id and content");
-        f->tokens[id].data = content->text;
-        f->tokens[id].len = content->text_len;
+        f->tokens[id].data = content->text.data;
+        f->tokens[id].len = content->text.len;
         f->types[id] = special != NULL && special->type == MK_JSON_TRUE ? MK_TOKEN_CONTROL
                                                                         : MK_TOKEN_USER;
     }
@@ -205,27 +205,27 @@ static int32_t qmeta_merges(struct qmeta_files *f)
 {
     const struct mk_json *list = mk_json_get(mk_json_get(f->root, "model"), "merges");
 
-    f->merges = mk_arena_alloc(&f->arena, list == NULL ? 0 : list->n_items, sizeof *f->merges);
+    f->merges = mk_arena_alloc(&f->arena, list == NULL ? 0 : list->n_items, sizeof(*f->merges));
     if (f->merges == NULL)
         return MINKE_ENOMEM;
     for (const struct mk_json *v = list == NULL ? NULL : list->first; v != NULL; v = v->next) {
-        struct mk_gguf_string *m = &f->merges[f->n_merges++];
-        m->data = v->text;
-        m->len = v->text_len;
+        struct mk_view *m = &f->merges[f->n_merges++];
+        m->data = v->text.data;
+        m->len = v->text.len;
         if (v->type == MK_JSON_STRING)
             continue;
         if (v->type != MK_JSON_ARRAY || v->n_items != 2 || v->first->type != MK_JSON_STRING
             || v->first->next->type != MK_JSON_STRING)
             return mk_fail(MINKE_EFORMAT, "tokenizer.json: merge %zu: no pair", f->n_merges - 1);
         const struct mk_json *left = v->first, *right = left->next;
-        char *text = mk_arena_alloc(&f->arena, left->text_len + right->text_len + 2, 1);
+        char *text = mk_arena_alloc(&f->arena, left->text.len + right->text.len + 2, 1);
         if (text == NULL)
             return MINKE_ENOMEM;
-        memcpy(text, left->text, left->text_len);
-        text[left->text_len] = ' ';
-        memcpy(text + left->text_len + 1, right->text, right->text_len);
+        memcpy(text, left->text.data, left->text.len);
+        text[left->text.len] = ' ';
+        memcpy(text + left->text.len + 1, right->text.data, right->text.len);
         m->data = text;
-        m->len = left->text_len + 1 + right->text_len;
+        m->len = left->text.len + 1 + right->text.len;
     }
     return MINKE_OK;
 }
@@ -257,28 +257,28 @@ static int32_t qmeta_convert_tokenizer(struct mk_gguf_writer *w, struct qmeta_fi
                                        const struct mk_q_source *s)
 {
     struct mk_tokenizer *tok = NULL;
-    int32_t status = mk_tokenizer_open(&tok, s->env, f->json, f->json_len, f->config,
-                                       f->config_len, s->config.bos_token_id,
-                                       s->config.eos_token_id);
+    int32_t rc = mk_tokenizer_open(&tok, s->env, f->json, f->json_len, f->config,
+                                   f->config_len, s->config.bos_token_id,
+                                   s->config.eos_token_id);
 
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     f->n = s->config.vocab_size;
     if (f->chat != NULL)                    /* a file of its own is the one that counts */
-        status = mk_tokenizer_set_template(tok, f->chat, f->chat_len);
-    if (status == MINKE_OK)
-        status = mk_json_parse(&f->root, &f->arena, f->json, f->json_len, "tokenizer.json");
-    if (status == MINKE_OK && f->config != NULL)
-        status = mk_json_parse(&f->config_root, &f->arena, f->config, f->config_len,
-                               "tokenizer_config.json");
-    if (status == MINKE_OK)
-        status = qmeta_tokens(f);
-    if (status == MINKE_OK)
-        status = qmeta_merges(f);
-    if (status == MINKE_OK)
+        rc = mk_tokenizer_set_template(tok, f->chat, f->chat_len);
+    if (rc == MINKE_OK)
+        rc = mk_json_parse(&f->root, &f->arena, f->json, f->json_len, "tokenizer.json");
+    if (rc == MINKE_OK && f->config != NULL)
+        rc = mk_json_parse(&f->config_root, &f->arena, f->config, f->config_len,
+                           "tokenizer_config.json");
+    if (rc == MINKE_OK)
+        rc = qmeta_tokens(f);
+    if (rc == MINKE_OK)
+        rc = qmeta_merges(f);
+    if (rc == MINKE_OK)
         qmeta_put_tokenizer(w, f, tok);
     mk_tokenizer_free(tok);
-    return status;
+    return rc;
 }
 
 /* A directory without tokenizer gives a file without; so does one of another family, which
@@ -288,37 +288,37 @@ static int32_t qmeta_tokenizer(struct mk_gguf_writer *w, const struct mk_q_sourc
 {
     struct qmeta_files f = {.alloc = &s->env->alloc};
     char before[512];
-    int32_t status;
+    int32_t rc;
 
     mk_format(before, sizeof(before), "%s", minke_last_error());
     mk_arena_init(&f.arena, f.alloc);
-    status = qmeta_load(&f.json, &f.json_len, s->env, dir, "tokenizer.json");
-    if (status == MINKE_OK)
-        status = qmeta_load(&f.config, &f.config_len, s->env, dir, "tokenizer_config.json");
-    if (status == MINKE_OK)
-        status = qmeta_load(&f.chat, &f.chat_len, s->env, dir, "chat_template.jinja");
-    if (status == MINKE_OK && f.json != NULL)
-        status = qmeta_convert_tokenizer(w, &f, s);
-    if (status == MINKE_EUNSUPPORTED) {
+    rc = qmeta_load(&f.json, &f.json_len, s->env, dir, "tokenizer.json");
+    if (rc == MINKE_OK)
+        rc = qmeta_load(&f.config, &f.config_len, s->env, dir, "tokenizer_config.json");
+    if (rc == MINKE_OK)
+        rc = qmeta_load(&f.chat, &f.chat_len, s->env, dir, "chat_template.jinja");
+    if (rc == MINKE_OK && f.json != NULL)
+        rc = qmeta_convert_tokenizer(w, &f, s);
+    if (rc == MINKE_EUNSUPPORTED) {
         mk_log(s->env, MINKE_LOG_WARN, "no tokenizer is written: %s", minke_last_error());
-        mk_fail(status, "%s", before);   /* a call that succeeds leaves no message */
+        mk_fail(rc, "%s", before);   /* a call that succeeds leaves no message */
     }
-    if (status == MINKE_EUNSUPPORTED || (status == MINKE_OK && f.json == NULL)) {
+    if (rc == MINKE_EUNSUPPORTED || (rc == MINKE_OK && f.json == NULL)) {
         mk_gguf_put_string(w, "tokenizer.ggml.model", "no_vocab", 8);
-        status = MINKE_OK;
+        rc = MINKE_OK;
     }
     mk_free(f.alloc, f.json);
     mk_free(f.alloc, f.config);
     mk_free(f.alloc, f.chat);
     mk_arena_free(&f.arena);
-    return status;
+    return rc;
 }
 
 int32_t mk_q_metadata(struct mk_gguf_writer *w, const struct mk_q_source *s, const char *path,
                       uint32_t file_type)
 {
     struct qmeta m = {w, s->config.index_topk > 0 ? "deepseek32" : "deepseek2"};
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
 
     if (s->is_gguf) {
         qmeta_copy(w, &s->gguf);
@@ -329,9 +329,9 @@ int32_t mk_q_metadata(struct mk_gguf_writer *w, const struct mk_q_source *s, con
         qmeta_shape(&m, &s->config);
         qmeta_experts(&m, &s->config);
         qmeta_rope(&m, &s->config);
-        status = qmeta_tokenizer(w, s, path);
+        rc = qmeta_tokenizer(w, s, path);
     }
     mk_gguf_put_u32(w, "general.quantization_version", 2);
     mk_gguf_put_u32(w, "general.file_type", file_type);
-    return status;
+    return rc;
 }

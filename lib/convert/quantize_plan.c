@@ -30,7 +30,7 @@ static const struct qplan_type {
     {MK_Q5_0, 8}, {MK_Q5_1, 9}, {MK_Q2_K, 10}, {MK_Q3_K, 12}, {MK_Q4_K, 14}, {MK_Q5_K, 16},
     {MK_Q6_K, 18}, {MK_IQ4_NL, 25}, {MK_IQ4_XS, 30},
 };
-#define QPLAN_N_TYPES (sizeof qplan_types / sizeof qplan_types[0])
+#define QPLAN_N_TYPES (MK_COUNT(qplan_types))
 
 static int qplan_same(const char *a, const char *b)
 {
@@ -66,7 +66,7 @@ int32_t mk_q_preset(struct mk_q_plan *plan, const char *name)
     const struct qplan_type *t = qplan_find_type(name);
 
     plan->types[MK_GGUF_EXACT] = MK_F32;
-    for (size_t i = 0; i < sizeof qplan_presets / sizeof qplan_presets[0]; i++) {
+    for (size_t i = 0; i < MK_COUNT(qplan_presets); i++) {
         if (!qplan_same(qplan_presets[i].name, name))
             continue;
         for (int part = 0; part < MK_GGUF_N_PARTS; part++)
@@ -93,7 +93,7 @@ static enum mk_type qplan_fit(enum mk_type type, uint64_t row)
 
     if (row % mk_type_info(type)->block_len == 0)
         return type;
-    for (size_t i = 0; i < sizeof smaller / sizeof smaller[0]; i++)
+    for (size_t i = 0; i < MK_COUNT(smaller); i++)
         if (smaller[i].from == (uint8_t)type && row % 32 == 0)
             return (enum mk_type)smaller[i].to;
     return MK_F16;
@@ -109,16 +109,16 @@ static struct mk_q_output *qplan_add(struct mk_q_plan *plan, struct mk_q_source 
     if (plan->n == plan->capacity) {
         /* The arena keeps the smaller arrays too: at most as much again. */
         const size_t capacity = plan->capacity == 0 ? 256 : 2 * plan->capacity;
-        struct mk_q_output *grown = mk_arena_alloc(&s->arena, capacity, sizeof *grown);
+        struct mk_q_output *grown = mk_arena_alloc(&s->arena, capacity, sizeof(*grown));
         if (grown == NULL)
             return NULL;
         if (plan->n > 0)
-            memcpy(grown, plan->outputs, plan->n * sizeof *grown);
+            memcpy(grown, plan->outputs, plan->n * sizeof(*grown));
         plan->outputs = grown;
         plan->capacity = capacity;
     }
     o = &plan->outputs[plan->n];
-    o->from = mk_arena_alloc(&s->arena, n_from, sizeof *o->from);
+    o->from = mk_arena_alloc(&s->arena, n_from, sizeof(*o->from));
     if (o->from == NULL)
         return NULL;
     o->n_from = n_from;
@@ -135,10 +135,10 @@ static int32_t qplan_add_rows(struct mk_q_plan *plan, struct mk_q_source *s, con
 
     if (o == NULL)
         return MINKE_ENOMEM;
-    mk_format(o->name, sizeof o->name, "%s", name);
+    mk_format(o->name, sizeof(o->name), "%s", name);
     o->how = MK_Q_ROWS;
     o->n_dims = from[0]->n_dims == 0 ? 1 : from[0]->n_dims;
-    memcpy(o->dims, from[0]->dims, sizeof o->dims);
+    memcpy(o->dims, from[0]->dims, sizeof(o->dims));
     for (uint32_t i = 0; i < n_from; i++) {
         if (from[i]->dims[0] != o->dims[0] || from[i]->rows != from[0]->rows)
             return mk_fail(MINKE_EFORMAT, "tensor %s: not of the shape of %s",
@@ -165,7 +165,7 @@ static int32_t qplan_add_kv_b(struct mk_q_plan *plan, struct mk_q_source *s, uin
         struct mk_q_output *o = qplan_add(plan, s, 1);
         if (o == NULL)
             return MINKE_ENOMEM;
-        mk_format(o->name, sizeof o->name, "blk.%u.attn_%c_b.weight", layer, k == 0 ? 'k' : 'v');
+        mk_format(o->name, sizeof(o->name), "blk.%u.attn_%c_b.weight", layer, k == 0 ? 'k' : 'v');
         o->how = k == 0 ? MK_Q_K_B : MK_Q_V_B;
         o->from[0] = t;
         o->n_dims = 3;
@@ -183,22 +183,22 @@ static int32_t qplan_add_experts(struct mk_q_plan *plan, struct mk_q_source *s, 
                                  const struct mk_gguf_name *name)
 {
     const uint32_t n = s->config.n_routed_experts;
-    const struct mk_q_tensor **from = mk_arena_alloc(&s->arena, n, sizeof *from);
+    const struct mk_q_tensor **from = mk_arena_alloc(&s->arena, n, sizeof(*from));
     char full[128], suffix[64], out[64];
 
     if (from == NULL)
         return MINKE_ENOMEM;
     for (uint32_t e = 0; e < n; e++) {
         /* The suffix follows "mlp.experts.%u". */
-        mk_format(suffix, sizeof suffix, "%s", name->hf + sizeof "mlp.experts.%u" - 1);
-        mk_format(full, sizeof full, "model.layers.%u.mlp.experts.%u%s", layer, e, suffix);
+        mk_format(suffix, sizeof(suffix), "%s", name->hf + sizeof("mlp.experts.%u") - 1);
+        mk_format(full, sizeof(full), "model.layers.%u.mlp.experts.%u%s", layer, e, suffix);
         from[e] = mk_q_source_find(s, full);
         if (from[e] == NULL && e == 0)
             return MINKE_OK;
         if (from[e] == NULL)
             return mk_fail(MINKE_EFORMAT, "tensor %s: missing", full);
     }
-    mk_format(out, sizeof out, "blk.%u.%s", layer, name->gguf);
+    mk_format(out, sizeof(out), "blk.%u.%s", layer, name->gguf);
     return qplan_add_rows(plan, s, out, from, n, (enum mk_gguf_part)name->part);
 }
 
@@ -206,50 +206,50 @@ static int32_t qplan_add_layer(struct mk_q_plan *plan, struct mk_q_source *s, ui
 {
     const struct mk_q_tensor *t;
     char full[128], out[64];
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
 
-    for (size_t i = 0; mk_gguf_layer_names[i].hf != NULL && status == MINKE_OK; i++) {
+    for (size_t i = 0; mk_gguf_layer_names[i].hf != NULL && rc == MINKE_OK; i++) {
         const struct mk_gguf_name *name = &mk_gguf_layer_names[i];
         if (strncmp(name->hf, "mlp.experts.", 12) == 0) {
             if (s->config.n_routed_experts > 0)
-                status = qplan_add_experts(plan, s, layer, name);
+                rc = qplan_add_experts(plan, s, layer, name);
             continue;
         }
-        mk_format(full, sizeof full, "model.layers.%u.%s", layer, name->hf);
-        mk_format(out, sizeof out, "blk.%u.%s", layer, name->gguf);
+        mk_format(full, sizeof(full), "model.layers.%u.%s", layer, name->hf);
+        mk_format(out, sizeof(out), "blk.%u.%s", layer, name->gguf);
         t = mk_q_source_find(s, full);
         if (t != NULL)
-            status = qplan_add_rows(plan, s, out, &t, 1, (enum mk_gguf_part)name->part);
+            rc = qplan_add_rows(plan, s, out, &t, 1, (enum mk_gguf_part)name->part);
     }
-    mk_format(full, sizeof full, "model.layers.%u.self_attn.kv_b_proj.weight", layer);
+    mk_format(full, sizeof(full), "model.layers.%u.self_attn.kv_b_proj.weight", layer);
     t = mk_q_source_find(s, full);
-    if (status == MINKE_OK && t == NULL)
+    if (rc == MINKE_OK && t == NULL)
         return mk_fail(MINKE_EFORMAT, "tensor %s: missing", full);
-    return status < 0 ? status : qplan_add_kv_b(plan, s, layer, t);
+    return rc < 0 ? rc : qplan_add_kv_b(plan, s, layer, t);
 }
 
 static int32_t qplan_from_safetensors(struct mk_q_plan *plan, struct mk_q_source *s)
 {
     uint32_t n_layers = s->config.num_hidden_layers;
     char extra[64];
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
 
     /* Checkpoints may leave the prediction layers out that their config counts. */
-    mk_format(extra, sizeof extra, "model.layers.%u.eh_proj.weight", n_layers);
+    mk_format(extra, sizeof(extra), "model.layers.%u.eh_proj.weight", n_layers);
     if (mk_q_source_find(s, extra) == NULL)
         s->config.num_nextn_predict_layers = 0;
     n_layers += s->config.num_nextn_predict_layers;
-    for (size_t i = 0; mk_gguf_top_names[i].hf != NULL && status == MINKE_OK; i++) {
+    for (size_t i = 0; mk_gguf_top_names[i].hf != NULL && rc == MINKE_OK; i++) {
         const struct mk_gguf_name *name = &mk_gguf_top_names[i];
         const struct mk_q_tensor *t = mk_q_source_find(s, name->hf);
         if (t == NULL && !(s->config.tie_word_embeddings && name->part == MK_GGUF_HEAD))
             return mk_fail(MINKE_EFORMAT, "tensor %s: missing", name->hf);
         if (t != NULL)
-            status = qplan_add_rows(plan, s, name->gguf, &t, 1, (enum mk_gguf_part)name->part);
+            rc = qplan_add_rows(plan, s, name->gguf, &t, 1, (enum mk_gguf_part)name->part);
     }
-    for (uint32_t l = 0; l < n_layers && status == MINKE_OK; l++)
-        status = qplan_add_layer(plan, s, l);
-    return status;
+    for (uint32_t l = 0; l < n_layers && rc == MINKE_OK; l++)
+        rc = qplan_add_layer(plan, s, l);
+    return rc;
 }
 
 /* The part of a GGUF tensor; what has no name of ours keeps its type. */
@@ -281,12 +281,12 @@ static int32_t qplan_from_gguf(struct mk_q_plan *plan, struct mk_q_source *s)
         const struct mk_q_tensor *t = &s->tensors[i];
         enum mk_gguf_part part = MK_GGUF_EXACT;
         const int known = qplan_gguf_part(t->name.data, &part);
-        if (t->name.len >= sizeof plan->outputs->name)
+        if (t->name.len >= sizeof(plan->outputs->name))
             return mk_fail(MINKE_EUNSUPPORTED, "tensor %s: name of %zu bytes", t->name.data,
                            t->name.len);
-        const int32_t status = qplan_add_rows(plan, s, t->name.data, &t, 1, part);
-        if (status < 0)
-            return status;
+        const int32_t rc = qplan_add_rows(plan, s, t->name.data, &t, 1, part);
+        if (rc < 0)
+            return rc;
         if (!known)
             plan->outputs[plan->n - 1].type = t->type;
     }

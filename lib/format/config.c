@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/checked.h"
+
 /* Rotated dimensions; model/rope.h has room for as many. */
 #define CONFIG_MAX_ROPE 256u
 
@@ -23,7 +25,7 @@ struct config_reader {
     const struct mk_json *json;      /* the object that keys are looked up in */
     const char *section;             /* "" or "rope_scaling." and the like */
     enum config_family family;
-    int32_t status;
+    int32_t rc;
 };
 
 /* ---- Values -------------------------------------------------------------- */
@@ -34,9 +36,9 @@ static const char *config_value(char text[64], const struct mk_json *v)
     static const char *const words[] = {"null", "false", "true", "", "", "[...]", "{...}"};
 
     if (v->type == MK_JSON_STRING)
-        mk_format(text, 64, "\"%.*s\"", (int)(v->text_len < 40 ? v->text_len : 40), v->text);
+        mk_format(text, 64, "\"%.*s\"", (int)(v->text.len < 40 ? v->text.len : 40), v->text.data);
     else if (v->type == MK_JSON_NUMBER)
-        mk_format(text, 64, "%.*s", (int)(v->text_len < 40 ? v->text_len : 40), v->text);
+        mk_format(text, 64, "%.*s", (int)(v->text.len < 40 ? v->text.len : 40), v->text.data);
     else
         mk_format(text, 64, "%s", words[v->type]);
     return text;
@@ -48,15 +50,15 @@ static void config_refuse(struct config_reader *r, int32_t code, const char *key
 {
     char text[64];
 
-    if (r->status == MINKE_OK)
-        r->status = mk_fail(code, "config.json: %s%s: %s; %s expected", r->section, key,
+    if (r->rc == MINKE_OK)
+        r->rc = mk_fail(code, "config.json: %s%s: %s; %s expected", r->section, key,
                             config_value(text, v), accepted);
 }
 
 static void config_missing(struct config_reader *r, const char *key)
 {
-    if (r->status == MINKE_OK)
-        r->status = mk_fail(MINKE_EFORMAT, "config.json: %s%s: missing", r->section, key);
+    if (r->rc == MINKE_OK)
+        r->rc = mk_fail(MINKE_EFORMAT, "config.json: %s%s: missing", r->section, key);
 }
 
 /* The member, or NULL when it is absent or null. */
@@ -253,7 +255,7 @@ static void config_rope(struct config_reader *r, struct mk_config *c)
     struct config_reader in = *r;
 
     c->rope_theta = config_number(r, "rope_theta", 1.0 + 1e-6, 1e12, 10000.0);
-    if (v == NULL || r->status != MINKE_OK)
+    if (v == NULL || r->rc < 0)
         return;
     in.json = v;
     in.section = scaling != NULL ? "rope_scaling." : "rope_parameters.";
@@ -281,7 +283,7 @@ static void config_rope(struct config_reader *r, struct mk_config *c)
             config_refuse(&in, MINKE_EUNSUPPORTED, "attention_factor",
                           config_get(&in, "attention_factor"), "null");
     }
-    r->status = in.status;
+    r->rc = in.rc;
 }
 
 /* A list of words that must all be the given one. */
@@ -327,7 +329,7 @@ static void config_quantization(struct config_reader *r, struct mk_config *c)
     const struct mk_json *v = config_get(r, "quantization_config"), *block;
     struct config_reader in = *r;
 
-    if (v == NULL || r->status != MINKE_OK)
+    if (v == NULL || r->rc < 0)
         return;
     if (v->type != MK_JSON_OBJECT) {
         config_refuse(r, MINKE_EFORMAT, "quantization_config", v, "null or an object");
@@ -352,7 +354,7 @@ static void config_quantization(struct config_reader *r, struct mk_config *c)
             config_refuse(&in, MINKE_EUNSUPPORTED, "weight_block_size", block, "[128, 128]");
         c->fp8_block[0] = c->fp8_block[1] = 128;
     }
-    r->status = in.status;
+    r->rc = in.rc;
 }
 
 /* What would change the arithmetic, and is the same in all models that this library runs. */
@@ -391,7 +393,7 @@ static void config_tokens(struct config_reader *r, struct mk_config *c)
     const struct mk_json *bos = config_get(r, "bos_token_id");
     const struct mk_json *eos = config_get(r, "eos_token_id");
     const int is_list = eos != NULL && eos->type == MK_JSON_ARRAY;
-    const uint32_t max = sizeof(c->eos_token_ids) / sizeof(c->eos_token_ids[0]);
+    const uint32_t max = MK_COUNT(c->eos_token_ids);
 
     c->bos_token_id = bos != NULL ? config_token(r, "bos_token_id", bos) : -1;
     c->eos_token_id = -1;
@@ -420,21 +422,21 @@ int32_t mk_config_read(struct mk_config *out, const struct mk_json *json)
     if (json == NULL || json->type != MK_JSON_OBJECT)
         return mk_fail(MINKE_EFORMAT, "config.json: no JSON object");
     config_family(&r, &c);
-    if (r.status != MINKE_OK)
-        return r.status;
+    if (r.rc < 0)
+        return r.rc;
     config_sizes(&r, &c);
-    if (r.status == MINKE_OK)
+    if (r.rc == MINKE_OK)
         config_experts(&r, &c);
     config_rope(&r, &c);
     config_indexer(&r, &c);
     config_quantization(&r, &c);
     config_fixed(&r, &c);
     config_tokens(&r, &c);
-    if (r.status == MINKE_OK)
-        r.status = mk_config_check(&c);
-    if (r.status == MINKE_OK)
+    if (r.rc == MINKE_OK)
+        r.rc = mk_config_check(&c);
+    if (r.rc == MINKE_OK)
         *out = c;
-    return r.status;
+    return r.rc;
 }
 
 /* ---- Checks for every source --------------------------------------------- */
@@ -462,10 +464,10 @@ static int32_t config_check_experts(const struct mk_config *c)
         {"n_group", c->n_group, 1, c->n_routed_experts},
         {"topk_group", c->topk_group, 1, c->n_group},
     };
-    const int32_t status = config_limits(limits, sizeof(limits) / sizeof(limits[0]));
+    const int32_t rc = config_limits(limits, MK_COUNT(limits));
 
-    if (status != MINKE_OK)
-        return status;
+    if (rc < 0)
+        return rc;
     if ((uint64_t)c->n_shared_experts * c->moe_intermediate_size > CONFIG_MAX_INNER)
         return mk_fail(MINKE_EFORMAT, "config: n_shared_experts: %u of %u are too many",
                        c->n_shared_experts, c->moe_intermediate_size);
@@ -549,16 +551,16 @@ int32_t mk_config_check(const struct mk_config *c)
         {"index_head_dim", c->index_head_dim, sparse ? c->qk_rope_head_dim : 0,
          CONFIG_MAX_HEAD_DIM},
     };
-    int32_t status = config_limits(limits, sizeof(limits) / sizeof(limits[0]));
+    int32_t rc = config_limits(limits, MK_COUNT(limits));
 
-    if (status == MINKE_OK && c->qk_rope_head_dim % 2 != 0)
-        status = mk_fail(MINKE_EFORMAT, "config: qk_rope_head_dim: %u; an even number expected",
-                         c->qk_rope_head_dim);
-    if (status == MINKE_OK)
-        status = config_check_products(c);
-    if (status == MINKE_OK && c->n_routed_experts > 0)
-        status = config_check_experts(c);
-    if (status == MINKE_OK)
-        status = config_check_numbers(c);
-    return status;
+    if (rc == MINKE_OK && c->qk_rope_head_dim % 2 != 0)
+        rc = mk_fail(MINKE_EFORMAT, "config: qk_rope_head_dim: %u; an even number expected",
+                     c->qk_rope_head_dim);
+    if (rc == MINKE_OK)
+        rc = config_check_products(c);
+    if (rc == MINKE_OK && c->n_routed_experts > 0)
+        rc = config_check_experts(c);
+    if (rc == MINKE_OK)
+        rc = config_check_numbers(c);
+    return rc;
 }

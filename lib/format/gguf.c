@@ -37,9 +37,9 @@ static int32_t gguf_take(struct gguf_cursor *c, void *out, size_t n)
         const uint64_t inside = c->at - c->window_at;
         if (c->at < c->window_at || inside >= c->window_n) {
             const size_t fill = (size_t)(gguf_left(c) < GGUF_WINDOW ? gguf_left(c) : GGUF_WINDOW);
-            const int32_t status = mk_file_read(c->file, c->at, c->window, fill);
-            if (status < 0)
-                return status;
+            const int32_t rc = mk_file_read(c->file, c->at, c->window, fill);
+            if (rc < 0)
+                return rc;
             c->window_at = c->at;
             c->window_n = fill;
             continue;
@@ -56,44 +56,44 @@ static int32_t gguf_take(struct gguf_cursor *c, void *out, size_t n)
 static int32_t gguf_take_u32(struct gguf_cursor *c, uint32_t *out)
 {
     uint8_t b[4];
-    const int32_t status = gguf_take(c, b, sizeof b);
+    const int32_t rc = gguf_take(c, b, sizeof(b));
 
-    if (status == MINKE_OK)
+    if (rc == MINKE_OK)
         *out = b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
-    return status;
+    return rc;
 }
 
 static int32_t gguf_take_u64(struct gguf_cursor *c, uint64_t *out)
 {
     uint32_t low = 0, high = 0;
-    int32_t status = gguf_take_u32(c, &low);
+    int32_t rc = gguf_take_u32(c, &low);
 
-    if (status == MINKE_OK)
-        status = gguf_take_u32(c, &high);
-    if (status == MINKE_OK)
+    if (rc == MINKE_OK)
+        rc = gguf_take_u32(c, &high);
+    if (rc == MINKE_OK)
         *out = low | (uint64_t)high << 32;
-    return status;
+    return rc;
 }
 
-static int32_t gguf_take_string(struct gguf_cursor *c, struct mk_gguf_string *out,
+static int32_t gguf_take_string(struct gguf_cursor *c, struct mk_view *out,
                                 const char *what)
 {
     uint64_t len = 0;
     char *text;
-    int32_t status = gguf_take_u64(c, &len);
+    int32_t rc = gguf_take_u64(c, &len);
 
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     if (len > gguf_left(c))
         return mk_fail(MINKE_EFORMAT, "%s: %s at byte %llu: length %llu runs past the end",
                        c->path, what, (unsigned long long)c->at, (unsigned long long)len);
     text = mk_arena_alloc(c->arena, (size_t)len + 1, 1);
     if (text == NULL)
         return MINKE_ENOMEM;
-    status = gguf_take(c, text, (size_t)len);
+    rc = gguf_take(c, text, (size_t)len);
     out->data = text;
     out->len = (size_t)len;
-    return status;
+    return rc;
 }
 
 /* Bytes of a number; 0 for other types. */
@@ -112,9 +112,9 @@ static size_t gguf_number_size(uint32_t type)
 static int32_t gguf_take_items(struct gguf_cursor *c, struct mk_gguf_value *v)
 {
     const size_t item = v->type == MK_GGUF_STRING ? 8 : gguf_number_size(v->type);
-    struct mk_gguf_string *strings;
+    struct mk_view *strings;
     uint8_t *numbers;
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
 
     if (item == 0)
         return mk_fail(MINKE_EFORMAT, "%s: key %s: value type %u", c->path, v->key.data, v->type);
@@ -126,48 +126,48 @@ static int32_t gguf_take_items(struct gguf_cursor *c, struct mk_gguf_value *v)
         v->numbers = numbers;
         return numbers == NULL ? MINKE_ENOMEM : gguf_take(c, numbers, (size_t)v->n * item);
     }
-    strings = mk_arena_alloc(c->arena, (size_t)v->n, sizeof *strings);
+    strings = mk_arena_alloc(c->arena, (size_t)v->n, sizeof(*strings));
     if (strings == NULL)
         return MINKE_ENOMEM;
     v->strings = strings;
-    for (uint64_t i = 0; i < v->n && status == MINKE_OK; i++)
-        status = gguf_take_string(c, &strings[i], v->key.data);
-    return status;
+    for (uint64_t i = 0; i < v->n && rc == MINKE_OK; i++)
+        rc = gguf_take_string(c, &strings[i], v->key.data);
+    return rc;
 }
 
 static int32_t gguf_take_value(struct gguf_cursor *c, struct mk_gguf_value *v)
 {
-    int32_t status = gguf_take_string(c, &v->key, "key");
+    int32_t rc = gguf_take_string(c, &v->key, "key");
 
     v->n = 1;
-    if (status == MINKE_OK)
-        status = gguf_take_u32(c, &v->type);
-    if (status == MINKE_OK && v->key.len == 0)
+    if (rc == MINKE_OK)
+        rc = gguf_take_u32(c, &v->type);
+    if (rc == MINKE_OK && v->key.len == 0)
         return mk_fail(MINKE_EFORMAT, "%s: key of no length", c->path);
-    if (status == MINKE_OK && strlen(v->key.data) != v->key.len)
+    if (rc == MINKE_OK && strlen(v->key.data) != v->key.len)
         return mk_fail(MINKE_EFORMAT, "%s: key %s: holds a zero byte", c->path, v->key.data);
-    if (status == MINKE_OK && v->type == MK_GGUF_ARRAY) {
+    if (rc == MINKE_OK && v->type == MK_GGUF_ARRAY) {
         v->is_array = 1;
-        status = gguf_take_u32(c, &v->type);
-        if (status == MINKE_OK)
-            status = gguf_take_u64(c, &v->n);
-        if (status == MINKE_OK && v->type == MK_GGUF_ARRAY)
+        rc = gguf_take_u32(c, &v->type);
+        if (rc == MINKE_OK)
+            rc = gguf_take_u64(c, &v->n);
+        if (rc == MINKE_OK && v->type == MK_GGUF_ARRAY)
             return mk_fail(MINKE_EUNSUPPORTED, "%s: key %s: array of arrays", c->path,
                            v->key.data);
     }
-    return status < 0 ? status : gguf_take_items(c, v);
+    return rc < 0 ? rc : gguf_take_items(c, v);
 }
 
 /* ---- Sorting by name, without recursion or memory ---------------------------------------- */
 
-static int gguf_compare(const struct mk_gguf_string *a, const struct mk_gguf_string *b)
+static int gguf_compare(const struct mk_view *a, const struct mk_view *b)
 {
     const int order = memcmp(a->data, b->data, mk_min(a->len, b->len));
 
     return order != 0 ? order : (a->len > b->len) - (a->len < b->len);
 }
 
-/* Items of size bytes that begin with a struct mk_gguf_string, at most 128 bytes. */
+/* Items of size bytes that begin with a struct mk_view, at most 128 bytes. */
 static void gguf_swap(uint8_t *a, uint8_t *b, size_t size)
 {
     uint8_t keep[128];
@@ -177,9 +177,9 @@ static void gguf_swap(uint8_t *a, uint8_t *b, size_t size)
     memcpy(b, keep, size);
 }
 
-static const struct mk_gguf_string *gguf_name_at(const uint8_t *items, size_t i, size_t size)
+static const struct mk_view *gguf_name_at(const uint8_t *items, size_t i, size_t size)
 {
-    return (const struct mk_gguf_string *)(const void *)(items + i * size);
+    return (const struct mk_view *)(const void *)(items + i * size);
 }
 
 static void gguf_sift(uint8_t *items, size_t root, size_t n, size_t size)
@@ -212,7 +212,7 @@ const char *mk_names_sort(void *array, size_t n, size_t size)
 
 const void *mk_names_find(const void *array, size_t n, size_t size, const char *name)
 {
-    const struct mk_gguf_string want = {name, strlen(name)};
+    const struct mk_view want = {name, strlen(name)};
     const uint8_t *items = array;
     size_t low = 0, high = n;
 
@@ -244,7 +244,7 @@ static const uint8_t gguf_types[] = {
 
 int32_t mk_gguf_type_number(enum mk_type type)
 {
-    for (size_t i = 0; i < sizeof gguf_types; i++)
+    for (size_t i = 0; i < sizeof(gguf_types); i++)
         if (gguf_types[i] == (uint8_t)(type + 1))
             return (int32_t)i;
     return -1;
@@ -270,28 +270,28 @@ static int32_t gguf_tensor_size(struct mk_gguf_tensor *t, const char *path)
 static int32_t gguf_take_tensor(struct gguf_cursor *c, struct mk_gguf_tensor *t)
 {
     uint32_t number = 0;
-    int32_t status = gguf_take_string(c, &t->name, "tensor name");
+    int32_t rc = gguf_take_string(c, &t->name, "tensor name");
 
-    if (status == MINKE_OK)
-        status = gguf_take_u32(c, &t->n_dims);
-    if (status == MINKE_OK && t->n_dims > 4)
+    if (rc == MINKE_OK)
+        rc = gguf_take_u32(c, &t->n_dims);
+    if (rc == MINKE_OK && t->n_dims > 4)
         return mk_fail(MINKE_EFORMAT, "%s: tensor %s: %u dimensions", c->path, t->name.data,
                        t->n_dims);
-    for (uint32_t d = 0; d < 4 && status == MINKE_OK; d++) {
+    for (uint32_t d = 0; d < 4 && rc == MINKE_OK; d++) {
         t->dims[d] = 1;
         if (d < t->n_dims)
-            status = gguf_take_u64(c, &t->dims[d]);
+            rc = gguf_take_u64(c, &t->dims[d]);
     }
-    if (status == MINKE_OK)
-        status = gguf_take_u32(c, &number);
-    if (status == MINKE_OK)
-        status = gguf_take_u64(c, &t->offset);
-    if (status < 0)
-        return status;
+    if (rc == MINKE_OK)
+        rc = gguf_take_u32(c, &number);
+    if (rc == MINKE_OK)
+        rc = gguf_take_u64(c, &t->offset);
+    if (rc < 0)
+        return rc;
     if (t->name.len == 0 || strlen(t->name.data) != t->name.len)
         return mk_fail(MINKE_EFORMAT, "%s: tensor %s: name is empty or holds a zero byte",
                        c->path, t->name.data);
-    if (number >= sizeof gguf_types || gguf_types[number] == 0)
+    if (number >= sizeof(gguf_types) || gguf_types[number] == 0)
         return mk_fail(MINKE_EUNSUPPORTED, "%s: tensor %s: type %u", c->path, t->name.data,
                        number);
     t->type = (enum mk_type)(gguf_types[number] - 1);
@@ -367,32 +367,32 @@ struct gguf_part {
 
 static const struct mk_gguf_value *gguf_part_find(const struct gguf_part *p, const char *key)
 {
-    return mk_names_find(p->values, p->n_values, sizeof *p->values, key);
+    return mk_names_find(p->values, p->n_values, sizeof(*p->values), key);
 }
 
 static int32_t gguf_take_counts(struct gguf_cursor *c, uint64_t *n_tensors, uint64_t *n_values)
 {
     uint32_t magic = 0, version = 0;
-    int32_t status = gguf_take_u32(c, &magic);
+    int32_t rc = gguf_take_u32(c, &magic);
 
-    if (status == MINKE_OK && magic != GGUF_MAGIC)
+    if (rc == MINKE_OK && magic != GGUF_MAGIC)
         return mk_fail(MINKE_EFORMAT, "%s: not a GGUF file", c->path);
-    if (status == MINKE_OK)
-        status = gguf_take_u32(c, &version);
-    if (status == MINKE_OK && version != 0 && (version & 0xffffu) == 0)
+    if (rc == MINKE_OK)
+        rc = gguf_take_u32(c, &version);
+    if (rc == MINKE_OK && version != 0 && (version & 0xffffu) == 0)
         return mk_fail(MINKE_EUNSUPPORTED, "%s: big-endian; only little-endian is read", c->path);
-    if (status == MINKE_OK && version != 2 && version != 3)
+    if (rc == MINKE_OK && version != 2 && version != 3)
         return mk_fail(MINKE_EUNSUPPORTED, "%s: version %u; 2 and 3 are read", c->path, version);
-    if (status == MINKE_OK)
-        status = gguf_take_u64(c, n_tensors);
-    if (status == MINKE_OK)
-        status = gguf_take_u64(c, n_values);
+    if (rc == MINKE_OK)
+        rc = gguf_take_u64(c, n_tensors);
+    if (rc == MINKE_OK)
+        rc = gguf_take_u64(c, n_values);
     /* The least a tensor's description takes is 24 bytes, a value's 13. */
-    if (status == MINKE_OK && (*n_tensors > gguf_left(c) / 24 || *n_values > gguf_left(c) / 13))
+    if (rc == MINKE_OK && (*n_tensors > gguf_left(c) / 24 || *n_values > gguf_left(c) / 13))
         return mk_fail(MINKE_EFORMAT, "%s: %llu tensors and %llu keys in %llu bytes", c->path,
                        (unsigned long long)*n_tensors, (unsigned long long)*n_values,
                        (unsigned long long)c->size);
-    return status;
+    return rc;
 }
 
 static int32_t gguf_alignment(const struct gguf_cursor *c, const struct gguf_part *p,
@@ -416,53 +416,53 @@ static int32_t gguf_take_part(struct gguf_cursor *c, struct gguf_part *p, uint32
     uint64_t n_tensors = 0, n_values = 0, alignment = 0;
     const struct mk_gguf_tensor **order;
     const char *twice;
-    int32_t status = gguf_take_counts(c, &n_tensors, &n_values);
+    int32_t rc = gguf_take_counts(c, &n_tensors, &n_values);
 
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     p->n_values = (size_t)n_values;
     p->n_tensors = (size_t)n_tensors;
-    p->values = mk_arena_alloc(c->arena, p->n_values, sizeof *p->values);
-    p->tensors = mk_arena_alloc(c->arena, p->n_tensors, sizeof *p->tensors);
-    order = mk_arena_alloc(c->arena, p->n_tensors, sizeof *order);
+    p->values = mk_arena_alloc(c->arena, p->n_values, sizeof(*p->values));
+    p->tensors = mk_arena_alloc(c->arena, p->n_tensors, sizeof(*p->tensors));
+    order = mk_arena_alloc(c->arena, p->n_tensors, sizeof(*order));
     if (p->values == NULL || p->tensors == NULL || order == NULL)
         return MINKE_ENOMEM;
-    for (size_t i = 0; i < p->n_values && status == MINKE_OK; i++)
-        status = gguf_take_value(c, &p->values[i]);
-    if (status < 0)
-        return status;
-    twice = mk_names_sort(p->values, p->n_values, sizeof *p->values);
+    for (size_t i = 0; i < p->n_values && rc == MINKE_OK; i++)
+        rc = gguf_take_value(c, &p->values[i]);
+    if (rc < 0)
+        return rc;
+    twice = mk_names_sort(p->values, p->n_values, sizeof(*p->values));
     if (twice != NULL)
         return mk_fail(MINKE_EFORMAT, "%s: key %s appears twice", c->path, twice);
-    status = gguf_alignment(c, p, &alignment);
-    for (size_t i = 0; i < p->n_tensors && status == MINKE_OK; i++) {
+    rc = gguf_alignment(c, p, &alignment);
+    for (size_t i = 0; i < p->n_tensors && rc == MINKE_OK; i++) {
         p->tensors[i].part = part;
-        status = gguf_take_tensor(c, &p->tensors[i]);
+        rc = gguf_take_tensor(c, &p->tensors[i]);
     }
-    if (status == MINKE_OK)
-        status = gguf_place(c, p->tensors, p->n_tensors, alignment);
-    if (status == MINKE_OK)
-        status = gguf_check_overlap(p->tensors, p->n_tensors, order, c->path);
-    return status;
+    if (rc == MINKE_OK)
+        rc = gguf_place(c, p->tensors, p->n_tensors, alignment);
+    if (rc == MINKE_OK)
+        rc = gguf_check_overlap(p->tensors, p->n_tensors, order, c->path);
+    return rc;
 }
 
 static int32_t gguf_open_part(struct mk_gguf *g, const struct mk_env *env, const char *path,
                               uint32_t part, struct gguf_part *p)
 {
     struct gguf_cursor c = {.arena = &g->arena, .path = path};
-    int32_t status = mk_file_open(&g->files[part], env, path);
+    int32_t rc = mk_file_open(&g->files[part], env, path);
 
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     if (g->files[part] == NULL)
         return mk_fail(part == 0 ? MINKE_EIO : MINKE_EFORMAT, "%s: no such file", path);
     g->n_files = part + 1;
     c.file = g->files[part];
     c.size = mk_file_size(c.file);
     c.window = mk_alloc(g->alloc, 1, GGUF_WINDOW);
-    status = c.window == NULL ? MINKE_ENOMEM : gguf_take_part(&c, p, part);
+    rc = c.window == NULL ? MINKE_ENOMEM : gguf_take_part(&c, p, part);
     mk_free(g->alloc, c.window);
-    return status;
+    return rc;
 }
 
 /* A number of a part's metadata that has to be there. */
@@ -478,7 +478,7 @@ static int32_t gguf_split_number(const struct gguf_part *p, const char *key, con
 static size_t gguf_split_suffix(const char *path, uint32_t *index, uint32_t *count)
 {
     static const char form[] = "-00000-of-00000.gguf";
-    const size_t len = strlen(path), tail = sizeof form - 1;
+    const size_t len = strlen(path), tail = sizeof(form) - 1;
 
     *index = *count = 0;
     if (len < tail)
@@ -500,14 +500,14 @@ static int32_t gguf_check_split(const struct gguf_part *p, const char *path, uin
                                 uint32_t n_parts)
 {
     int64_t no = 0, count = 0;
-    int32_t status = gguf_split_number(p, "split.no", path, &no);
+    int32_t rc = gguf_split_number(p, "split.no", path, &no);
 
-    if (status == MINKE_OK)
-        status = gguf_split_number(p, "split.count", path, &count);
-    if (status == MINKE_OK && (no != part || count != n_parts))
+    if (rc == MINKE_OK)
+        rc = gguf_split_number(p, "split.count", path, &count);
+    if (rc == MINKE_OK && (no != part || count != n_parts))
         return mk_fail(MINKE_EFORMAT, "%s: says part %lld of %lld, expected %u of %u", path,
                        (long long)no + 1, (long long)count, part + 1, n_parts);
-    return status;
+    return rc;
 }
 
 /* The parts after the first; all of them into parts[0 .. n). */
@@ -517,25 +517,25 @@ static int32_t gguf_open_rest(struct mk_gguf *g, const struct mk_env *env, const
     char *name = mk_arena_alloc(&g->arena, stem + 32, 1);
     int64_t total = 0;
     size_t n_tensors = parts[0].n_tensors;
-    int32_t status = name == NULL ? MINKE_ENOMEM
-                                  : gguf_split_number(&parts[0], "split.tensors.count", path,
-                                                      &total);
+    int32_t rc = name == NULL ? MINKE_ENOMEM
+                              : gguf_split_number(&parts[0], "split.tensors.count", path,
+                                                  &total);
 
-    for (uint32_t i = 1; i < n && status == MINKE_OK; i++) {
+    for (uint32_t i = 1; i < n && rc == MINKE_OK; i++) {
         char digits[12];
         memcpy(name, path, stem);
-        memcpy(name + stem, path + stem, sizeof "-00000-of-00000.gguf");
-        mk_format(digits, sizeof digits, "%u", 100000u + i + 1);
+        memcpy(name + stem, path + stem, sizeof("-00000-of-00000.gguf"));
+        mk_format(digits, sizeof(digits), "%u", 100000u + i + 1);
         memcpy(name + stem + 1, digits + 1, 5);
-        status = gguf_open_part(g, env, name, i, &parts[i]);
-        if (status == MINKE_OK)
-            status = gguf_check_split(&parts[i], name, i, n);
+        rc = gguf_open_part(g, env, name, i, &parts[i]);
+        if (rc == MINKE_OK)
+            rc = gguf_check_split(&parts[i], name, i, n);
         n_tensors += parts[i].n_tensors;
     }
-    if (status == MINKE_OK && (total < 0 || (uint64_t)total != n_tensors))
+    if (rc == MINKE_OK && (total < 0 || (uint64_t)total != n_tensors))
         return mk_fail(MINKE_EFORMAT, "%s: split.tensors.count is %lld, the parts hold %zu", path,
                        (long long)total, n_tensors);
-    return status;
+    return rc;
 }
 
 /* All tensors by name. */
@@ -546,14 +546,14 @@ static int32_t gguf_join(struct mk_gguf *g, const struct gguf_part *parts, uint3
 
     for (uint32_t i = 0; i < n; i++)
         g->n_tensors += parts[i].n_tensors;
-    g->tensors = mk_arena_alloc(&g->arena, g->n_tensors, sizeof *g->tensors);
+    g->tensors = mk_arena_alloc(&g->arena, g->n_tensors, sizeof(*g->tensors));
     if (g->tensors == NULL)
         return MINKE_ENOMEM;
     for (size_t i = 0, at = 0; i < n; at += parts[i++].n_tensors)
         if (parts[i].n_tensors > 0)
             memcpy(g->tensors + at, parts[i].tensors,
-                   parts[i].n_tensors * sizeof *g->tensors);
-    twice = mk_names_sort(g->tensors, g->n_tensors, sizeof *g->tensors);
+                   parts[i].n_tensors * sizeof(*g->tensors));
+    twice = mk_names_sort(g->tensors, g->n_tensors, sizeof(*g->tensors));
     if (twice != NULL)
         return mk_fail(MINKE_EFORMAT, "%s: tensor %s appears twice", path, twice);
     g->values = parts[0].values;
@@ -590,28 +590,28 @@ int32_t mk_gguf_open(struct mk_gguf *out, const struct mk_env *env, const char *
     struct gguf_part *parts;
     uint32_t n = 1;
     size_t stem = 0;
-    int32_t status = MINKE_ENOMEM;
+    int32_t rc = MINKE_ENOMEM;
 
     mk_arena_init(&g.arena, &env->alloc);
-    g.files = mk_arena_alloc(&g.arena, MK_GGUF_MAX_PARTS, sizeof *g.files);
-    parts = mk_arena_alloc(&g.arena, MK_GGUF_MAX_PARTS, sizeof *parts);
+    g.files = mk_arena_alloc(&g.arena, MK_GGUF_MAX_PARTS, sizeof(*g.files));
+    parts = mk_arena_alloc(&g.arena, MK_GGUF_MAX_PARTS, sizeof(*parts));
     if (g.files == NULL || parts == NULL)
         goto fail;
-    status = gguf_open_part(&g, env, path, 0, &parts[0]);
-    if (status == MINKE_OK)
-        status = gguf_count_parts(&parts[0], path, &n, &stem);
-    if (status == MINKE_OK && n > 1)
-        status = gguf_open_rest(&g, env, path, parts, n, stem);
-    if (status == MINKE_OK)
-        status = gguf_join(&g, parts, n, path);
-    if (status < 0)
+    rc = gguf_open_part(&g, env, path, 0, &parts[0]);
+    if (rc == MINKE_OK)
+        rc = gguf_count_parts(&parts[0], path, &n, &stem);
+    if (rc == MINKE_OK && n > 1)
+        rc = gguf_open_rest(&g, env, path, parts, n, stem);
+    if (rc == MINKE_OK)
+        rc = gguf_join(&g, parts, n, path);
+    if (rc < 0)
         goto fail;
     *out = g;
     return MINKE_OK;
 
 fail:
     mk_gguf_close(&g);
-    return status;
+    return rc;
 }
 
 void mk_gguf_close(struct mk_gguf *g)
@@ -620,19 +620,19 @@ void mk_gguf_close(struct mk_gguf *g)
         mk_file_close(g->files[i]);
     if (g->arena.a != NULL)
         mk_arena_free(&g->arena);
-    memset(g, 0, sizeof *g);
+    memset(g, 0, sizeof(*g));
 }
 
 /* ---- Looking up --------------------------------------------------------------------------- */
 
 const struct mk_gguf_value *mk_gguf_find(const struct mk_gguf *g, const char *key)
 {
-    return mk_names_find(g->values, g->n_values, sizeof *g->values, key);
+    return mk_names_find(g->values, g->n_values, sizeof(*g->values), key);
 }
 
 const struct mk_gguf_tensor *mk_gguf_tensor(const struct mk_gguf *g, const char *name)
 {
-    return mk_names_find(g->tensors, g->n_tensors, sizeof *g->tensors, name);
+    return mk_names_find(g->tensors, g->n_tensors, sizeof(*g->tensors), name);
 }
 
 int mk_gguf_int(const struct mk_gguf_value *v, uint64_t i, int64_t *out)
@@ -651,7 +651,7 @@ int mk_gguf_int(const struct mk_gguf_value *v, uint64_t i, int64_t *out)
         bits |= ~(uint64_t)0 << 8 * size;
     if (!is_signed && bits > INT64_MAX)
         return -1;
-    memcpy(out, &bits, sizeof *out);
+    memcpy(out, &bits, sizeof(*out));
     return 0;
 }
 
@@ -677,7 +677,7 @@ int mk_gguf_double(const struct mk_gguf_value *v, uint64_t i, double *out)
     return 0;
 }
 
-const struct mk_gguf_string *mk_gguf_text(const struct mk_gguf_value *v)
+const struct mk_view *mk_gguf_text(const struct mk_gguf_value *v)
 {
     return v == NULL || v->is_array || v->type != MK_GGUF_STRING ? NULL : v->strings;
 }

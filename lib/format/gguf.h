@@ -24,23 +24,17 @@
 #define MK_GGUF_ALIGNMENT 32u       /* unless general.alignment says otherwise */
 #define MK_GGUF_MAX_PARTS 999u
 
-/* NUL-terminated beside its length; may hold any byte. */
-struct mk_gguf_string {
-    const char *data;
-    size_t len;
-};
-
 struct mk_gguf_value {
-    struct mk_gguf_string key;
+    struct mk_view key;
     uint32_t type;                  /* MK_GGUF_*, of an array's items */
     uint32_t is_array;
     uint64_t n;                     /* items; 1 unless an array */
     const uint8_t *numbers;         /* as stored, or NULL for strings */
-    const struct mk_gguf_string *strings;
+    const struct mk_view *strings;
 };
 
 struct mk_gguf_tensor {
-    struct mk_gguf_string name;
+    struct mk_view name;
     enum mk_type type;
     uint32_t n_dims;                /* 0 to 4 */
     uint64_t dims[4];               /* all at least 1; dims[0] is the length of a row */
@@ -74,9 +68,9 @@ const struct mk_gguf_tensor *mk_gguf_tensor(const struct mk_gguf *g, const char 
 int mk_gguf_int(const struct mk_gguf_value *v, uint64_t i, int64_t *out);
 int mk_gguf_double(const struct mk_gguf_value *v, uint64_t i, double *out);
 /* A single string, or NULL. */
-const struct mk_gguf_string *mk_gguf_text(const struct mk_gguf_value *v);
+const struct mk_view *mk_gguf_text(const struct mk_gguf_value *v);
 
-/* Arrays of items of size bytes, at most 128, that begin with a struct mk_gguf_string: sort by
+/* Arrays of items of size bytes, at most 128, that begin with a struct mk_view: sort by
  * it (returns a name that appears twice, or NULL), and look one up in a sorted array. */
 const char *mk_names_sort(void *array, size_t n, size_t size);
 const void *mk_names_find(const void *array, size_t n, size_t size, const char *name);

@@ -9,7 +9,7 @@
 struct gguf_meta {
     const struct mk_gguf *g;
     const char *arch;
-    int32_t status;             /* the first failure; later reads do nothing */
+    int32_t rc;             /* the first failure; later reads do nothing */
 };
 
 static const struct mk_gguf_value *meta_find(const struct gguf_meta *m, char *key, size_t size,
@@ -24,24 +24,24 @@ static const struct mk_gguf_value *meta_find(const struct gguf_meta *m, char *ke
 static uint32_t meta_count(struct gguf_meta *m, const char *suffix, int64_t fallback)
 {
     char key[96];
-    const struct mk_gguf_value *v = meta_find(m, key, sizeof key, suffix);
+    const struct mk_gguf_value *v = meta_find(m, key, sizeof(key), suffix);
     int64_t first = fallback, other;
 
-    if (m->status < 0)
+    if (m->rc < 0)
         return 0;
     if (v == NULL && fallback < 0) {
-        m->status = mk_fail(MINKE_EFORMAT, "%s: missing", key);
+        m->rc = mk_fail(MINKE_EFORMAT, "%s: missing", key);
         return 0;
     }
     if (v == NULL)
         return (uint32_t)fallback;
     for (uint64_t i = 0; i < v->n || i == 0; i++) {
         if (mk_gguf_int(v, i, &other) < 0 || other < 0 || other > INT32_MAX) {
-            m->status = mk_fail(MINKE_EFORMAT, "%s: no number from 0 to 2147483647", key);
+            m->rc = mk_fail(MINKE_EFORMAT, "%s: no number from 0 to 2147483647", key);
             return 0;
         }
         if (i > 0 && other != first) {
-            m->status = mk_fail(MINKE_EUNSUPPORTED, "%s: %lld and %lld; layers must be alike",
+            m->rc = mk_fail(MINKE_EUNSUPPORTED, "%s: %lld and %lld; layers must be alike",
                                 key, (long long)first, (long long)other);
             return 0;
         }
@@ -53,11 +53,11 @@ static uint32_t meta_count(struct gguf_meta *m, const char *suffix, int64_t fall
 static double meta_number(struct gguf_meta *m, const char *suffix, double fallback)
 {
     char key[96];
-    const struct mk_gguf_value *v = meta_find(m, key, sizeof key, suffix);
+    const struct mk_gguf_value *v = meta_find(m, key, sizeof(key), suffix);
     double number = fallback;
 
-    if (m->status == MINKE_OK && v != NULL && mk_gguf_double(v, 0, &number) < 0)
-        m->status = mk_fail(MINKE_EFORMAT, "%s: no number", key);
+    if (m->rc == MINKE_OK && v != NULL && mk_gguf_double(v, 0, &number) < 0)
+        m->rc = mk_fail(MINKE_EFORMAT, "%s: no number", key);
     return number;
 }
 
@@ -65,7 +65,7 @@ static int meta_has(const struct gguf_meta *m, const char *suffix)
 {
     char key[96];
 
-    return meta_find(m, key, sizeof key, suffix) != NULL;
+    return meta_find(m, key, sizeof(key), suffix) != NULL;
 }
 
 static void meta_sizes(struct gguf_meta *m, struct mk_config *c)
@@ -93,8 +93,8 @@ static void meta_sizes(struct gguf_meta *m, struct mk_config *c)
     c->max_position_embeddings = meta_count(m, "context_length", -1);
     c->intermediate_size = meta_count(m, "feed_forward_length", -1);
     c->rms_norm_eps = meta_number(m, "attention.layer_norm_rms_epsilon", 1e-6);
-    if (m->status == MINKE_OK && (key <= rope || blocks <= nextn))
-        m->status = mk_fail(MINKE_EFORMAT, "%s: %u of %u blocks, %u of %u rotated", m->arch,
+    if (m->rc == MINKE_OK && (key <= rope || blocks <= nextn))
+        m->rc = mk_fail(MINKE_EFORMAT, "%s: %u of %u blocks, %u of %u rotated", m->arch,
                             nextn, blocks, rope, key);
     c->qk_nope_head_dim = key - rope;
     c->num_hidden_layers = blocks - nextn;
@@ -122,8 +122,8 @@ static void meta_experts(struct gguf_meta *m, struct mk_config *c)
     c->norm_topk_prob = meta_count(m, "expert_weights_norm", 0) != 0;
     c->routed_scaling_factor = scale == 0.0 ? 1.0 : scale;
     /* Files older than the key are V2's. */
-    if (m->status == MINKE_OK && gating > 2)
-        m->status = mk_fail(MINKE_EUNSUPPORTED,
+    if (m->rc == MINKE_OK && gating > 2)
+        m->rc = mk_fail(MINKE_EUNSUPPORTED,
                             "%s.expert_gating_func: %u; 1 (softmax) and 2 (sigmoid) are run",
                             m->arch, gating);
     c->scoring_func = gating == 2 ? MK_SCORING_SIGMOID : MK_SCORING_SOFTMAX;
@@ -134,14 +134,14 @@ static void meta_experts(struct gguf_meta *m, struct mk_config *c)
 static void meta_rope(struct gguf_meta *m, struct mk_config *c)
 {
     char key[96];
-    const struct mk_gguf_string *type = mk_gguf_text(meta_find(m, key, sizeof key,
+    const struct mk_view *type = mk_gguf_text(meta_find(m, key, sizeof(key),
                                                                "rope.scaling.type"));
 
     c->rope_theta = meta_number(m, "rope.freq_base", 10000.0);
-    if (m->status < 0 || type == NULL || strcmp(type->data, "none") == 0)
+    if (m->rc < 0 || type == NULL || strcmp(type->data, "none") == 0)
         return;
     if (strcmp(type->data, "yarn") != 0) {
-        m->status = mk_fail(MINKE_EUNSUPPORTED, "%s: %s; none and yarn are run", key, type->data);
+        m->rc = mk_fail(MINKE_EUNSUPPORTED, "%s: %s; none and yarn are run", key, type->data);
         return;
     }
     c->rope_yarn = 1;
@@ -154,8 +154,8 @@ static void meta_rope(struct gguf_meta *m, struct mk_config *c)
      * family the two are the same where the first is given. */
     c->rope_mscale_all_dim = meta_number(m, "rope.scaling.yarn_log_multiplier", 0.0) * 10.0;
     c->rope_mscale = c->rope_mscale_all_dim > 0.0 ? c->rope_mscale_all_dim : 1.0;
-    if (m->status == MINKE_OK && meta_number(m, "rope.scaling.yarn_attn_factor", 1.0) != 1.0)
-        m->status = mk_fail(MINKE_EUNSUPPORTED, "%s.rope.scaling.yarn_attn_factor: only 1 is run",
+    if (m->rc == MINKE_OK && meta_number(m, "rope.scaling.yarn_attn_factor", 1.0) != 1.0)
+        m->rc = mk_fail(MINKE_EUNSUPPORTED, "%s.rope.scaling.yarn_attn_factor: only 1 is run",
                             m->arch);
 }
 
@@ -181,11 +181,11 @@ static void meta_tokens(const struct mk_gguf *g, struct mk_config *c)
 
 int32_t mk_gguf_config(struct mk_config *out, const struct mk_gguf *g)
 {
-    const struct mk_gguf_string *arch = mk_gguf_text(mk_gguf_find(g, "general.architecture"));
+    const struct mk_view *arch = mk_gguf_text(mk_gguf_find(g, "general.architecture"));
     struct mk_config c = {.bos_token_id = -1, .eos_token_id = -1};
     struct gguf_meta m = {.g = g};
     int sparse;
-    int32_t status;
+    int32_t rc;
 
     if (arch == NULL)
         return mk_fail(MINKE_EFORMAT, "general.architecture: missing");
@@ -203,13 +203,13 @@ int32_t mk_gguf_config(struct mk_config *out, const struct mk_gguf *g)
         c.index_head_dim = meta_count(&m, "attention.indexer.key_length", -1);
         c.index_topk = meta_count(&m, "attention.indexer.top_k", -1);
     }
-    if (m.status < 0)
-        return m.status;
+    if (m.rc < 0)
+        return m.rc;
     c.tie_word_embeddings = mk_gguf_tensor(g, "output.weight") == NULL;
-    mk_format(c.model_type, sizeof c.model_type, "deepseek_v%s",
+    mk_format(c.model_type, sizeof(c.model_type), "deepseek_v%s",
               sparse ? "32" : c.scoring_func == MK_SCORING_SIGMOID ? "3" : "2");
-    status = mk_config_check(&c);
-    if (status == MINKE_OK)
+    rc = mk_config_check(&c);
+    if (rc == MINKE_OK)
         *out = c;
-    return status;
+    return rc;
 }

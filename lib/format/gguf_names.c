@@ -83,7 +83,7 @@ static int ggufsrc_match(const char *pattern, const char *name, int32_t *index)
 /* The file's name of a tensor and which slice of it, -1 = all; 0 when there is no such name. */
 static int ggufsrc_translate(const char *name, char *out, size_t size, int32_t *slice)
 {
-    const char *p = name + sizeof "model.layers." - 1;
+    const char *p = name + sizeof("model.layers.") - 1;
     const char *theirs;
     int32_t layer;
 
@@ -93,7 +93,7 @@ static int ggufsrc_translate(const char *name, char *out, size_t size, int32_t *
             return 1;
         }
     }
-    if (strncmp(name, "model.layers.", sizeof "model.layers." - 1) != 0
+    if (strncmp(name, "model.layers.", sizeof("model.layers.") - 1) != 0
         || (layer = ggufsrc_number(&p)) < 0 || *p++ != '.')
         return 0;
     for (size_t i = 0; mk_gguf_layer_names[i].hf != NULL; i++) {
@@ -124,7 +124,7 @@ static const struct mk_gguf_tensor *ggufsrc_fused(const struct ggufsrc *s, const
     if (gate == NULL && up == NULL)
         return NULL;
     *second = up != NULL;
-    mk_format(fused, sizeof fused, "%.*sffn_gate_up_exps.weight",
+    mk_format(fused, sizeof(fused), "%.*sffn_gate_up_exps.weight",
               (int)((gate != NULL ? gate : up) - name), name);
     return mk_gguf_tensor(s->g, fused);
 }
@@ -141,7 +141,7 @@ static int32_t ggufsrc_slice(struct mk_stored *out, uint64_t n, uint64_t k, int 
     out->shape[0] /= n;
     if (drop) {
         out->n_dims--;
-        memmove(out->shape, out->shape + 1, out->n_dims * sizeof *out->shape);
+        memmove(out->shape, out->shape + 1, out->n_dims * sizeof(*out->shape));
     }
     return 1;
 }
@@ -149,7 +149,7 @@ static int32_t ggufsrc_slice(struct mk_stored *out, uint64_t n, uint64_t k, int 
 static void ggufsrc_stored(struct mk_stored *out, const struct ggufsrc *s,
                            const struct mk_gguf_tensor *t)
 {
-    memset(out, 0, sizeof *out);
+    memset(out, 0, sizeof(*out));
     out->name = t->name.data;
     out->type = t->type;
     out->n_dims = t->n_dims;
@@ -168,7 +168,7 @@ static int32_t ggufsrc_find(void *self, const char *name, struct mk_stored *out)
     int32_t slice, found;
     int second = -1;
 
-    if (!ggufsrc_translate(name, file_name, sizeof file_name, &slice))
+    if (!ggufsrc_translate(name, file_name, sizeof(file_name), &slice))
         return 0;
     t = mk_gguf_tensor(s->g, file_name);
     if (t == NULL && slice >= 0)
@@ -200,11 +200,11 @@ static const char *ggufsrc_unused(void *self, size_t *i)
 static int32_t ggufsrc_keep_files(void *self, struct mk_file ***files, size_t *n_files)
 {
     struct ggufsrc *s = self;
-    struct mk_file **kept = mk_alloc(&s->alloc, s->g->n_files, sizeof *kept);
+    struct mk_file **kept = mk_alloc(&s->alloc, s->g->n_files, sizeof(*kept));
 
     if (kept == NULL)
         return MINKE_ENOMEM;
-    memcpy(kept, s->g->files, s->g->n_files * sizeof *kept);
+    memcpy(kept, s->g->files, s->g->n_files * sizeof(*kept));
     *files = kept;
     *n_files = s->g->n_files;
     s->g->n_files = 0;
@@ -225,7 +225,7 @@ static void ggufsrc_free(void *self)
 int32_t mk_gguf_source_open(struct mk_source *out, const struct mk_env *env, struct mk_gguf *g,
                             const struct mk_config *config)
 {
-    struct ggufsrc *s = mk_alloc(&env->alloc, 1, sizeof *s);
+    struct ggufsrc *s = mk_alloc(&env->alloc, 1, sizeof(*s));
 
     if (s == NULL)
         return MINKE_ENOMEM;

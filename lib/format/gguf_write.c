@@ -9,7 +9,7 @@
 
 void mk_gguf_writer_init(struct mk_gguf_writer *w, const struct mk_allocator *a)
 {
-    memset(w, 0, sizeof *w);
+    memset(w, 0, sizeof(*w));
     w->alloc = a;
     mk_text_init(&w->values, a);
     mk_text_init(&w->tensors, a);
@@ -22,7 +22,7 @@ void mk_gguf_writer_free(struct mk_gguf_writer *w)
     mk_text_free(&w->values);
     mk_text_free(&w->tensors);
     mk_writer_free(w->file);
-    memset(w, 0, sizeof *w);
+    memset(w, 0, sizeof(*w));
 }
 
 static void ggufw_little(struct mk_text *t, uint64_t v, uint32_t bytes)
@@ -64,7 +64,7 @@ void mk_gguf_put_f32(struct mk_gguf_writer *w, const char *key, float v)
 {
     uint32_t bits;
 
-    memcpy(&bits, &v, sizeof bits);
+    memcpy(&bits, &v, sizeof(bits));
     ggufw_key(w, key, MK_GGUF_FLOAT32);
     ggufw_little(&w->values, bits, 4);
 }
@@ -89,7 +89,7 @@ void mk_gguf_put_i32_array(struct mk_gguf_writer *w, const char *key, const int3
 }
 
 void mk_gguf_put_string_array(struct mk_gguf_writer *w, const char *key,
-                              const struct mk_gguf_string *v, size_t n)
+                              const struct mk_view *v, size_t n)
 {
     ggufw_array(w, key, MK_GGUF_STRING, n);
     for (size_t i = 0; i < n; i++)
@@ -142,7 +142,7 @@ int32_t mk_gguf_put_tensor(struct mk_gguf_writer *w, const char *name, enum mk_t
 int32_t mk_gguf_write_header(struct mk_gguf_writer *w, const char *path)
 {
     struct mk_text head;
-    int32_t status;
+    int32_t rc;
 
     mk_text_init(&head, w->alloc);
     mk_text_add(&head, "GGUF", 4);
@@ -150,17 +150,17 @@ int32_t mk_gguf_write_header(struct mk_gguf_writer *w, const char *path)
     ggufw_little(&head, w->n_tensors, 8);
     ggufw_little(&head, w->n_values, 8);
     if (head.failed || w->values.failed || w->tensors.failed)
-        status = mk_fail_memory(w->values.len, "the header");
+        rc = mk_fail_memory(w->values.len, "the header");
     else
-        status = mk_writer_open(&w->file, w->alloc, path);
-    if (status == MINKE_OK)
-        status = mk_writer_write(w->file, head.data, head.len);
-    if (status == MINKE_OK)
-        status = mk_writer_write(w->file, w->values.data, w->values.len);
-    if (status == MINKE_OK)
-        status = mk_writer_write(w->file, w->tensors.data, w->tensors.len);
+        rc = mk_writer_open(&w->file, w->alloc, path);
+    if (rc == MINKE_OK)
+        rc = mk_writer_write(w->file, head.data, head.len);
+    if (rc == MINKE_OK)
+        rc = mk_writer_write(w->file, w->values.data, w->values.len);
+    if (rc == MINKE_OK)
+        rc = mk_writer_write(w->file, w->tensors.data, w->tensors.len);
     mk_text_free(&head);
-    return status < 0 ? status : mk_gguf_write_pad(w);
+    return rc < 0 ? rc : mk_gguf_write_pad(w);
 }
 
 int32_t mk_gguf_write_data(struct mk_gguf_writer *w, const void *data, size_t n)

@@ -25,7 +25,7 @@ void mk_gguf_put_bool(struct mk_gguf_writer *w, const char *key, int v);
 void mk_gguf_put_string(struct mk_gguf_writer *w, const char *key, const char *v, size_t len);
 void mk_gguf_put_i32_array(struct mk_gguf_writer *w, const char *key, const int32_t *v, size_t n);
 void mk_gguf_put_string_array(struct mk_gguf_writer *w, const char *key,
-                              const struct mk_gguf_string *v, size_t n);
+                              const struct mk_view *v, size_t n);
 /* A value as another file holds it. */
 void mk_gguf_put_value(struct mk_gguf_writer *w, const struct mk_gguf_value *v);
 

@@ -23,7 +23,7 @@ static const struct st_dtype *st_dtype_find(const char *name)
         {"F6_E2M3", 6}, {"F6_E3M2", 6}
     };
 
-    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+    for (size_t i = 0; i < MK_COUNT(types); i++)
         if (strcmp(types[i].name, name) == 0)
             return &types[i];
     return NULL;
@@ -87,21 +87,21 @@ static int32_t st_tensor(struct mk_st_tensor *t, const struct st_reader *r,
     const struct mk_json *offsets = mk_json_get(v, "data_offsets");
     uint64_t begin, end, bytes;
 
-    t->name = v->key;
-    if (strlen(v->key) != v->key_len || v->key_len == 0)
+    t->name = v->key.data;
+    if (strlen(v->key.data) != v->key.len || v->key.len == 0)
         return mk_fail(MINKE_EFORMAT, "%s: a tensor's name is empty or holds NUL", r->path);
     if (v->type != MK_JSON_OBJECT || dtype == NULL || dtype->type != MK_JSON_STRING)
         return mk_fail(MINKE_EFORMAT, "%s: tensor %s: dtype is missing", r->path, t->name);
-    const struct st_dtype *known = st_dtype_find(dtype->text);
+    const struct st_dtype *known = st_dtype_find(dtype->text.data);
 
     if (known == NULL)
         return mk_fail(MINKE_EFORMAT, "%s: tensor %s: unknown dtype \"%s\"", r->path, t->name,
-                       dtype->text);
+                       dtype->text.data);
     t->dtype = known->name;
-    const int32_t status = st_shape(t, r, mk_json_get(v, "shape"));
+    const int32_t rc = st_shape(t, r, mk_json_get(v, "shape"));
 
-    if (status != MINKE_OK)
-        return status;
+    if (rc < 0)
+        return rc;
     if (offsets == NULL || offsets->type != MK_JSON_ARRAY || offsets->n_items != 2
         || st_unsigned(offsets->first, &begin) != 0
         || st_unsigned(offsets->first->next, &end) != 0)
@@ -158,7 +158,7 @@ static int32_t st_check_metadata(const struct st_reader *r, const struct mk_json
         return mk_fail(MINKE_EFORMAT, "%s: __metadata__ is no object", r->path);
     for (const struct mk_json *m = v->first; m != NULL; m = m->next)
         if (m->type != MK_JSON_STRING)
-            return mk_fail(MINKE_EFORMAT, "%s: __metadata__: %s is no text", r->path, m->key);
+            return mk_fail(MINKE_EFORMAT, "%s: __metadata__: %s is no text", r->path, m->key.data);
     return MINKE_OK;
 }
 
@@ -178,12 +178,12 @@ static int32_t st_tensors(struct mk_st_tensor **out, size_t *n_out, const struct
     if (tensors == NULL || sorted == NULL || order == NULL)
         return MINKE_ENOMEM;
     for (const struct mk_json *v = header->first; v != NULL; v = v->next) {
-        const int is_metadata = strcmp(v->key, "__metadata__") == 0;
-        const int32_t status = is_metadata ? st_check_metadata(r, v)
-                                           : st_tensor(&tensors[n], r, v);
+        const int is_metadata = strcmp(v->key.data, "__metadata__") == 0;
+        const int32_t rc = is_metadata ? st_check_metadata(r, v)
+                                       : st_tensor(&tensors[n], r, v);
 
-        if (status != MINKE_OK)
-            return status;
+        if (rc < 0)
+            return rc;
         if (!is_metadata) {
             order[n] = &tensors[n];
             n++;
@@ -207,14 +207,14 @@ int32_t mk_st_read(struct mk_st_tensor **out, size_t *n, struct mk_arena *arena,
     unsigned char head[8];
     uint64_t len = 0;
     size_t n_tensors = 0;
-    int32_t status;
+    int32_t rc;
 
     if (size < sizeof(head))
         return mk_fail(MINKE_EFORMAT, "%s: %llu bytes are too few for a header", r.path,
                        (unsigned long long)size);
-    status = mk_file_read(file, 0, head, sizeof(head));
-    if (status != MINKE_OK)
-        return status;
+    rc = mk_file_read(file, 0, head, sizeof(head));
+    if (rc < 0)
+        return rc;
     for (int i = 7; i >= 0; i--)
         len = len << 8 | head[i];
     if (len > MK_ST_MAX_HEADER || len > size - sizeof(head))
@@ -226,16 +226,16 @@ int32_t mk_st_read(struct mk_st_tensor **out, size_t *n, struct mk_arena *arena,
         return MINKE_ENOMEM;
     r.data_offset = sizeof(head) + len;
     r.data_size = size - r.data_offset;
-    status = mk_file_read(file, sizeof(head), text, (size_t)len);
-    if (status == MINKE_OK && text[0] != '{')
-        status = mk_fail(MINKE_EFORMAT, "%s: header is no JSON object", r.path);
-    if (status == MINKE_OK)
-        status = mk_json_parse(&header, arena, text, (size_t)len, r.path);
-    if (status == MINKE_OK)
-        status = st_tensors(&tensors, &n_tensors, &r, header);
+    rc = mk_file_read(file, sizeof(head), text, (size_t)len);
+    if (rc == MINKE_OK && text[0] != '{')
+        rc = mk_fail(MINKE_EFORMAT, "%s: header is no JSON object", r.path);
+    if (rc == MINKE_OK)
+        rc = mk_json_parse(&header, arena, text, (size_t)len, r.path);
+    if (rc == MINKE_OK)
+        rc = st_tensors(&tensors, &n_tensors, &r, header);
     mk_free(arena->a, text);
-    if (status != MINKE_OK)
-        return status;
+    if (rc < 0)
+        return rc;
     *out = tensors;
     *n = n_tensors;
     return MINKE_OK;
@@ -280,9 +280,9 @@ static void st_source_free(void *self)
 /* A stranger's file name: one in the same directory, and nothing else. */
 static int st_shard_is_plain(const struct mk_json *name)
 {
-    return name->type == MK_JSON_STRING && name->text_len > 0 && name->text_len < 256
-        && strlen(name->text) == name->text_len && strpbrk(name->text, "/\\:") == NULL
-        && strcmp(name->text, ".") != 0 && strcmp(name->text, "..") != 0;
+    return name->type == MK_JSON_STRING && name->text.len > 0 && name->text.len < 256
+        && strlen(name->text.data) == name->text.len && strpbrk(name->text.data, "/\\:") == NULL
+        && strcmp(name->text.data, ".") != 0 && strcmp(name->text.data, "..") != 0;
 }
 
 /* Where name stands among the ascending names, or belongs; *is_there says which. */
@@ -323,9 +323,9 @@ int32_t mk_st_shards(const char ***out, size_t *n_out, struct mk_arena *arena,
 
         if (!st_shard_is_plain(v))
             return mk_fail(MINKE_EFORMAT, "model.safetensors.index.json: tensor %s: \"%s\" is no "
-                           "name of a file beside it", v->key,
-                           v->type == MK_JSON_STRING ? v->text : "");
-        const size_t at = st_shard_place(names, n, v->text, &is_there);
+                           "name of a file beside it", v->key.data,
+                           v->type == MK_JSON_STRING ? v->text.data : "");
+        const size_t at = st_shard_place(names, n, v->text.data, &is_there);
 
         if (is_there)
             continue;
@@ -333,7 +333,7 @@ int32_t mk_st_shards(const char ***out, size_t *n_out, struct mk_arena *arena,
             return mk_fail(MINKE_EFORMAT, "model.safetensors.index.json: more than %u files",
                            ST_MAX_SHARDS);
         memmove(names + at + 1, names + at, (n - at) * sizeof(*names));
-        names[at] = v->text;
+        names[at] = v->text.data;
         n++;
     }
     *out = names;
@@ -346,16 +346,16 @@ static int32_t st_read_index(struct st_source *s, const struct mk_json **map, co
     const struct mk_json *root = NULL;
     char *text = NULL;
     size_t len = 0;
-    int32_t status = mk_file_load(&text, &len, &s->env, path, ST_MAX_INDEX);
+    int32_t rc = mk_file_load(&text, &len, &s->env, path, ST_MAX_INDEX);
 
-    if (status != MINKE_OK)
-        return status;
+    if (rc < 0)
+        return rc;
     if (text == NULL)
         return mk_fail(MINKE_EIO, "%s: neither model.safetensors nor this index is there", path);
-    status = mk_json_parse(&root, &s->arena, text, len, "model.safetensors.index.json");
+    rc = mk_json_parse(&root, &s->arena, text, len, "model.safetensors.index.json");
     mk_free(&s->env.alloc, text);
-    if (status != MINKE_OK)
-        return status;
+    if (rc < 0)
+        return rc;
     *map = mk_json_get(root, "weight_map");
     return mk_st_shards(&s->shards, &s->n_shards, &s->arena, *map);
 }
@@ -364,17 +364,17 @@ static int32_t st_open_shard(struct st_source *s, const char *dir, const char *n
 {
     struct mk_file *file = NULL;
     char *path = mk_path_join(&s->env.alloc, dir, name);
-    int32_t status;
+    int32_t rc;
 
     if (path == NULL)
         return MINKE_ENOMEM;
-    status = mk_file_open(&file, &s->env, path);
-    if (status == MINKE_OK && file == NULL)
-        status = mk_fail(MINKE_EIO, "%s: no such file, but the index names it", path);
+    rc = mk_file_open(&file, &s->env, path);
+    if (rc == MINKE_OK && file == NULL)
+        rc = mk_fail(MINKE_EIO, "%s: no such file, but the index names it", path);
     mk_free(&s->env.alloc, path);
-    if (status == MINKE_OK)
+    if (rc == MINKE_OK)
         s->files[s->n_files++] = file;
-    return status;
+    return rc;
 }
 
 static int st_by_name(const void *a, const void *b)
@@ -412,10 +412,10 @@ static int32_t st_collect(struct st_source *s)
     if (lists == NULL || counts == NULL)
         return MINKE_ENOMEM;
     for (size_t i = 0; i < s->n_files; i++) {
-        const int32_t status = mk_st_read(&lists[i], &counts[i], &s->arena, s->files[i]);
+        const int32_t rc = mk_st_read(&lists[i], &counts[i], &s->arena, s->files[i]);
 
-        if (status != MINKE_OK)
-            return status;
+        if (rc < 0)
+            return rc;
         n += counts[i];
     }
     struct st_entry *entries = mk_arena_alloc(&s->arena, n, sizeof(*entries));
@@ -444,11 +444,11 @@ static int32_t st_collect(struct st_source *s)
 static int32_t st_check_index(const struct st_source *s, const struct mk_json *map)
 {
     for (const struct mk_json *v = map == NULL ? NULL : map->first; v != NULL; v = v->next) {
-        const struct st_entry *e = strlen(v->key) == v->key_len ? st_lookup(s, v->key) : NULL;
+        const struct st_entry *e = strlen(v->key.data) == v->key.len ? st_lookup(s, v->key.data) : NULL;
 
-        if (e == NULL || strcmp(s->shards[e->shard], v->text) != 0)
+        if (e == NULL || strcmp(s->shards[e->shard], v->text.data) != 0)
             return mk_fail(MINKE_EFORMAT, "tensor %s: the index puts it into %s, where it is not",
-                           v->key, v->text);
+                           v->key.data, v->text.data);
     }
     return MINKE_OK;
 }
@@ -515,23 +515,23 @@ int32_t mk_st_source_open(struct mk_source *out, const struct mk_env *env, const
     const struct mk_json *map = NULL;
     struct mk_file *file = NULL;
     char *name = NULL;
-    int32_t status = MINKE_ENOMEM;
+    int32_t rc = MINKE_ENOMEM;
 
     if (s == NULL)
         return MINKE_ENOMEM;
     s->env = *env;
     mk_arena_init(&s->arena, &s->env.alloc);
     name = mk_path_join(&env->alloc, path, single);
-    if (name == NULL || (status = mk_file_open(&file, env, name)) != MINKE_OK)
+    if (name == NULL || (rc = mk_file_open(&file, env, name)) < 0)
         goto done;
     if (file == NULL) {
         mk_free(&env->alloc, name);
-        status = MINKE_ENOMEM;
+        rc = MINKE_ENOMEM;
         name = mk_path_join(&env->alloc, path, "model.safetensors.index.json");
-        if (name == NULL || (status = st_read_index(s, &map, name)) != MINKE_OK)
+        if (name == NULL || (rc = st_read_index(s, &map, name)) < 0)
             goto done;
     }
-    status = MINKE_ENOMEM;
+    rc = MINKE_ENOMEM;
     s->files = mk_alloc(&env->alloc, file != NULL ? 1 : s->n_shards, sizeof(*s->files));
     if (s->files == NULL)
         goto done;
@@ -540,19 +540,19 @@ int32_t mk_st_source_open(struct mk_source *out, const struct mk_env *env, const
         file = NULL;
     }
     for (size_t i = 0; i < s->n_shards; i++)
-        if ((status = st_open_shard(s, path, s->shards[i])) != MINKE_OK)
+        if ((rc = st_open_shard(s, path, s->shards[i])) < 0)
             goto done;
-    status = st_collect(s);
-    if (status == MINKE_OK)
-        status = st_check_index(s, map);
-    if (status == MINKE_OK)
+    rc = st_collect(s);
+    if (rc == MINKE_OK)
+        rc = st_check_index(s, map);
+    if (rc == MINKE_OK)
         *out = (struct mk_source){s, st_source_find, st_source_unused, st_source_keep_files,
-                                  st_source_free};
+                              st_source_free};
 
 done:
     mk_free(&env->alloc, name);
     mk_file_close(file);
-    if (status != MINKE_OK)
+    if (rc < 0)
         st_source_free(s);
-    return status;
+    return rc;
 }

@@ -32,7 +32,7 @@ static const struct objective_preset objective_presets[] = {
      MINKE_FILTER_NONE, 0.2, 0.2},
 };
 
-#define OBJECTIVE_PRESETS (sizeof(objective_presets) / sizeof(objective_presets[0]))
+#define OBJECTIVE_PRESETS (MK_COUNT(objective_presets))
 
 /* What is computed of one sequence before any of its tokens is. */
 struct objective_row {

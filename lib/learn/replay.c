@@ -97,7 +97,7 @@ int32_t minke_session_replay(minke_session *s, const minke_rollout *r, uint32_t 
 struct replay_score {
     const struct minke_rollout *r;
     float *logprobs, *full;      /* (n,) */
-    int32_t status;
+    int32_t rc;
 };
 
 /* Logits of the row at position tell of the token behind it. */
@@ -112,11 +112,11 @@ static int32_t replay_row(void *user, uint64_t position, const float *logits, si
 
     if (!r->sampled[t])
         return 0;
-    job->status = mk_sampler_score(&job->logprobs[t], logits, n, r->sampling.temperature,
+    job->rc = mk_sampler_score(&job->logprobs[t], logits, n, r->sampling.temperature,
                                    n_allowed > 0 ? r->allowed + begin : NULL, n_allowed, token);
-    if (job->status == MINKE_OK)
-        job->status = mk_sampler_score(&job->full[t], logits, n, 1.0f, NULL, 0, token);
-    return job->status < 0;
+    if (job->rc == MINKE_OK)
+        job->rc = mk_sampler_score(&job->full[t], logits, n, 1.0f, NULL, 0, token);
+    return job->rc < 0;
 }
 
 /* Whether the kept distribution follows from logits and what r keeps. */
@@ -160,7 +160,7 @@ static int32_t replay_eval(struct replay_score *job, minke_session *s)
         rc = minke_session_eval(s, r->tokens, first - 1);
     if (rc == MINKE_OK)
         rc = minke_session_eval_rows(s, r->tokens + first - 1, r->n - first, replay_row, job);
-    return job->status < 0 ? job->status : rc;
+    return job->rc < 0 ? job->rc : rc;
 }
 
 int32_t minke_rollout_score(const minke_rollout *r, minke_session *s, float *logprobs,

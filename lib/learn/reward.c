@@ -4,8 +4,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/checked.h"
 #include "base/env.h"
 #include "base/error.h"
+#include "base/utf8.h"
 #include "text/unicode.h"
 
 /* ---- Length -------------------------------------------------------------- */
@@ -109,7 +111,7 @@ static const struct {
     {0xFFA0, 0xFFDC, REWARD_HANGUL}, {0x1B000, 0x1B16F, REWARD_KANA},
     {0x20000, 0x323AF, REWARD_HAN},
 };
-#define REWARD_BLOCKS (sizeof(reward_blocks) / sizeof(reward_blocks[0]))
+#define REWARD_BLOCKS (MK_COUNT(reward_blocks))
 
 static const struct {
     const char *name;
@@ -129,7 +131,7 @@ static const struct {
     {"th", REWARD_THAI, REWARD_THAI}, {"ko", REWARD_HANGUL, REWARD_HANGUL},
     {"zh", REWARD_HAN, REWARD_HAN}, {"ja", REWARD_HAN, REWARD_KANA},
 };
-#define REWARD_NAMES (sizeof(reward_names) / sizeof(reward_names[0]))
+#define REWARD_NAMES (MK_COUNT(reward_names))
 
 static enum reward_script reward_script(uint32_t c)
 {
@@ -153,7 +155,7 @@ static const struct {
 } reward_pairs[] = {
     {"```", "```"}, {"`", "`"}, {"$$", "$$"}, {"\\(", "\\)"}, {"\\[", "\\]"},
 };
-#define REWARD_PAIRS (sizeof(reward_pairs) / sizeof(reward_pairs[0]))
+#define REWARD_PAIRS (MK_COUNT(reward_pairs))
 #define REWARD_NO_DOLLAR (1u << REWARD_PAIRS)
 
 static int reward_at(const struct reward_reader *r, const char *what)
@@ -202,7 +204,7 @@ static int reward_skip(struct reward_reader *r)
     }
     if (r->s[r->i] == '$' && reward_skip_dollar(r))
         return 1;
-    for (size_t k = 0; k < sizeof(tags) / sizeof(tags[0]); k++)
+    for (size_t k = 0; k < MK_COUNT(tags); k++)
         if (reward_at(r, tags[k])) {
             r->i += strlen(tags[k]);
             return 1;

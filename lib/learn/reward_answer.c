@@ -1,6 +1,7 @@
 /* Boxed answers, and whether two of them are the same: exact rationals, or else texts. */
 #include <string.h>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "learn/reward.h"
 
@@ -120,7 +121,7 @@ static const struct {
     {"\xC2\xA0", " "}, {"\xE2\x80\x89", " "}, {"\xE2\x80\xAF", " "}, {"{,}", ","},
     {"\xE2\x88\x92", "-"},
 };
-#define ANSWER_RULES (sizeof(answer_rules) / sizeof(answer_rules[0]))
+#define ANSWER_RULES (MK_COUNT(answer_rules))
 
 static const char *const answer_wrappers[] = {"\\text{", "\\textrm{", "\\mathrm{", "\\mbox{",
                                               "\\textit{", "\\operatorname{"};
@@ -145,10 +146,10 @@ static void answer_put(struct answer_text *t, char c)
 /* Length of the wrapper that begins at i and its class, 1 or 2; 0 when none does. */
 static size_t answer_wrapper(const char *s, size_t n, size_t i, int *class)
 {
-    for (size_t k = 0; k < sizeof(answer_wrappers) / sizeof(answer_wrappers[0]); k++)
+    for (size_t k = 0; k < MK_COUNT(answer_wrappers); k++)
         if (*class = 1, answer_is(s, n, i, answer_wrappers[k]))
             return strlen(answer_wrappers[k]);
-    for (size_t k = 0; k < sizeof(answer_fonts) / sizeof(answer_fonts[0]); k++)
+    for (size_t k = 0; k < MK_COUNT(answer_fonts); k++)
         if (*class = 2, answer_is(s, n, i, answer_fonts[k]))
             return strlen(answer_fonts[k]);
     return 0;
@@ -475,7 +476,7 @@ static int answer_scales(const char *s, size_t n)
     static const char *const words[] = {"hundred", "thousand", "million", "billion", "trillion",
                                         "dozen", "percent", "base"};
 
-    for (size_t k = 0; k < sizeof(words) / sizeof(words[0]); k++)
+    for (size_t k = 0; k < MK_COUNT(words); k++)
         if (mk_reward_find(s, n, 0, words[k]) < n)
             return 1;
     return 0;

@@ -115,7 +115,7 @@ static const struct rollout_setting {
     {"penalty_window", offsetof(minke_sampler_params, penalty_window), 0},
     {"n_bias", offsetof(minke_sampler_params, n_bias), 0},
 };
-#define ROLLOUT_N_SETTINGS (sizeof(rollout_settings) / sizeof(rollout_settings[0]))
+#define ROLLOUT_N_SETTINGS (MK_COUNT(rollout_settings))
 
 static void rollout_sampling_text(struct mk_text *t, const minke_sampler_params *p)
 {
@@ -472,10 +472,10 @@ static int rollout_read_setting(char *field, const struct rollout_setting *k,
 static int rollout_read_seed(uint64_t *seed, const struct mk_json *v)
 {
     *seed = 0;
-    if (v == NULL || v->type != MK_JSON_STRING || v->text_len == 0 || v->text_len > 20)
+    if (v == NULL || v->type != MK_JSON_STRING || v->text.len == 0 || v->text.len > 20)
         return -1;
-    for (size_t i = 0; i < v->text_len; i++) {
-        const uint64_t digit = (uint64_t)(unsigned char)v->text[i] - '0';
+    for (size_t i = 0; i < v->text.len; i++) {
+        const uint64_t digit = (uint64_t)(unsigned char)v->text.data[i] - '0';
 
         if (digit > 9 || *seed > (UINT64_MAX - digit) / 10)
             return -1;
@@ -492,17 +492,17 @@ static int32_t rollout_read_facts(struct rollout_reader *in, struct minke_rollou
     const struct mk_json *sampling = mk_json_get(in->facts, "sampling");
     int32_t rc;
 
-    if (model == NULL || model->text_len != 16 || strspn(model->text, "0123456789abcdef") != 16)
+    if (model == NULL || model->text.len != 16 || strspn(model->text.data, "0123456789abcdef") != 16)
         return mk_fail(MINKE_EFORMAT, "%s: model: no 16 digits", in->path);
-    memcpy(r->identity, model->text, 16);
+    memcpy(r->identity, model->text.data, 16);
     for (int32_t i = 1; reason != NULL && i <= MINKE_FINISH_FULL; i++)
         if (mk_json_is(reason, rollout_reasons[i]))
             r->finish = i;
-    if (reason == NULL || (r->finish == 0 && reason->text_len > 0))
+    if (reason == NULL || (r->finish == 0 && reason->text.len > 0))
         return mk_fail(MINKE_EFORMAT, "%s: finish_reason is none of those known", in->path);
     if (sampling == NULL)
         return mk_fail(MINKE_EFORMAT, "%s: sampling is missing", in->path);
-    rc = mk_json_parse(&v, &in->arena, sampling->text, sampling->text_len, "sampling");
+    rc = mk_json_parse(&v, &in->arena, sampling->text.data, sampling->text.len, "sampling");
     if (rc < 0 || v->type == MK_JSON_NULL)
         return rc;
     r->sampling.struct_size = sizeof(r->sampling);

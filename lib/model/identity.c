@@ -39,7 +39,7 @@ static uint64_t identity_config(const struct mk_config *c)
         c->rope_beta_fast, c->rope_beta_slow, c->rope_mscale, c->rope_mscale_all_dim};
     uint64_t h = mk_hash(1, facts, sizeof(facts));
 
-    for (size_t i = 0; i < sizeof(reals) / sizeof(reals[0]); i++)
+    for (size_t i = 0; i < MK_COUNT(reals); i++)
         h = identity_double(h, reals[i]);
     return h;
 }

@@ -183,12 +183,12 @@ static int32_t weights_find_scale(struct weights_binder *b, const char *name,
     char text[256];
 
     mk_format(text, sizeof(text), "%s_scale_inv", name);
-    const int32_t status = weights_find(b, text, mk_ceil_div(item->n_out, 128),
-                                        mk_ceil_div(item->n_in, 128), &item->scale);
+    const int32_t rc = weights_find(b, text, mk_ceil_div(item->n_out, 128),
+                                    mk_ceil_div(item->n_in, 128), &item->scale);
 
-    if (status == MINKE_OK && item->scale.type == MK_F8_E4M3)
+    if (rc == MINKE_OK && item->scale.type == MK_F8_E4M3)
         return mk_fail(MINKE_EFORMAT, "tensor %s: type F8_E4M3 for scales", text);
-    return status;
+    return rc;
 }
 
 static void weights_count(struct weights_binder *b, const struct mk_weights_item *item)
@@ -234,7 +234,7 @@ static int32_t weights_find_split(struct weights_binder *b, const char *prefix,
     const struct mk_config *c = b->config;
     struct mk_stored whole;
     char name[192];
-    int32_t status;
+    int32_t rc;
 
     mk_format(name, sizeof(name), "%sself_attn.kv_b_proj.weight", prefix);
     if (b->source->find(b->source->self, name, &whole) != 0)
@@ -242,13 +242,13 @@ static int32_t weights_find_split(struct weights_binder *b, const char *prefix,
     mk_format(name, sizeof(name), "%sself_attn.k_b_proj.weight", prefix);
     if (b->source->find(b->source->self, name, &whole) == 0)
         return 0;
-    status = weights_find_heads(b, prefix, "self_attn.k_b_proj.weight", c->kv_lora_rank,
-                                c->qk_nope_head_dim, &item->t);
-    if (status == MINKE_OK)
-        status = weights_find_heads(b, prefix, "self_attn.v_b_proj.weight", c->v_head_dim,
-                                    c->kv_lora_rank, &item->values);
-    if (status < 0)
-        return status;
+    rc = weights_find_heads(b, prefix, "self_attn.k_b_proj.weight", c->kv_lora_rank,
+                            c->qk_nope_head_dim, &item->t);
+    if (rc == MINKE_OK)
+        rc = weights_find_heads(b, prefix, "self_attn.v_b_proj.weight", c->v_head_dim,
+                                c->kv_lora_rank, &item->values);
+    if (rc < 0)
+        return rc;
     item->kind = MK_WEIGHTS_HEADS;
     return 1;
 }
@@ -260,7 +260,7 @@ static int32_t weights_bind(struct weights_binder *b, const char *prefix,
     struct mk_weights_item item;
     void *items = b->plan.items;
     char name[192];
-    int32_t status;
+    int32_t rc;
 
     memset(&item, 0, sizeof(item));
     mk_format(name, sizeof(name), "%s%s", prefix, f->name);
@@ -271,22 +271,22 @@ static int32_t weights_bind(struct weights_binder *b, const char *prefix,
     item.part = (uint8_t)part;
     item.group = b->plan.n_groups;
     item.keep_rows = f == &weights_embed_field;
-    status = f->kind == MK_WEIGHTS_KV_B ? weights_find_split(b, prefix, &item) : 0;
-    if (status == 0)
-        status = weights_find(b, name, item.n_out, item.n_in, &item.t);
-    if (status < 0)
-        return status;
+    rc = f->kind == MK_WEIGHTS_KV_B ? weights_find_split(b, prefix, &item) : 0;
+    if (rc == 0)
+        rc = weights_find(b, name, item.n_out, item.n_in, &item.t);
+    if (rc < 0)
+        return rc;
     if (item.t.type == MK_F8_E4M3) {
         if (item.n_in == 0)
             return mk_fail(MINKE_EUNSUPPORTED, "tensor %s: type F8_E4M3 for a vector", name);
-        status = weights_find_scale(b, name, &item);
-        if (status != MINKE_OK)
-            return status;
+        rc = weights_find_scale(b, name, &item);
+        if (rc < 0)
+            return rc;
     }
-    status = mk_grow(&b->env->alloc, &items, &b->plan.capacity, b->plan.n + 1, sizeof(item));
+    rc = mk_grow(&b->env->alloc, &items, &b->plan.capacity, b->plan.n + 1, sizeof(item));
     b->plan.items = items;
-    if (status != MINKE_OK)
-        return status;
+    if (rc < 0)
+        return rc;
     b->plan.items[b->plan.n++] = item;
     weights_count(b, &item);
     return MINKE_OK;
@@ -300,11 +300,11 @@ static int32_t weights_bind_all(struct weights_binder *b, const char *prefix,
     for (size_t i = 0; i < n; i++) {
         if ((fields[i].when & ~holds) != 0)
             continue;
-        const int32_t status = weights_bind(b, prefix, &fields[i], base,
-                                            (enum mk_part)fields[i].part);
+        const int32_t rc = weights_bind(b, prefix, &fields[i], base,
+                                        (enum mk_part)fields[i].part);
 
-        if (status != MINKE_OK)
-            return status;
+        if (rc < 0)
+            return rc;
     }
     return MINKE_OK;
 }
@@ -314,10 +314,10 @@ static int32_t weights_bind_mlp(struct weights_binder *b, const char *prefix,
 {
     b->dims[WDIM_I] = inner;
     for (size_t i = 0; i < 3; i++) {
-        const int32_t status = weights_bind(b, prefix, &weights_mlp_fields[i], mlp, part);
+        const int32_t rc = weights_bind(b, prefix, &weights_mlp_fields[i], mlp, part);
 
-        if (status != MINKE_OK)
-            return status;
+        if (rc < 0)
+            return rc;
     }
     return MINKE_OK;
 }
@@ -327,20 +327,20 @@ static int32_t weights_bind_experts(struct weights_binder *b, const char *prefix
 {
     const struct mk_config *c = b->config;
     char name[160];
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
 
     layer->experts = mk_arena_alloc(&b->w->arena, c->n_routed_experts, sizeof(*layer->experts));
     if (layer->experts == NULL)
         return MINKE_ENOMEM;
-    for (uint32_t e = 0; e < c->n_routed_experts && status == MINKE_OK; e++) {
+    for (uint32_t e = 0; e < c->n_routed_experts && rc == MINKE_OK; e++) {
         mk_format(name, sizeof(name), "%smlp.experts.%u.", prefix, e);
         b->is_idle = e >= c->num_experts_per_tok;
-        status = weights_bind_mlp(b, name, &layer->experts[e], c->moe_intermediate_size,
-                                  MK_PART_EXPERTS);
+        rc = weights_bind_mlp(b, name, &layer->experts[e], c->moe_intermediate_size,
+                              MK_PART_EXPERTS);
     }
     b->is_idle = 0;
-    if (status != MINKE_OK || c->n_shared_experts == 0)
-        return status;
+    if (rc < 0 || c->n_shared_experts == 0)
+        return rc;
     mk_format(name, sizeof(name), "%smlp.shared_experts.", prefix);
     return weights_bind_mlp(b, name, &layer->shared_experts,
                             (size_t)c->n_shared_experts * c->moe_intermediate_size,
@@ -365,12 +365,12 @@ static int32_t weights_bind_layer(struct weights_binder *b, const char *prefix, 
         return MINKE_ENOMEM;
     layer->gate.exact = attn->indexer.wq_b.exact = attn->indexer.wk.exact = 1;
     attn->indexer.weights_proj.exact = 1;
-    const int32_t status = weights_bind_all(
+    const int32_t rc = weights_bind_all(
         b, prefix, weights_layer_fields,
-        sizeof(weights_layer_fields) / sizeof(weights_layer_fields[0]), layer, holds);
+        MK_COUNT(weights_layer_fields), layer, holds);
 
-    if (status != MINKE_OK)
-        return status;
+    if (rc < 0)
+        return rc;
     if (is_moe)
         return weights_bind_experts(b, prefix, layer);
     mk_format(name, sizeof(name), "%smlp.", prefix);
@@ -393,7 +393,7 @@ static int32_t weights_bind_mtp(struct weights_binder *b)
 {
     const uint32_t l = b->config->num_hidden_layers;
     char prefix[64];
-    int32_t status;
+    int32_t rc;
 
     mk_format(prefix, sizeof(prefix), "model.layers.%u.", l);
     if (b->config->num_nextn_predict_layers == 0
@@ -403,33 +403,33 @@ static int32_t weights_bind_mtp(struct weights_binder *b)
     if (b->w->mtp == NULL)
         return MINKE_ENOMEM;
     b->is_mtp = 1;
-    status = weights_bind_all(b, prefix, weights_mtp_fields,
-                              sizeof(weights_mtp_fields) / sizeof(weights_mtp_fields[0]),
-                              b->w->mtp, 0);
-    if (status == MINKE_OK)
-        status = weights_bind_layer(b, prefix, l, &b->w->mtp->layer);
+    rc = weights_bind_all(b, prefix, weights_mtp_fields,
+                          MK_COUNT(weights_mtp_fields),
+                          b->w->mtp, 0);
+    if (rc == MINKE_OK)
+        rc = weights_bind_layer(b, prefix, l, &b->w->mtp->layer);
     (void)weights_has(b, prefix, "embed_tokens.weight");
     (void)weights_has(b, prefix, "shared_head.head.weight");
     b->is_mtp = 0;
     b->plan.n_groups++;
-    return status;
+    return rc;
 }
 
 static int32_t weights_bind_model(struct weights_binder *b)
 {
     const struct mk_config *c = b->config;
     const size_t n = c->tie_word_embeddings ? 1 : 2;
-    int32_t status;
+    int32_t rc;
     char prefix[64];
 
     b->w->layers = mk_arena_alloc(&b->w->arena, c->num_hidden_layers, sizeof(*b->w->layers));
     if (b->w->layers == NULL)
         return MINKE_ENOMEM;
-    status = weights_bind(b, "", &weights_embed_field, b->w, MK_PART_EMBED);
-    if (status == MINKE_OK)
-        status = weights_bind_all(b, "", weights_model_fields, n, b->w, 0);
-    if (status != MINKE_OK)
-        return status;
+    rc = weights_bind(b, "", &weights_embed_field, b->w, MK_PART_EMBED);
+    if (rc == MINKE_OK)
+        rc = weights_bind_all(b, "", weights_model_fields, n, b->w, 0);
+    if (rc < 0)
+        return rc;
     if (c->tie_word_embeddings) {
         (void)weights_has(b, "", "lm_head.weight");
         b->plan.items[0].keep_rows = 0;
@@ -438,9 +438,9 @@ static int32_t weights_bind_model(struct weights_binder *b)
     b->plan.n_groups++;
     for (uint32_t l = 0; l < c->num_hidden_layers; l++) {
         mk_format(prefix, sizeof(prefix), "model.layers.%u.", l);
-        status = weights_bind_layer(b, prefix, l, &b->w->layers[l]);
-        if (status != MINKE_OK)
-            return status;
+        rc = weights_bind_layer(b, prefix, l, &b->w->layers[l]);
+        if (rc < 0)
+            return rc;
         b->plan.n_groups++;
     }
     return weights_bind_mtp(b);
@@ -537,7 +537,7 @@ int32_t mk_weights_bind(struct mk_weights *out, const struct mk_env *env,
                         const struct mk_load_options *options)
 {
     struct weights_binder b;
-    int32_t status;
+    int32_t rc;
 
     memset(out, 0, sizeof(*out));
     memset(&b, 0, sizeof(b));
@@ -547,22 +547,22 @@ int32_t mk_weights_bind(struct mk_weights *out, const struct mk_env *env,
     b.source = source;
     b.w = out;
     weights_dims(b.dims, config);
-    status = weights_bind_model(&b);
-    if (status == MINKE_OK)
-        status = weights_list_surplus(&b, options->flags);
-    if (status == MINKE_OK)
-        status = mk_weights_fill(out, env, config, &b.plan, options);
-    if (status == MINKE_OK && (options->flags & MINKE_CONTEXT_MMAP))
-        status = source->keep_files(source->self, &out->files, &out->n_files);
+    rc = weights_bind_model(&b);
+    if (rc == MINKE_OK)
+        rc = weights_list_surplus(&b, options->flags);
+    if (rc == MINKE_OK)
+        rc = mk_weights_fill(out, env, config, &b.plan, options);
+    if (rc == MINKE_OK && (options->flags & MINKE_CONTEXT_MMAP))
+        rc = source->keep_files(source->self, &out->files, &out->n_files);
     for (int t = 0; t < MK_N_TYPES; t++)
         if (b.type_bytes[t] > b.type_bytes[out->main_type])
             out->main_type = (enum mk_type)t;
     if (config->tie_word_embeddings)
         out->lm_head = out->embed_tokens;
     mk_free(&env->alloc, b.plan.items);
-    if (status != MINKE_OK)
+    if (rc < 0)
         mk_weights_free(out, env);
-    return status;
+    return rc;
 }
 
 int32_t mk_weights_load(struct mk_weights *out, const struct mk_env *env,
@@ -570,13 +570,13 @@ int32_t mk_weights_load(struct mk_weights *out, const struct mk_env *env,
                         const struct mk_load_options *options)
 {
     struct mk_source source;
-    int32_t status = mk_st_source_open(&source, env, path);
+    int32_t rc = mk_st_source_open(&source, env, path);
 
-    if (status != MINKE_OK)
-        return status;
-    status = mk_weights_bind(out, env, config, &source, options);
+    if (rc < 0)
+        return rc;
+    rc = mk_weights_bind(out, env, config, &source, options);
     source.free(source.self);
-    return status;
+    return rc;
 }
 
 void mk_weights_free(struct mk_weights *w, const struct mk_env *env)

@@ -97,19 +97,19 @@ static int32_t load_floats(struct load_state *s, const float **out, const struct
     const size_t size = (size_t)t->size, n = size / info->block_bytes * info->block_len;
     float *floats = mk_arena_alloc(&s->w->arena, n, sizeof(float));
     void *stored = mk_alloc(&s->env->alloc, size, 1);
-    int32_t status = MINKE_ENOMEM;
+    int32_t rc = MINKE_ENOMEM;
 
     if (floats != NULL && stored != NULL)
-        status = mk_file_read(t->file, t->offset, stored, size);
-    if (status == MINKE_OK && (s->options->flags & MINKE_CONTEXT_VERIFY)
+        rc = mk_file_read(t->file, t->offset, stored, size);
+    if (rc == MINKE_OK && (s->options->flags & MINKE_CONTEXT_VERIFY)
         && load_is_bad(stored, n, t->type))
-        status = load_fail_bad(t);
-    if (status == MINKE_OK) {
+        rc = load_fail_bad(t);
+    if (rc == MINKE_OK) {
         mk_decode(floats, stored, n, t->type);
         *out = floats;
     }
     mk_free(&s->env->alloc, stored);
-    return status;
+    return rc;
 }
 
 /* ---- Work shared among the threads --------------------------------------- */
@@ -122,15 +122,15 @@ struct load_job {
     uint8_t *out;
     const uint8_t *mapped;   /* the tensor in memory, or NULL to read it */
     const float *scale;
-    int32_t failed, status;
+    int32_t failed, rc;
     char message[512];
 };
 
-static void load_job_fail(struct load_job *job, int32_t status)
+static void load_job_fail(struct load_job *job, int32_t rc)
 {
     if (mk_atomic_swap(&job->failed, 1) != 0)
         return;
-    job->status = status;
+    job->rc = rc;
     mk_format(job->message, sizeof(job->message), "%s", minke_last_error());
 }
 
@@ -140,7 +140,7 @@ static int32_t load_job_run(struct load_job *job, mk_job_fn fn, size_t n, size_t
     const int shared = job->mapped != NULL || mk_file_is_shared(job->item->t.file);
 
     mk_team_run(shared ? &s->team : &s->alone, fn, job, n, grain);
-    return job->failed ? mk_fail(job->status, "%s", job->message) : MINKE_OK;
+    return job->failed ? mk_fail(job->rc, "%s", job->message) : MINKE_OK;
 }
 
 /* Rows [begin, end) as stored: mapped, or read into buffer.  NULL after a failure. */
@@ -151,18 +151,18 @@ static const uint8_t *load_rows(struct load_job *job, size_t begin, size_t end,
     const uint64_t at = (uint64_t)begin * row_bytes;
     const size_t n = (end - begin) * row_bytes;
     const uint8_t *rows = buffer;
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
 
     if (job->mapped != NULL)
         rows = job->mapped + at;
     else
-        status = mk_file_read(t->file, t->offset + at, buffer, n);
-    if (status == MINKE_OK && (job->s->options->flags & MINKE_CONTEXT_VERIFY)
+        rc = mk_file_read(t->file, t->offset + at, buffer, n);
+    if (rc == MINKE_OK && (job->s->options->flags & MINKE_CONTEXT_VERIFY)
         && load_is_bad(rows, (end - begin) * n_in, t->type))
-        status = load_fail_bad(t);
-    if (status == MINKE_OK)
+        rc = load_fail_bad(t);
+    if (rc == MINKE_OK)
         return rows;
-    load_job_fail(job, status);
+    load_job_fail(job, rc);
     return NULL;
 }
 
@@ -208,7 +208,7 @@ static int32_t load_matrix(struct load_state *s, const struct mk_weights_item *i
 {
     struct load_job job = {.s = s, .item = item, .mat = item->field, .out = out};
     struct mk_mat *mat = item->field;
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
 
     mat->type = item->t.type;
     mat->layout = MK_LAYOUT_ROWS;
@@ -216,25 +216,25 @@ static int32_t load_matrix(struct load_state *s, const struct mk_weights_item *i
     mat->n_in = item->n_in;
     mat->row_bytes = mk_type_row_bytes(item->t.type, item->n_in);
     if (item->scale.file != NULL)
-        status = load_floats(s, &mat->scale, &item->scale);
-    if (status == MINKE_OK && load_is_mapped(s, item)) {
+        rc = load_floats(s, &mat->scale, &item->scale);
+    if (rc == MINKE_OK && load_is_mapped(s, item)) {
         const void *file = NULL;
 
-        status = mk_file_map(item->t.file, &file);
-        if (status == MINKE_OK)
+        rc = mk_file_map(item->t.file, &file);
+        if (rc == MINKE_OK)
             job.mapped = (const uint8_t *)file + item->t.offset;
     }
-    if (status != MINKE_OK)
-        return status;
+    if (rc < 0)
+        return rc;
     if (job.mapped == NULL || (s->options->flags & MINKE_CONTEXT_VERIFY)) {
         const size_t grain = mk_round_up(LOAD_SMALL / mat->row_bytes + 1, MK_PACK_ROWS);
 
-        status = load_job_run(&job, load_matrix_job, mat->n_out, grain);
+        rc = load_job_run(&job, load_matrix_job, mat->n_out, grain);
     }
     mat->data = job.mapped != NULL ? job.mapped : out;
     if (load_is_packed(s, item))
         mat->layout = MK_LAYOUT_PACKED;
-    return status;
+    return rc;
 }
 
 /* ---- kv_b_proj, head by head --------------------------------------------- */
@@ -409,10 +409,10 @@ static int32_t load_kv_b(struct load_state *s, const struct mk_weights_item *ite
     struct load_job job = {.s = s, .item = item, .out = out};
 
     if (item->scale.file != NULL) {
-        const int32_t status = load_floats(s, &job.scale, &item->scale);
+        const int32_t rc = load_floats(s, &job.scale, &item->scale);
 
-        if (status != MINKE_OK)
-            return status;
+        if (rc < 0)
+            return rc;
     }
     return load_job_run(&job, load_kv_b_job, s->config->num_attention_heads, 1);
 }
@@ -424,14 +424,14 @@ static const uint8_t *load_split_rows(struct load_job *job, const struct mk_stor
                                       size_t n_out, size_t n_in, uint8_t *buffer)
 {
     const size_t bytes = n_out * mk_type_row_bytes(t->type, n_in);
-    int32_t status = mk_file_read(t->file, t->offset + (uint64_t)h * bytes, buffer, bytes);
+    int32_t rc = mk_file_read(t->file, t->offset + (uint64_t)h * bytes, buffer, bytes);
 
-    if (status == MINKE_OK && (job->s->options->flags & MINKE_CONTEXT_VERIFY)
+    if (rc == MINKE_OK && (job->s->options->flags & MINKE_CONTEXT_VERIFY)
         && load_is_bad(buffer, n_out * n_in, t->type))
-        status = load_fail_bad(t);
-    if (status == MINKE_OK)
+        rc = load_fail_bad(t);
+    if (rc == MINKE_OK)
         return buffer;
-    load_job_fail(job, status);
+    load_job_fail(job, rc);
     return NULL;
 }
 
@@ -506,17 +506,17 @@ static int32_t load_item(struct load_state *s, const struct mk_weights_item *ite
                          size_t bytes)
 {
     uint64_t held = bytes;
-    int32_t status;
+    int32_t rc;
 
     if (item->kind == MK_WEIGHTS_VECTOR) {
-        status = load_floats(s, item->field, &item->t);
+        rc = load_floats(s, item->field, &item->t);
         held = item->n_out * sizeof(float);
     } else if (item->kind == MK_WEIGHTS_KV_B) {
-        status = load_kv_b(s, item, out);
+        rc = load_kv_b(s, item, out);
     } else if (item->kind == MK_WEIGHTS_HEADS) {
-        status = load_split(s, item, out);
+        rc = load_split(s, item, out);
     } else {
-        status = load_matrix(s, item, out);
+        rc = load_matrix(s, item, out);
         held = bytes > 0 ? bytes : item->t.size;
         if (item->scale.file != NULL)
             held += mk_ceil_div(item->n_out, 128) * mk_ceil_div(item->n_in, 128) * sizeof(float);
@@ -528,7 +528,7 @@ static int32_t load_item(struct load_state *s, const struct mk_weights_item *ite
     }
     s->w->part_bytes[item->part] += held;
     s->w->bytes += held;
-    return status == MINKE_OK ? load_progress(s, item->t.size + item->values.size) : status;
+    return rc == MINKE_OK ? load_progress(s, item->t.size + item->values.size) : rc;
 }
 
 /* Items [begin, end) of one group, in one block. */
@@ -536,24 +536,24 @@ static int32_t load_group(struct load_state *s, const struct mk_weights_item *it
 {
     struct mk_block *block = &s->w->blocks[s->w->n_blocks];
     size_t size = 0, at = 0;
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
 
     for (size_t i = 0; i < n; i++)
         if (mk_add(&size, size, load_item_bytes(s, &items[i])) != 0)
             return mk_fail(MINKE_ENOMEM, "out of memory: weights do not fit an address space");
     if (size > 0) {
-        status = mk_block_alloc(block, &s->env->alloc, size);
-        if (status != MINKE_OK)
-            return status;
+        rc = mk_block_alloc(block, &s->env->alloc, size);
+        if (rc < 0)
+            return rc;
         s->w->n_blocks++;
     }
-    for (size_t i = 0; i < n && status == MINKE_OK; i++) {
+    for (size_t i = 0; i < n && rc == MINKE_OK; i++) {
         const size_t bytes = load_item_bytes(s, &items[i]);
 
-        status = load_item(s, &items[i], size > 0 ? (uint8_t *)block->data + at : NULL, bytes);
+        rc = load_item(s, &items[i], size > 0 ? (uint8_t *)block->data + at : NULL, bytes);
         at += bytes;
     }
-    return status;
+    return rc;
 }
 
 int32_t mk_weights_fill(struct mk_weights *w, const struct mk_env *env,
@@ -562,7 +562,7 @@ int32_t mk_weights_fill(struct mk_weights *w, const struct mk_env *env,
 {
     struct load_state s = {.w = w, .env = env, .config = config, .options = options,
                            .alone = {NULL, 1}, .scratch_bytes = LOAD_CHUNK};
-    int32_t status = MINKE_ENOMEM;
+    int32_t rc = MINKE_ENOMEM;
     size_t end;
 
     for (size_t i = 0; i < plan->n; i++) {
@@ -575,15 +575,15 @@ int32_t mk_weights_fill(struct mk_weights *w, const struct mk_env *env,
     w->blocks = mk_arena_alloc(&w->arena, plan->n_groups, sizeof(*w->blocks));
     if (s.scratch == NULL || w->blocks == NULL)
         goto done;
-    status = load_progress(&s, 0);
-    for (size_t i = 0; i < plan->n && status == MINKE_OK; i = end) {
+    rc = load_progress(&s, 0);
+    for (size_t i = 0; i < plan->n && rc == MINKE_OK; i = end) {
         for (end = i + 1; end < plan->n && plan->items[end].group == plan->items[i].group;)
             end++;
-        status = load_group(&s, plan->items + i, end - i);
+        rc = load_group(&s, plan->items + i, end - i);
     }
 
 done:
     mk_free(&env->alloc, s.scratch);
     mk_team_end(&s.team);
-    return status;
+    return rc;
 }

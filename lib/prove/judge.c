@@ -76,15 +76,15 @@ static int32_t judge_take(void *sink, const char *text, size_t text_len, int32_t
 }
 
 static int32_t judge_write(struct mk_text *prompt, const minke_judge_params *p,
-                           struct mk_piece question, struct mk_piece answer,
-                           struct mk_piece rubric)
+                           struct mk_view question, struct mk_view answer,
+                           struct mk_view rubric)
 {
     char digits[16];
-    const struct mk_piece max = {digits, mk_format(digits, sizeof(digits), "%u", p->max_score)};
+    const struct mk_view max = {digits, mk_format(digits, sizeof(digits), "%u", p->max_score)};
     const struct mk_fill fills[4] = {{"question", question}, {"answer", answer},
                                      {"rubric", rubric}, {"max", max}};
-    const struct mk_piece own = {judge_prompt, sizeof(judge_prompt) - 1};
-    const struct mk_piece given = {p->prompt, p->prompt_len};
+    const struct mk_view own = {judge_prompt, sizeof(judge_prompt) - 1};
+    const struct mk_view given = {p->prompt, p->prompt_len};
 
     prompt->len = 0;
     mk_prompts_fill(prompt, p->prompt != NULL ? given : own, fills, 4);
@@ -93,7 +93,7 @@ static int32_t judge_write(struct mk_text *prompt, const minke_judge_params *p,
 
 struct judge {
     minke_judge_params p;
-    struct mk_piece question, answer;
+    struct mk_view question, answer;
     const char *const *rubrics;
     const size_t *rubric_lens;
     size_t n;
@@ -107,7 +107,7 @@ static int32_t judge_ask(const struct judge *j, struct mk_text *prompt, double *
     struct mk_fpu fpu;
 
     for (size_t i = 0; i < j->n; i++) {
-        const struct mk_piece rubric = {j->rubrics[i], j->rubric_lens[i]};
+        const struct mk_view rubric = {j->rubrics[i], j->rubric_lens[i]};
         struct judge_sink sink = {.n_wanted = j->p.n_samples, .max_score = j->p.max_score};
         const uint64_t seed = j->p.seed + i * (uint64_t)j->p.n_samples;
         const int32_t rc = judge_write(prompt, &j->p, j->question, j->answer, rubric);
@@ -145,8 +145,8 @@ static int32_t judge_check(const struct judge *j)
     if (j->n == 0 || j->rubrics == NULL || j->rubric_lens == NULL || j->complete == NULL)
         return mk_fail(MINKE_EINVAL, "n_rubrics is %zu, or rubrics, rubric_lens or complete is "
                        "NULL", j->n);
-    if ((j->question.text == NULL && j->question.len > 0)
-        || (j->answer.text == NULL && j->answer.len > 0))
+    if ((j->question.data == NULL && j->question.len > 0)
+        || (j->answer.data == NULL && j->answer.len > 0))
         return mk_fail(MINKE_EINVAL, "question or answer is NULL");
     for (size_t i = 0; i < j->n; i++)
         if (j->rubrics[i] == NULL)

@@ -24,10 +24,10 @@ static int32_t proof_check_mode(const char *text, size_t len, uint32_t mode)
 
 int32_t minke_proof_score(const char *text, size_t text_len, uint32_t mode, double *score)
 {
-    const int32_t status = proof_check_mode(text, text_len, mode);
+    const int32_t rc = proof_check_mode(text, text_len, mode);
 
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     if (score == NULL)
         return mk_fail(MINKE_EINVAL, "score is NULL");
     if (mk_proof_score(text, text_len, mode, score) != 0)
@@ -39,23 +39,23 @@ int32_t minke_proof_split(const char *text, size_t text_len, uint32_t mode, char
                           size_t capacity, size_t *n_solution, size_t *n_evaluation)
 {
     struct mk_text solution, evaluation;
-    int32_t status = proof_check_mode(text, text_len, mode);
+    int32_t rc = proof_check_mode(text, text_len, mode);
 
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     if (n_solution == NULL || n_evaluation == NULL || (parts == NULL && capacity > 0))
         return mk_fail(MINKE_EINVAL, "parts, n_solution or n_evaluation is NULL");
     mk_text_init(&solution, &proof_alloc);
     mk_text_init(&evaluation, &proof_alloc);
-    status = mk_proof_split(&solution, &evaluation, text, text_len, mode);
-    if (status == MINKE_EFORMAT)
-        mk_fail(status, "%zu bytes of text without ## Solution and ## Self Evaluation", text_len);
-    if (status == MINKE_OK) {
+    rc = mk_proof_split(&solution, &evaluation, text, text_len, mode);
+    if (rc == MINKE_EFORMAT)
+        mk_fail(rc, "%zu bytes of text without ## Solution and ## Self Evaluation", text_len);
+    if (rc == MINKE_OK) {
         *n_solution = solution.len;
         *n_evaluation = evaluation.len;
         if (solution.len > capacity || evaluation.len > capacity - solution.len) {
-            status = mk_fail(MINKE_ENOSPC, "%zu and %zu bytes, room for %zu", solution.len,
-                             evaluation.len, capacity);
+            rc = mk_fail(MINKE_ENOSPC, "%zu and %zu bytes, room for %zu", solution.len,
+                         evaluation.len, capacity);
         } else {
             memcpy(parts, solution.len > 0 ? solution.data : "", solution.len);
             memcpy(parts + solution.len, evaluation.len > 0 ? evaluation.data : "",
@@ -64,14 +64,14 @@ int32_t minke_proof_split(const char *text, size_t text_len, uint32_t mode, char
     }
     mk_text_free(&solution);
     mk_text_free(&evaluation);
-    return status;
+    return rc;
 }
 
 /* ---- Prompts ------------------------------------------------------------- */
 
 static int32_t proof_prompt(struct mk_text *out, int32_t ask, const struct mk_prompts *p,
-                            struct mk_piece problem, struct mk_piece proof,
-                            struct mk_piece rating)
+                            struct mk_view problem, struct mk_view proof,
+                            struct mk_view rating)
 {
     struct mk_text shown;
 
@@ -80,7 +80,7 @@ static int32_t proof_prompt(struct mk_text *out, int32_t ask, const struct mk_pr
         mk_prompts_solution(&shown, p, 0, proof);
         if (rating.len > 0)
             mk_prompts_evaluation(&shown, p, 0, 0, rating);
-        rating = (struct mk_piece){shown.data, shown.len};
+        rating = (struct mk_view){shown.data, shown.len};
     }
     if (!shown.failed)
         mk_prompts_write(out, p, ask, problem, proof, rating);
@@ -97,7 +97,7 @@ int32_t minke_proof_prompt(int32_t ask, const char *prompts, size_t prompts_len,
 {
     struct mk_prompts p;
     struct mk_text out;
-    int32_t status;
+    int32_t rc;
 
     if ((problem == NULL && problem_len > 0) || (proof == NULL && proof_len > 0)
         || (rating == NULL && rating_len > 0) || (prompts == NULL && prompts_len > 0)
@@ -105,20 +105,20 @@ int32_t minke_proof_prompt(int32_t ask, const char *prompts, size_t prompts_len,
         return mk_fail(MINKE_EINVAL, "prompts, problem, proof, rating, text or n_out is NULL");
     if (ask < MINKE_ASK_PROOF || ask > MINKE_ASK_REFINE)
         return mk_fail(MINKE_EINVAL, "ask %d: 1 to 4 expected", ask);
-    if ((status = mk_prompts_read(&p, prompts, prompts_len)) < 0)
-        return status;
+    if ((rc = mk_prompts_read(&p, prompts, prompts_len)) < 0)
+        return rc;
     mk_text_init(&out, &proof_alloc);
-    status = proof_prompt(&out, ask, &p, mk_proof_strip(problem, problem_len),
-                          mk_proof_strip(proof, proof_len), mk_proof_strip(rating, rating_len));
-    if (status == MINKE_OK) {
+    rc = proof_prompt(&out, ask, &p, mk_proof_strip(problem, problem_len),
+                      mk_proof_strip(proof, proof_len), mk_proof_strip(rating, rating_len));
+    if (rc == MINKE_OK) {
         *n_out = out.len;
         if (out.len > capacity)
-            status = mk_fail(MINKE_ENOSPC, "%zu bytes, room for %zu", out.len, capacity);
+            rc = mk_fail(MINKE_ENOSPC, "%zu bytes, room for %zu", out.len, capacity);
         else
             memcpy(text, out.data, out.len);
     }
     mk_text_free(&out);
-    return status;
+    return rc;
 }
 
 /* ---- Rewards ------------------------------------------------------------- */
@@ -146,11 +146,11 @@ static double proof_evaluation_reward(const char *text, size_t len, double score
 int32_t minke_proof_verifier_reward(const char *evaluation, size_t evaluation_len, double score,
                                     double meta, double *reward)
 {
-    const int32_t status = proof_check_reward(evaluation, evaluation_len, score, meta, reward);
+    const int32_t rc = proof_check_reward(evaluation, evaluation_len, score, meta, reward);
 
-    if (status == MINKE_OK)
+    if (rc == MINKE_OK)
         *reward = proof_evaluation_reward(evaluation, evaluation_len, score, meta);
-    return status;
+    return rc;
 }
 
 int32_t minke_proof_generator_reward(const char *text, size_t text_len, double score, double meta,
@@ -158,20 +158,20 @@ int32_t minke_proof_generator_reward(const char *text, size_t text_len, double s
 {
     struct mk_text solution, evaluation;
     double own, r = 0;
-    int32_t status = proof_check_reward(text, text_len, score, meta, reward);
+    int32_t rc = proof_check_reward(text, text_len, score, meta, reward);
 
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     mk_text_init(&solution, &proof_alloc);
     mk_text_init(&evaluation, &proof_alloc);
-    status = mk_proof_split(&solution, &evaluation, text, text_len, MINKE_PROOF_DEFAULT);
-    if (status == MINKE_OK && mk_proof_format(evaluation.data, evaluation.len, &own) == 0)
+    rc = mk_proof_split(&solution, &evaluation, text, text_len, MINKE_PROOF_DEFAULT);
+    if (rc == MINKE_OK && mk_proof_format(evaluation.data, evaluation.len, &own) == 0)
         r = PROOF_ALPHA * score
             + PROOF_BETA * proof_evaluation_reward(evaluation.data, evaluation.len, score, meta);
     mk_text_free(&solution);
     mk_text_free(&evaluation);
-    if (status == MINKE_ENOMEM)
-        return status;
+    if (rc == MINKE_ENOMEM)
+        return rc;
     *reward = r;
     return MINKE_OK;
 }

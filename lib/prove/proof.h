@@ -7,21 +7,15 @@
 
 #include "base/json.h"
 
-/* A piece of text that somebody else holds. */
-struct mk_piece {
-    const char *text;
-    size_t len;
-};
-
 /* Without white space at both ends, as Python's str.strip. */
-struct mk_piece mk_proof_strip(const char *text, size_t len);
+struct mk_view mk_proof_strip(const char *text, size_t len);
 
 /* What stands behind the last "</think>", stripped.  *n_before: bytes up to there, 0 when there is
  * none; may be NULL. */
-struct mk_piece mk_proof_answer(const char *text, size_t len, size_t *n_before);
+struct mk_view mk_proof_answer(const char *text, size_t len, size_t *n_before);
 
 /* Content of the last \boxed{} that is not blank, stripped; text NULL when there is none. */
-struct mk_piece mk_proof_boxed(const char *text, size_t len);
+struct mk_view mk_proof_boxed(const char *text, size_t len);
 
 /* A stripped text that Python's float() takes.  0, or -1 when it is another. */
 int mk_proof_number(const char *s, size_t n, double *out);
@@ -46,13 +40,13 @@ enum mk_prompt {
 };
 
 struct mk_prompts {
-    struct mk_piece part[MK_PROMPTS];
+    struct mk_view part[MK_PROMPTS];
 };
 
 /* What takes the place of {name}. */
 struct mk_fill {
     const char *name;
-    struct mk_piece value;
+    struct mk_view value;
 };
 
 /* The prompts of a file's text, which must outlive them; NULL or missing ones are our own.
@@ -60,18 +54,18 @@ struct mk_fill {
 int32_t mk_prompts_read(struct mk_prompts *out, const char *text, size_t len);
 
 /* Append a prompt with its names replaced; what was put in is not looked at again. */
-void mk_prompts_fill(struct mk_text *out, struct mk_piece prompt, const struct mk_fill *fills,
+void mk_prompts_fill(struct mk_text *out, struct mk_view prompt, const struct mk_fill *fills,
                      size_t n);
 
 /* Append one evaluated solution to candidates; solution and evaluation count from 0. */
 void mk_prompts_solution(struct mk_text *out, const struct mk_prompts *p, uint32_t solution,
-                         struct mk_piece proof);
+                         struct mk_view proof);
 void mk_prompts_evaluation(struct mk_text *out, const struct mk_prompts *p, uint32_t solution,
-                           uint32_t evaluation, struct mk_piece rating);
+                           uint32_t evaluation, struct mk_view rating);
 
 /* Append the prompt for MINKE_ASK_PROOF to MINKE_ASK_REFINE; for the last, rating holds the
  * candidates. */
 void mk_prompts_write(struct mk_text *out, const struct mk_prompts *p, int32_t ask,
-                      struct mk_piece problem, struct mk_piece proof, struct mk_piece rating);
+                      struct mk_view problem, struct mk_view proof, struct mk_view rating);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/utf8.h"
 #include "prove/proof.h"
 #include "learn/reward.h"
 #include "text/unicode.h"
@@ -59,7 +60,7 @@ static size_t proof_blank(const char *s, size_t n, size_t i)
     return s[i] >= 0x1C && s[i] <= 0x1F ? 1 : proof_space(s, n, i);
 }
 
-struct mk_piece mk_proof_strip(const char *text, size_t len)
+struct mk_view mk_proof_strip(const char *text, size_t len)
 {
     size_t begin = 0, end = len, n;
 
@@ -74,7 +75,7 @@ struct mk_piece mk_proof_strip(const char *text, size_t len)
             break;
         end = at;
     }
-    return (struct mk_piece){text != NULL ? text + begin : "", end - begin};
+    return (struct mk_view){text != NULL ? text + begin : "", end - begin};
 }
 
 /* ---- Finding ------------------------------------------------------------- */
@@ -89,7 +90,7 @@ static size_t proof_behind_last(const char *s, size_t n, const char *what)
     return behind;
 }
 
-struct mk_piece mk_proof_answer(const char *text, size_t len, size_t *n_before)
+struct mk_view mk_proof_answer(const char *text, size_t len, size_t *n_before)
 {
     const size_t from = len > 0 ? proof_behind_last(text, len, PROOF_THINK_END) : 0;
 
@@ -102,7 +103,7 @@ struct mk_piece mk_proof_answer(const char *text, size_t len, size_t *n_before)
 
 /* Content of a box that begins at from and ends before end.  An open box holds nothing; in front
  * of '%' the closing brace counts to the content, which is no number then. */
-static struct mk_piece proof_box(const char *s, size_t from, size_t end)
+static struct mk_view proof_box(const char *s, size_t from, size_t end)
 {
     size_t depth = 0;
 
@@ -112,20 +113,20 @@ static struct mk_piece proof_box(const char *s, size_t from, size_t end)
         else if (s[i] == '}' && depth-- == 0)
             return mk_proof_strip(s + from, i - from + (i + 1 < end && s[i + 1] == '%'));
     }
-    return (struct mk_piece){"", 0};
+    return (struct mk_view){"", 0};
 }
 
-struct mk_piece mk_proof_boxed(const char *text, size_t len)
+struct mk_view mk_proof_boxed(const char *text, size_t len)
 {
     static const char mark[] = "boxed{";
-    struct mk_piece last = {NULL, 0};
+    struct mk_view last = {NULL, 0};
     size_t at = len > 0 ? mk_reward_find(text, len, 0, mark) : 0;
 
     while (at < len) {
         const size_t from = at + sizeof(mark) - 1;
 
         at = mk_reward_find(text, len, from, mark);
-        const struct mk_piece box = proof_box(text, from, at);
+        const struct mk_view box = proof_box(text, from, at);
 
         if (box.len > 0)
             last = box;
@@ -249,11 +250,11 @@ static int proof_strict_score(const char *s, size_t n, double *score)
 
         if (behind == 0 || head != 0)
             continue;
-        const struct mk_piece rest = mk_proof_strip(s + behind, n - behind);
+        const struct mk_view rest = mk_proof_strip(s + behind, n - behind);
 
-        for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        for (size_t i = 0; i < MK_COUNT(known); i++)
             if (rest.len == strlen(known[i].text)
-                && memcmp(rest.text, known[i].text, rest.len) == 0) {
+                && memcmp(rest.data, known[i].text, rest.len) == 0) {
                 *score = known[i].score;
                 return 0;
             }
@@ -263,14 +264,14 @@ static int proof_strict_score(const char *s, size_t n, double *score)
 
 int mk_proof_score(const char *text, size_t len, uint32_t mode, double *score)
 {
-    const struct mk_piece s = mk_proof_answer(text, len, NULL);
-    struct mk_piece box;
+    const struct mk_view s = mk_proof_answer(text, len, NULL);
+    struct mk_view box;
     double value;
 
     if (mode == MINKE_PROOF_STRICT)
-        return proof_strict_score(s.text, s.len, score);
-    box = mk_proof_boxed(s.text, s.len);
-    if (box.text == NULL || mk_proof_number(box.text, box.len, &value) != 0)
+        return proof_strict_score(s.data, s.len, score);
+    box = mk_proof_boxed(s.data, s.len);
+    if (box.data == NULL || mk_proof_number(box.data, box.len, &value) != 0)
         return -1;
     if (mode == MINKE_PROOF_DEFAULT && !(value >= 0 && value <= 1))
         return -1;
@@ -280,14 +281,14 @@ int mk_proof_score(const char *text, size_t len, uint32_t mode, double *score)
 
 int mk_proof_format(const char *text, size_t len, double *score)
 {
-    const struct mk_piece s = mk_proof_answer(text, len, NULL);
+    const struct mk_view s = mk_proof_answer(text, len, NULL);
 
     for (int analysis = 0; analysis < 2; analysis++) {
         size_t head;
-        const size_t behind = proof_phrases(s.text, s.len, analysis, &head);
+        const size_t behind = proof_phrases(s.data, s.len, analysis, &head);
 
         if (behind > 0)
-            return mk_proof_score(s.text + behind, s.len - behind, MINKE_PROOF_DEFAULT, score);
+            return mk_proof_score(s.data + behind, s.len - behind, MINKE_PROOF_DEFAULT, score);
     }
     return -1;
 }
@@ -389,25 +390,25 @@ static int32_t proof_cut(struct mk_text *solution, struct mk_text *evaluation, c
     if (proof_solution_mark(s, self_at, 0, &from) == self_at)
         return MINKE_EFORMAT;
     next = proof_solution_mark(s, self_at, from, &end);
-    const struct mk_piece a = mk_proof_strip(s + from, next - from);
+    const struct mk_view a = mk_proof_strip(s + from, next - from);
 
     /* A heading directly behind this one has no line break left to begin with. */
     next = proof_next_heading(s, n, self_end, &self, &end);
-    const struct mk_piece b = mk_proof_strip(s + self_end, next - self_end);
+    const struct mk_view b = mk_proof_strip(s + self_end, next - self_end);
 
-    mk_text_add(solution, a.text, a.len);
-    mk_text_add(evaluation, b.text, b.len);
+    mk_text_add(solution, a.data, a.len);
+    mk_text_add(evaluation, b.data, b.len);
     return solution->failed || evaluation->failed ? MINKE_ENOMEM : MINKE_OK;
 }
 
 static int32_t proof_split_released(struct mk_text *solution, struct mk_text *evaluation,
-                                    struct mk_piece s)
+                                    struct mk_view s)
 {
     static const struct proof_heading passes[4] = {
         {"Solution", PROOF_SOLUTION, 1, 1}, {"Self Evaluation", PROOF_SELF, 1, 0},
         {"Solution", PROOF_SOLUTION, 0, 1}, {"Self Evaluation", PROOF_SELF, 0, 0}};
     struct mk_text text[2];
-    int32_t status = MINKE_ENOMEM;
+    int32_t rc = MINKE_ENOMEM;
 
     mk_text_init(&text[0], solution->a);
     mk_text_init(&text[1], solution->a);
@@ -415,18 +416,18 @@ static int32_t proof_split_released(struct mk_text *solution, struct mk_text *ev
         struct mk_text *out = &text[i & 1];
 
         out->len = 0;
-        proof_normalise(out, s.text, s.len, &passes[i]);
+        proof_normalise(out, s.data, s.len, &passes[i]);
         if (out->failed)
             goto fail;
-        s = (struct mk_piece){out->data != NULL ? out->data : "", out->len};
+        s = (struct mk_view){out->data != NULL ? out->data : "", out->len};
     }
-    s = mk_proof_strip(s.text, s.len);
-    status = proof_cut(solution, evaluation, s.text, s.len);
+    s = mk_proof_strip(s.data, s.len);
+    rc = proof_cut(solution, evaluation, s.data, s.len);
 
 fail:
     mk_text_free(&text[0]);
     mk_text_free(&text[1]);
-    return status;
+    return rc;
 }
 
 /* The one line of s that is exactly what, at *at; 0 when there is none or another one. */
@@ -444,31 +445,31 @@ static int proof_only_line(const char *s, size_t n, const char *what, size_t *at
 }
 
 static int32_t proof_split_strict(struct mk_text *solution, struct mk_text *evaluation,
-                                  struct mk_piece s)
+                                  struct mk_view s)
 {
     size_t first = 0, second = 0;
     double score;
 
-    if (s.len == 0 || !proof_only_line(s.text, s.len, PROOF_SOLUTION, &first)
-        || !proof_only_line(s.text, s.len, PROOF_SELF, &second) || first != 0)
+    if (s.len == 0 || !proof_only_line(s.data, s.len, PROOF_SOLUTION, &first)
+        || !proof_only_line(s.data, s.len, PROOF_SELF, &second) || first != 0)
         return MINKE_EFORMAT;
     first += sizeof(PROOF_SOLUTION) - 1;
-    const struct mk_piece a = mk_proof_strip(s.text + first, second - first);
+    const struct mk_view a = mk_proof_strip(s.data + first, second - first);
 
     second += sizeof(PROOF_SELF) - 1;
-    const struct mk_piece b = mk_proof_strip(s.text + second, s.len - second);
+    const struct mk_view b = mk_proof_strip(s.data + second, s.len - second);
 
-    if (a.len == 0 || proof_strict_score(b.text, b.len, &score) != 0)
+    if (a.len == 0 || proof_strict_score(b.data, b.len, &score) != 0)
         return MINKE_EFORMAT;
-    mk_text_add(solution, a.text, a.len);
-    mk_text_add(evaluation, b.text, b.len);
+    mk_text_add(solution, a.data, a.len);
+    mk_text_add(evaluation, b.data, b.len);
     return solution->failed || evaluation->failed ? MINKE_ENOMEM : MINKE_OK;
 }
 
 int32_t mk_proof_split(struct mk_text *solution, struct mk_text *evaluation, const char *text,
                        size_t len, uint32_t mode)
 {
-    const struct mk_piece s = mk_proof_answer(text, len, NULL);
+    const struct mk_view s = mk_proof_answer(text, len, NULL);
 
     if (mode == MINKE_PROOF_STRICT)
         return proof_split_strict(solution, evaluation, s);

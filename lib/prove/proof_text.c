@@ -140,12 +140,12 @@ static size_t text_line(const char *s, size_t n)
     return end != NULL ? (size_t)(end - s) + 1 : n;
 }
 
-static int text_holds(struct mk_piece s, const char *what)
+static int text_holds(struct mk_view s, const char *what)
 {
     const size_t len = strlen(what);
 
     for (size_t i = 0; i + len <= s.len; i++)
-        if (memcmp(s.text + i, what, len) == 0)
+        if (memcmp(s.data + i, what, len) == 0)
             return 1;
     return 0;
 }
@@ -154,11 +154,11 @@ static int text_holds(struct mk_piece s, const char *what)
 static size_t text_kind(const char *line, size_t n)
 {
     const size_t head = sizeof(TEXT_MARK) - 1;
-    const struct mk_piece name = mk_proof_strip(line + head, n - head);
+    const struct mk_view name = mk_proof_strip(line + head, n - head);
     size_t k = 0;
 
     while (k < MK_PROMPTS && (strlen(text_kinds[k].name) != name.len
-                              || memcmp(text_kinds[k].name, name.text, name.len) != 0))
+                              || memcmp(text_kinds[k].name, name.data, name.len) != 0))
         k++;
     return k;
 }
@@ -180,7 +180,7 @@ int32_t mk_prompts_read(struct mk_prompts *out, const char *text, size_t len)
     unsigned seen = 0;
 
     for (size_t k = 0; k < MK_PROMPTS; k++)
-        p.part[k] = (struct mk_piece){text_kinds[k].text, strlen(text_kinds[k].text)};
+        p.part[k] = (struct mk_view){text_kinds[k].text, strlen(text_kinds[k].text)};
     for (size_t i = 0, line = 1; i <= len && text != NULL; line++) {
         const size_t n = text_line(text + i, len - i);
         const int mark = n >= sizeof(TEXT_MARK) - 1
@@ -201,16 +201,16 @@ int32_t mk_prompts_read(struct mk_prompts *out, const char *text, size_t len)
         }
         i += n;
     }
-    const int32_t status = text_check(&p);
+    const int32_t rc = text_check(&p);
 
-    if (status == MINKE_OK)
+    if (rc == MINKE_OK)
         *out = p;
-    return status;
+    return rc;
 }
 
 /* ---- Filling in ---------------------------------------------------------- */
 
-void mk_prompts_fill(struct mk_text *out, struct mk_piece prompt, const struct mk_fill *fills,
+void mk_prompts_fill(struct mk_text *out, struct mk_view prompt, const struct mk_fill *fills,
                      size_t n)
 {
     size_t from = 0, i = 0;
@@ -218,27 +218,27 @@ void mk_prompts_fill(struct mk_text *out, struct mk_piece prompt, const struct m
     while (i < prompt.len) {
         size_t k = 0, len = 0;
 
-        for (; prompt.text[i] == '{' && k < n; k++) {
+        for (; prompt.data[i] == '{' && k < n; k++) {
             len = strlen(fills[k].name);
-            if (prompt.len - i > len + 1 && prompt.text[i + len + 1] == '}'
-                && memcmp(prompt.text + i + 1, fills[k].name, len) == 0)
+            if (prompt.len - i > len + 1 && prompt.data[i + len + 1] == '}'
+                && memcmp(prompt.data + i + 1, fills[k].name, len) == 0)
                 break;
         }
-        if (prompt.text[i] != '{' || k == n) {
+        if (prompt.data[i] != '{' || k == n) {
             i++;
             continue;
         }
-        mk_text_add(out, prompt.text + from, i - from);
-        mk_text_add(out, fills[k].value.text, fills[k].value.len);
+        mk_text_add(out, prompt.data + from, i - from);
+        mk_text_add(out, fills[k].value.data, fills[k].value.len);
         i += len + 2;
         from = i;
     }
-    mk_text_add(out, prompt.text + from, prompt.len - from);
+    mk_text_add(out, prompt.data + from, prompt.len - from);
 }
 
 /* {number} counts from 1, {index} from 0. */
-static void text_candidate(struct mk_text *out, struct mk_piece prompt, uint32_t number,
-                           uint32_t solution, const char *name, struct mk_piece value)
+static void text_candidate(struct mk_text *out, struct mk_view prompt, uint32_t number,
+                           uint32_t solution, const char *name, struct mk_view value)
 {
     char digits[4][16];
     const uint32_t numbers[4] = {number + 1, number, solution + 1, solution};
@@ -255,7 +255,7 @@ static void text_candidate(struct mk_text *out, struct mk_piece prompt, uint32_t
 }
 
 void mk_prompts_solution(struct mk_text *out, const struct mk_prompts *p, uint32_t solution,
-                         struct mk_piece proof)
+                         struct mk_view proof)
 {
     if (solution > 0)
         mk_text_adds(out, "\n\n\n");
@@ -263,14 +263,14 @@ void mk_prompts_solution(struct mk_text *out, const struct mk_prompts *p, uint32
 }
 
 void mk_prompts_evaluation(struct mk_text *out, const struct mk_prompts *p, uint32_t solution,
-                           uint32_t evaluation, struct mk_piece rating)
+                           uint32_t evaluation, struct mk_view rating)
 {
     mk_text_adds(out, "\n\n");
     text_candidate(out, p->part[MK_PROMPT_EVALUATION], evaluation, solution, "rating", rating);
 }
 
 void mk_prompts_write(struct mk_text *out, const struct mk_prompts *p, int32_t ask,
-                      struct mk_piece problem, struct mk_piece proof, struct mk_piece rating)
+                      struct mk_view problem, struct mk_view proof, struct mk_view rating)
 {
     const size_t kind = ask == MINKE_ASK_VERIFY ? MK_PROMPT_VERIFY
                       : ask == MINKE_ASK_META ? MK_PROMPT_META
@@ -282,7 +282,7 @@ void mk_prompts_write(struct mk_text *out, const struct mk_prompts *p, int32_t a
     mk_text_init(&instruction, out->a);
     if (ask == MINKE_ASK_REFINE) {
         mk_prompts_fill(&instruction, p->part[MK_PROMPT_PROOF], fills, 1);
-        fills[4].value = (struct mk_piece){instruction.data, instruction.len};
+        fills[4].value = (struct mk_view){instruction.data, instruction.len};
     }
     if (instruction.failed)
         out->failed = 1;

@@ -7,7 +7,7 @@
 #include "base/hash.h"
 #include "base/params.h"
 #include "base/sort.h"
-#include "text/unicode.h"
+#include "base/utf8.h"
 
 #define SEARCH_MOST 16384u   /* of anything in one round */
 
@@ -55,7 +55,7 @@ static int32_t search_check(const minke_search_params *p)
         return mk_fail(MINKE_EVERSION, "driver %u or preset %u unknown", p->driver, p->preset);
     if (p->mode != MINKE_PROOF_DEFAULT && p->mode != MINKE_PROOF_STRICT)
         return mk_fail(MINKE_EINVAL, "mode %u: MINKE_PROOF_DEFAULT or _STRICT expected", p->mode);
-    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
+    for (size_t i = 0; i < MK_COUNT(counts); i++)
         if (counts[i].value > SEARCH_MOST)
             return mk_fail(MINKE_EINVAL, "%s %u: at most %u", counts[i].name, counts[i].value,
                            SEARCH_MOST);
@@ -70,12 +70,12 @@ static int32_t search_check(const minke_search_params *p)
 
 static int32_t search_texts(struct minke_search *s, const char *problem, size_t len)
 {
-    const struct mk_piece given = mk_proof_strip(problem, len);
+    const struct mk_view given = mk_proof_strip(problem, len);
     const minke_search_params *p = &s->p;
 
     s->problem.len = given.len;
-    s->problem.text = mk_arena_text(&s->arena, given.text, given.len);
-    if (s->problem.text == NULL)
+    s->problem.data = mk_arena_text(&s->arena, given.data, given.len);
+    if (s->problem.data == NULL)
         return MINKE_ENOMEM;
     if (p->prompts != NULL) {
         const char *copy = mk_arena_text(&s->arena, p->prompts, p->prompts_len);
@@ -88,13 +88,13 @@ static int32_t search_texts(struct minke_search *s, const char *problem, size_t 
         && (s->journal_path = mk_arena_text(&s->arena, p->journal, strlen(p->journal))) == NULL)
         return MINKE_ENOMEM;
     for (size_t k = 0; k < MK_PROMPTS; k++)
-        s->prompts.part[k] = (struct mk_piece){NULL, 0};
-    const int32_t status = mk_prompts_read(&s->prompts, s->p.prompts, p->prompts_len);
+        s->prompts.part[k] = (struct mk_view){NULL, 0};
+    const int32_t rc = mk_prompts_read(&s->prompts, s->p.prompts, p->prompts_len);
 
     for (size_t k = 0; k < MK_PROMPTS; k++)
-        s->prompts_hash = mk_hash(s->prompts_hash, s->prompts.part[k].text,
+        s->prompts_hash = mk_hash(s->prompts_hash, s->prompts.part[k].data,
                                   s->prompts.part[k].len);
-    return status;
+    return rc;
 }
 
 int32_t minke_search_open(minke_search **out, const char *problem, size_t problem_len,
@@ -103,15 +103,15 @@ int32_t minke_search_open(minke_search **out, const char *problem, size_t proble
     struct mk_allocator a = {NULL, NULL, NULL};
     struct minke_search *s;
     minke_search_params p;
-    int32_t status = mk_params_read(&p, sizeof(p), params, sizeof(p));
+    int32_t rc = mk_params_read(&p, sizeof(p), params, sizeof(p));
 
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     if (out == NULL || (problem == NULL && problem_len > 0))
         return mk_fail(MINKE_EINVAL, "out or problem is NULL");
     search_preset(&p);
-    if ((status = search_check(&p)) < 0)
-        return status;
+    if ((rc = search_check(&p)) < 0)
+        return rc;
     if (mk_utf8_valid(problem, problem_len) != problem_len)
         return mk_fail(MINKE_EINVAL, "the problem is not UTF-8");
     a.alloc = p.alloc;
@@ -125,12 +125,12 @@ int32_t minke_search_open(minke_search **out, const char *problem, size_t proble
     s->p = p;
     mk_arena_init(&s->arena, &s->env.alloc);
     mk_arena_init(&s->derived, &s->env.alloc);
-    status = search_texts(s, problem, problem_len);
-    if (status == MINKE_OK && s->journal_path != NULL)
-        status = mk_journal_open(s);
-    if (status < 0) {
+    rc = search_texts(s, problem, problem_len);
+    if (rc == MINKE_OK && s->journal_path != NULL)
+        rc = mk_journal_open(s);
+    if (rc < 0) {
         minke_search_free(s);
-        return status;
+        return rc;
     }
     *out = s;
     return MINKE_OK;
@@ -161,17 +161,17 @@ int32_t mk_search_keep(struct minke_search *s, const struct mk_completion *c)
 {
     void *items = s->taken;
     struct mk_completion kept = *c;
-    const int32_t status = mk_grow(&s->env.alloc, &items, &s->max_taken, s->n_taken + 1,
-                                   sizeof(*s->taken));
+    const int32_t rc = mk_grow(&s->env.alloc, &items, &s->max_taken, s->n_taken + 1,
+                               sizeof(*s->taken));
 
     s->taken = items;
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     if (c->text.len > s->p.max_bytes - s->n_bytes)
         return mk_fail(MINKE_ENOMEM, "the texts take more than max_bytes, %llu",
                        (unsigned long long)s->p.max_bytes);
-    kept.text.text = mk_arena_text(&s->arena, c->text.text, c->text.len);
-    if (kept.text.text == NULL)
+    kept.text.data = mk_arena_text(&s->arena, c->text.data, c->text.len);
+    if (kept.text.data == NULL)
         return MINKE_ENOMEM;
     s->n_bytes += c->text.len;
     s->taken[s->n_taken++] = kept;
@@ -200,7 +200,7 @@ static void search_utf8(struct mk_text *out, const char *text, size_t len)
 struct search_sink {
     struct minke_search *s;
     uint32_t request, index, n;  /* the next one, and how many there are */
-    int32_t status;
+    int32_t rc;
 };
 
 static int32_t search_store(struct search_sink *sink, const char *text, size_t len,
@@ -209,7 +209,7 @@ static int32_t search_store(struct search_sink *sink, const char *text, size_t l
     struct minke_search *s = sink->s;
     struct mk_completion c = {{"", 0}, n_thinking, sink->request, sink->index, reason};
     struct mk_text clean;
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
 
     if (reason < MINKE_FINISH_STOP || reason > MINKE_FINISH_FULL)
         c.reason = MINKE_FINISH_CANCELLED;
@@ -220,24 +220,24 @@ static int32_t search_store(struct search_sink *sink, const char *text, size_t l
         c.text = mk_proof_answer(text, len, &n_before);
         if (n_thinking == 0)
             c.n_thinking = n_before;
-        if (mk_utf8_valid(c.text.text, c.text.len) != c.text.len) {
-            search_utf8(&clean, c.text.text, c.text.len);
-            c.text = (struct mk_piece){clean.data, clean.len};
+        if (mk_utf8_valid(c.text.data, c.text.len) != c.text.len) {
+            search_utf8(&clean, c.text.data, c.text.len);
+            c.text = (struct mk_view){clean.data, clean.len};
         }
     }
     if (c.n_thinking > INT64_MAX)
         c.n_thinking = INT64_MAX;
     if (clean.failed)
-        status = mk_fail_memory(len, "a completion");
+        rc = mk_fail_memory(len, "a completion");
     else
-        status = mk_search_keep(s, &c);
+        rc = mk_search_keep(s, &c);
     mk_text_free(&clean);
-    if (status == MINKE_OK && s->journal != NULL) {
-        status = mk_journal_add(s, &s->taken[s->n_taken - 1]);
-        if (status < 0)
+    if (rc == MINKE_OK && s->journal != NULL) {
+        rc = mk_journal_add(s, &s->taken[s->n_taken - 1]);
+        if (rc < 0)
             s->n_taken--;
     }
-    return status;
+    return rc;
 }
 
 static int32_t search_take(void *user, const char *text, size_t len, int32_t reason,
@@ -245,21 +245,21 @@ static int32_t search_take(void *user, const char *text, size_t len, int32_t rea
 {
     struct search_sink *sink = user;
 
-    if (sink->status < 0 || sink->index == sink->n)
+    if (sink->rc < 0 || sink->index == sink->n)
         return 1;
     if (text == NULL && len > 0)
-        sink->status = mk_fail(MINKE_EINVAL, "a completion of %zu bytes is NULL", len);
+        sink->rc = mk_fail(MINKE_EINVAL, "a completion of %zu bytes is NULL", len);
     else
-        sink->status = search_store(sink, text != NULL ? text : "", len, reason, n_thinking);
-    if (sink->status < 0)
+        sink->rc = search_store(sink, text != NULL ? text : "", len, reason, n_thinking);
+    if (sink->rc < 0)
         return 1;
     return ++sink->index == sink->n;
 }
 
 static int32_t search_prompt(struct minke_search *s, struct mk_text *out, int32_t ask,
-                             struct mk_piece proof)
+                             struct mk_view proof)
 {
-    struct mk_piece rating = s->n_shown > 0 ? s->shown[0] : (struct mk_piece){"", 0};
+    struct mk_view rating = s->n_shown > 0 ? s->shown[0] : (struct mk_view){"", 0};
     struct mk_text candidates;
 
     mk_text_init(&candidates, out->a);
@@ -267,7 +267,7 @@ static int32_t search_prompt(struct minke_search *s, struct mk_text *out, int32_
         mk_prompts_solution(&candidates, &s->prompts, 0, proof);
         for (size_t i = 0; i < s->n_shown; i++)
             mk_prompts_evaluation(&candidates, &s->prompts, 0, (uint32_t)i, s->shown[i]);
-        rating = (struct mk_piece){candidates.data, candidates.len};
+        rating = (struct mk_view){candidates.data, candidates.len};
     }
     if (!candidates.failed)
         mk_prompts_write(out, &s->prompts, ask, s->problem, proof, rating);
@@ -280,33 +280,33 @@ static int32_t search_prompt(struct minke_search *s, struct mk_text *out, int32_
 /* Ask the host for what is missing of a request, and count what it does not give as
  * unfinished. */
 static int32_t search_ask(struct minke_search *s, struct search_sink *sink, int32_t ask,
-                          struct mk_piece proof, minke_complete_fn complete, void *user)
+                          struct mk_view proof, minke_complete_fn complete, void *user)
 {
     const uint64_t seed = mk_hash_u64(s->p.seed, sink->request) + sink->index;
     struct mk_text prompt;
-    int32_t status;
+    int32_t rc;
 
     mk_text_init(&prompt, &s->env.alloc);
-    status = search_prompt(s, &prompt, ask, proof);
-    if (status == MINKE_OK) {
+    rc = search_prompt(s, &prompt, ask, proof);
+    if (rc == MINKE_OK) {
         const int32_t said = complete(user, ask, seed, prompt.data, prompt.len,
                                       sink->n - sink->index, search_take, sink);
 
-        status = sink->status;
-        if (status == MINKE_OK && said != 0)
-            status = mk_fail(MINKE_ECANCELED, "the host stopped at request %u", sink->request);
+        rc = sink->rc;
+        if (rc == MINKE_OK && said != 0)
+            rc = mk_fail(MINKE_ECANCELED, "the host stopped at request %u", sink->request);
     }
     mk_text_free(&prompt);
-    for (; status == MINKE_OK && sink->index < sink->n; sink->index++)
-        status = search_store(sink, "", 0, MINKE_FINISH_CANCELLED, 0);
-    return status;
+    for (; rc == MINKE_OK && sink->index < sink->n; sink->index++)
+        rc = search_store(sink, "", 0, MINKE_FINISH_CANCELLED, 0);
+    return rc;
 }
 
-int32_t mk_search_request(struct minke_search *s, int32_t ask, uint32_t n, struct mk_piece proof,
+int32_t mk_search_request(struct minke_search *s, int32_t ask, uint32_t n, struct mk_view proof,
                           minke_complete_fn complete, void *user, size_t *first)
 {
     struct search_sink sink = {s, s->n_requests++, 0, n, MINKE_OK};
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
 
     *first = s->next;
     while (s->next < s->n_taken && sink.index < n) {
@@ -319,10 +319,10 @@ int32_t mk_search_request(struct minke_search *s, int32_t ask, uint32_t n, struc
         sink.index++;
     }
     if (sink.index < n)
-        status = search_ask(s, &sink, ask, proof, complete, user);
-    if (status == MINKE_OK)
+        rc = search_ask(s, &sink, ask, proof, complete, user);
+    if (rc == MINKE_OK)
         s->next = *first + n;
-    return status;
+    return rc;
 }
 
 /* ---- Candidates ---------------------------------------------------------- */
@@ -331,39 +331,39 @@ static int search_is_known(const struct minke_search *s, const struct mk_candida
 {
     for (size_t i = 0; i < s->n_found; i++)
         if (s->found[i].hash == c->hash && s->found[i].solution.len == c->solution.len
-            && memcmp(s->found[i].solution.text, c->solution.text, c->solution.len) == 0)
+            && memcmp(s->found[i].solution.data, c->solution.data, c->solution.len) == 0)
             return 1;
     return 0;
 }
 
-static int32_t search_derived(struct minke_search *s, struct mk_piece *out,
+static int32_t search_derived(struct minke_search *s, struct mk_view *out,
                               const struct mk_text *text)
 {
     out->len = text->len;
-    out->text = mk_arena_text(&s->derived, text->data, text->len);
-    return out->text != NULL ? MINKE_OK : MINKE_ENOMEM;
+    out->data = mk_arena_text(&s->derived, text->data, text->len);
+    return out->data != NULL ? MINKE_OK : MINKE_ENOMEM;
 }
 
 /* Both sections of a completion.  MINKE_EFORMAT when it has none. */
 static int32_t search_sections(struct minke_search *s, struct mk_candidate *c,
-                               struct mk_piece text)
+                               struct mk_view text)
 {
     struct mk_text solution, evaluation;
-    int32_t status;
+    int32_t rc;
 
     mk_text_init(&solution, &s->env.alloc);
     mk_text_init(&evaluation, &s->env.alloc);
-    status = mk_proof_split(&solution, &evaluation, text.text, text.len, s->p.mode);
-    if (status == MINKE_OK)
-        status = search_derived(s, &c->solution, &solution);
-    if (status == MINKE_OK)
-        status = search_derived(s, &c->evaluation, &evaluation);
-    if (status == MINKE_OK
-        && mk_proof_score(c->evaluation.text, c->evaluation.len, s->p.mode, &c->self_score) != 0)
+    rc = mk_proof_split(&solution, &evaluation, text.data, text.len, s->p.mode);
+    if (rc == MINKE_OK)
+        rc = search_derived(s, &c->solution, &solution);
+    if (rc == MINKE_OK)
+        rc = search_derived(s, &c->evaluation, &evaluation);
+    if (rc == MINKE_OK
+        && mk_proof_score(c->evaluation.data, c->evaluation.len, s->p.mode, &c->self_score) != 0)
         c->self_score = -1;
     mk_text_free(&solution);
     mk_text_free(&evaluation);
-    return status;
+    return rc;
 }
 
 int32_t mk_search_collect(struct minke_search *s, size_t first, uint32_t n, uint32_t parent,
@@ -375,32 +375,32 @@ int32_t mk_search_collect(struct minke_search *s, size_t first, uint32_t n, uint
                                  .round = s->round, .chain = chain + (uint32_t)(i - first),
                                  .parent = parent};
         void *items = s->found;
-        int32_t status;
+        int32_t rc;
 
         if (t->reason != MINKE_FINISH_STOP)
             continue;
-        status = search_sections(s, &c, t->text);
-        if (status == MINKE_EFORMAT && whole && t->text.len > 0) {
+        rc = search_sections(s, &c, t->text);
+        if (rc == MINKE_EFORMAT && whole && t->text.len > 0) {
             c.solution = t->text;
-            c.evaluation = (struct mk_piece){"", 0};
-            status = MINKE_OK;
+            c.evaluation = (struct mk_view){"", 0};
+            rc = MINKE_OK;
         }
-        if (status == MINKE_EFORMAT || (status == MINKE_OK && c.solution.len == 0)) {
+        if (rc == MINKE_EFORMAT || (rc == MINKE_OK && c.solution.len == 0)) {
             s->n_unreadable++;
             continue;
         }
-        if (status < 0)
-            return status;
-        c.answer = mk_proof_boxed(c.solution.text, c.solution.len);
-        if (c.answer.text == NULL)
+        if (rc < 0)
+            return rc;
+        c.answer = mk_proof_boxed(c.solution.data, c.solution.len);
+        if (c.answer.data == NULL)
             c.answer = c.solution;
-        c.hash = mk_hash(0, c.solution.text, c.solution.len);
+        c.hash = mk_hash(0, c.solution.data, c.solution.len);
         if (distinct && search_is_known(s, &c))
             continue;
-        status = mk_grow(&s->env.alloc, &items, &s->max_found, s->n_found + 1, sizeof(*s->found));
+        rc = mk_grow(&s->env.alloc, &items, &s->max_found, s->n_found + 1, sizeof(*s->found));
         s->found = items;
-        if (status < 0)
-            return status;
+        if (rc < 0)
+            return rc;
         s->found[s->n_found++] = c;
     }
     return MINKE_OK;
@@ -420,15 +420,15 @@ uint64_t mk_search_random(const struct minke_search *s, uint64_t a, uint64_t b, 
 int32_t mk_search_order(struct minke_search *s, size_t n)
 {
     void *items = s->order, *pointers = s->sorted;
-    int32_t status = mk_grow(&s->env.alloc, &items, &s->max_order, n, sizeof(*s->order));
+    int32_t rc = mk_grow(&s->env.alloc, &items, &s->max_order, n, sizeof(*s->order));
 
     s->order = items;
-    if (status == MINKE_OK)
-        status = mk_grow(&s->env.alloc, &pointers, &s->max_sorted, n, sizeof(*s->sorted));
+    if (rc == MINKE_OK)
+        rc = mk_grow(&s->env.alloc, &pointers, &s->max_sorted, n, sizeof(*s->sorted));
     s->sorted = pointers;
-    if (status == MINKE_OK)
+    if (rc == MINKE_OK)
         s->n_order = n;
-    return status;
+    return rc;
 }
 
 static int search_compare(const void *x, const void *y)
@@ -457,7 +457,7 @@ void mk_search_sort(struct minke_search *s)
 
 int32_t minke_search_run(minke_search *s, minke_complete_fn complete, void *user)
 {
-    int32_t status;
+    int32_t rc;
 
     if (s == NULL || complete == NULL)
         return mk_fail(MINKE_EINVAL, "search or complete is NULL");
@@ -470,15 +470,15 @@ int32_t minke_search_run(minke_search *s, minke_complete_fn complete, void *user
     s->score = -1;
     mk_arena_free(&s->derived);
     if (s->p.driver == MINKE_SEARCH_POOL)
-        status = mk_search_pool(s, complete, user);
+        rc = mk_search_pool(s, complete, user);
     else if (s->p.driver == MINKE_SEARCH_SEQUENTIAL)
-        status = mk_search_sequential(s, complete, user);
+        rc = mk_search_sequential(s, complete, user);
     else
-        status = mk_search_sample(s, complete, user);
-    if (status == MINKE_OK && s->next < s->n_taken)
-        status = mk_fail(MINKE_EFORMAT, "journal: %zu completions more than the search asks for",
-                         s->n_taken - s->next);
-    s->finished = status == MINKE_OK;
+        rc = mk_search_sample(s, complete, user);
+    if (rc == MINKE_OK && s->next < s->n_taken)
+        rc = mk_fail(MINKE_EFORMAT, "journal: %zu completions more than the search asks for",
+                     s->n_taken - s->next);
+    s->finished = rc == MINKE_OK;
     s->busy = 0;
-    return status;
+    return rc;
 }

@@ -12,21 +12,21 @@
 
 /* What the host answered. */
 struct mk_completion {
-    struct mk_piece text;        /* without reasoning; empty when unfinished */
+    struct mk_view text;        /* without reasoning; empty when unfinished */
     uint64_t n_thinking;
     uint32_t request, index;     /* of the request, and in it */
     int32_t reason;              /* MINKE_FINISH_* */
 };
 
 struct mk_rating {
-    struct mk_piece text;
+    struct mk_view text;
     double score;                /* in [0, 1] */
     double quality;              /* mean of the analyses of it, -1 = none */
 };
 
 struct mk_candidate {
-    struct mk_piece solution, evaluation;   /* the latter may be empty */
-    struct mk_piece answer;      /* last box of the solution, or else all of it */
+    struct mk_view solution, evaluation;   /* the latter may be empty */
+    struct mk_view answer;      /* last box of the solution, or else all of it */
     double self_score;           /* -1 = none */
     double mean;                 /* of its ratings, -1 = none */
     uint64_t hash, n_thinking;
@@ -49,7 +49,7 @@ struct minke_search {
     minke_search_params p;       /* with nothing left at 0 that has a default */
     struct mk_arena arena;       /* as long as the search: texts given and taken */
     struct mk_arena derived;     /* as long as a run */
-    struct mk_piece problem;
+    struct mk_view problem;
     struct mk_prompts prompts;
     uint64_t prompts_hash, n_bytes;
 
@@ -67,7 +67,7 @@ struct minke_search {
     size_t n_order, max_order, max_sorted;
     size_t *best;                /* (n_best,) candidates to be refined */
     size_t n_best, max_best;
-    struct mk_piece *shown;      /* (n_shown,) evaluations in the prompt */
+    struct mk_view *shown;      /* (n_shown,) evaluations in the prompt */
     size_t n_shown, max_shown;
     size_t n_unreadable;         /* finished, but without both sections */
     uint32_t round;
@@ -84,7 +84,7 @@ struct minke_search {
 
 /* Ask for n completions: *first is the first of them in taken.  proof, and what s->shown holds,
  * go into the prompt. */
-int32_t mk_search_request(struct minke_search *s, int32_t ask, uint32_t n, struct mk_piece proof,
+int32_t mk_search_request(struct minke_search *s, int32_t ask, uint32_t n, struct mk_view proof,
                           minke_complete_fn complete, void *user, size_t *first);
 
 /* Keep a completion that came or was read; its text is copied. */

@@ -20,23 +20,23 @@ static uint32_t chain_last(const struct minke_search *s, uint32_t chain)
 static int32_t chain_step(struct minke_search *s, uint32_t chain, uint32_t last,
                           minke_complete_fn complete, void *user)
 {
-    struct mk_piece proof = {"", 0};
+    struct mk_view proof = {"", 0};
     void *items = s->shown;
     size_t first;
-    int32_t status = mk_grow(&s->env.alloc, &items, &s->max_shown, 1, sizeof(*s->shown));
+    int32_t rc = mk_grow(&s->env.alloc, &items, &s->max_shown, 1, sizeof(*s->shown));
 
     s->shown = items;
     s->n_shown = 0;
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     if (last > 0) {
         proof = s->found[last - 1].solution;
         s->shown[0] = s->found[last - 1].evaluation;
         s->n_shown = s->shown[0].len > 0;
     }
-    status = mk_search_request(s, last > 0 ? MINKE_ASK_REFINE : MINKE_ASK_PROOF, 1, proof,
-                               complete, user, &first);
-    return status < 0 ? status : mk_search_collect(s, first, 1, last, chain, 0, 0);
+    rc = mk_search_request(s, last > 0 ? MINKE_ASK_REFINE : MINKE_ASK_PROOF, 1, proof,
+                           complete, user, &first);
+    return rc < 0 ? rc : mk_search_collect(s, first, 1, last, chain, 0, 0);
 }
 
 /* Of every chain its last solution counts; the best of these by its own score. */
@@ -59,30 +59,30 @@ static void chain_choose(struct minke_search *s)
 int32_t mk_search_sequential(struct minke_search *s, minke_complete_fn complete, void *user)
 {
     size_t first;
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
     uint32_t n_open = 1;
 
     for (s->round = 1; s->round <= s->p.max_rounds && n_open > 0; s->round++) {
         n_open = s->p.n_first;
         if (s->round == 1) {
             s->n_shown = 0;
-            status = mk_search_request(s, MINKE_ASK_PROOF, n_open, (struct mk_piece){"", 0},
-                                       complete, user, &first);
-            if (status == MINKE_OK)
-                status = mk_search_collect(s, first, n_open, 0, 0, 0, 0);
+            rc = mk_search_request(s, MINKE_ASK_PROOF, n_open, (struct mk_view){"", 0},
+                                   complete, user, &first);
+            if (rc == MINKE_OK)
+                rc = mk_search_collect(s, first, n_open, 0, 0, 0, 0);
         }
         n_open = 0;
-        for (uint32_t c = 0; c < s->p.n_first && status == MINKE_OK; c++) {
+        for (uint32_t c = 0; c < s->p.n_first && rc == MINKE_OK; c++) {
             uint32_t last = chain_last(s, c);
 
             if (s->round > 1 && (last == 0 || s->found[last - 1].self_score <= CHAIN_SOLVED)) {
-                status = chain_step(s, c, last, complete, user);
+                rc = chain_step(s, c, last, complete, user);
                 last = chain_last(s, c);
             }
             n_open += last == 0 || s->found[last - 1].self_score <= CHAIN_SOLVED;
         }
-        if (status < 0)
-            return status;
+        if (rc < 0)
+            return rc;
         chain_choose(s);
         if (s->choice == 0)
             mk_log(&s->env, MINKE_LOG_INFO, "iteration %u: no solution yet", s->round);
@@ -96,13 +96,13 @@ int32_t mk_search_sequential(struct minke_search *s, minke_complete_fn complete,
 
 /* ---- Independent samples ------------------------------------------------- */
 
-static int sample_same(const struct mk_piece *a, const struct mk_piece *b)
+static int sample_same(const struct mk_view *a, const struct mk_view *b)
 {
     double x, y;
 
-    if (a->len == b->len && memcmp(a->text, b->text, a->len) == 0)
+    if (a->len == b->len && memcmp(a->data, b->data, a->len) == 0)
         return 1;
-    return mk_proof_number(a->text, a->len, &x) == 0 && mk_proof_number(b->text, b->len, &y) == 0
+    return mk_proof_number(a->data, a->len, &x) == 0 && mk_proof_number(b->data, b->len, &y) == 0
            && x == y;
 }
 
@@ -123,17 +123,17 @@ static void sample_vote(struct minke_search *s)
 int32_t mk_search_sample(struct minke_search *s, minke_complete_fn complete, void *user)
 {
     size_t first;
-    int32_t status;
+    int32_t rc;
     double best = -2;
 
     s->round = 1;
     s->n_shown = 0;
-    status = mk_search_request(s, MINKE_ASK_PROOF, s->p.n_first, (struct mk_piece){"", 0}, complete,
-                               user, &first);
-    if (status == MINKE_OK)
-        status = mk_search_collect(s, first, s->p.n_first, 0, 0, 0, 1);
-    if (status < 0)
-        return status;
+    rc = mk_search_request(s, MINKE_ASK_PROOF, s->p.n_first, (struct mk_view){"", 0}, complete,
+                           user, &first);
+    if (rc == MINKE_OK)
+        rc = mk_search_collect(s, first, s->p.n_first, 0, 0, 0, 1);
+    if (rc < 0)
+        return rc;
     if (s->p.driver == MINKE_SEARCH_VOTE)
         sample_vote(s);
     for (size_t i = 0; i < s->n_found; i++) {

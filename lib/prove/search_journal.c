@@ -62,7 +62,7 @@ static void journal_head(struct mk_text *t, const struct minke_search *s, uint64
     mk_text_adds(t, ", \"prompts\": \"");
     mk_text_add(t, hash, sizeof(hash));
     mk_text_adds(t, "\", \"problem\": ");
-    mk_text_add_quoted(t, s->problem.text, s->problem.len);
+    mk_text_add_quoted(t, s->problem.data, s->problem.len);
     *check = 0;
     journal_end(t, check);
 }
@@ -74,7 +74,7 @@ int32_t mk_journal_add(struct minke_search *s, const struct mk_completion *c)
     uint64_t check = s->journal_check;
     struct mk_text line;
     char buffer[64];
-    int32_t status;
+    int32_t rc;
 
     mk_text_init(&line, &s->env.alloc);
     mk_text_add(&line, buffer, mk_format(buffer, sizeof(buffer), "{\"request\": %u", c->request));
@@ -82,14 +82,14 @@ int32_t mk_journal_add(struct minke_search *s, const struct mk_completion *c)
     journal_number(&line, "reason", (uint64_t)c->reason);
     journal_number(&line, "thinking", c->n_thinking);
     mk_text_adds(&line, ", \"text\": ");
-    mk_text_add_quoted(&line, c->text.text, c->text.len);
+    mk_text_add_quoted(&line, c->text.data, c->text.len);
     journal_end(&line, &check);
-    status = line.failed ? mk_fail_memory(line.len, "a line of the journal")
-                         : mk_append_write(s->journal, line.data, line.len);
-    if (status == MINKE_OK)
+    rc = line.failed ? mk_fail_memory(line.len, "a line of the journal")
+                     : mk_append_write(s->journal, line.data, line.len);
+    if (rc == MINKE_OK)
         s->journal_check = check;
     mk_text_free(&line);
-    return status;
+    return rc;
 }
 
 /* ---- Reading ------------------------------------------------------------- */
@@ -122,28 +122,28 @@ static int32_t journal_keep(struct minke_search *s, const char *line, size_t n, 
     struct mk_arena arena;
     const struct mk_json *v, *text;
     int64_t request, index, reason, thinking;
-    int32_t status;
+    int32_t rc;
 
     mk_arena_init(&arena, &s->env.alloc);
-    status = mk_json_parse(&v, &arena, line, n, "journal");
-    if (status == MINKE_OK) {
+    rc = mk_json_parse(&v, &arena, line, n, "journal");
+    if (rc == MINKE_OK) {
         text = mk_json_get(v, "text");
         if (text == NULL || text->type != MK_JSON_STRING
             || !journal_field(v, "request", UINT32_MAX, &request)
             || !journal_field(v, "i", UINT32_MAX, &index)
             || !journal_field(v, "reason", MINKE_FINISH_FULL, &reason)
             || !journal_field(v, "thinking", INT64_MAX, &thinking))
-            status = mk_fail(MINKE_EFORMAT, "%s: line %zu is no completion", s->journal_path,
-                             number);
+            rc = mk_fail(MINKE_EFORMAT, "%s: line %zu is no completion", s->journal_path,
+                         number);
     }
-    if (status == MINKE_OK) {
-        const struct mk_completion c = {{text->text, text->text_len}, (uint64_t)thinking,
+    if (rc == MINKE_OK) {
+        const struct mk_completion c = {{text->text.data, text->text.len}, (uint64_t)thinking,
                                         (uint32_t)request, (uint32_t)index, (int32_t)reason};
 
-        status = mk_search_keep(s, &c);
+        rc = mk_search_keep(s, &c);
     }
     mk_arena_free(&arena);
-    return status;
+    return rc;
 }
 
 /* Why a first line is not ours. */
@@ -151,23 +151,23 @@ static int32_t journal_other(struct minke_search *s, const char *line, size_t n)
 {
     struct mk_arena arena;
     const struct mk_json *v = NULL, *problem;
-    int32_t status;
+    int32_t rc;
 
     mk_arena_init(&arena, &s->env.alloc);
-    status = mk_json_parse(&v, &arena, line, n, s->journal_path);
-    problem = status == MINKE_OK ? mk_json_get(v, "problem") : NULL;
-    if (status == MINKE_EFORMAT
-        || (status == MINKE_OK && (mk_json_get(v, "minke_search") == NULL || problem == NULL
-                                   || problem->type != MK_JSON_STRING)))
-        status = mk_fail(MINKE_EFORMAT, "%s: not the journal of a search", s->journal_path);
-    else if (status == MINKE_OK && (problem->text_len != s->problem.len
-                                    || memcmp(problem->text, s->problem.text, s->problem.len)))
-        status = mk_fail(MINKE_EINVAL, "%s: the journal of another problem", s->journal_path);
-    else if (status == MINKE_OK)
-        status = mk_fail(MINKE_EINVAL, "%s: the journal of other settings or prompts, or damaged",
-                         s->journal_path);
+    rc = mk_json_parse(&v, &arena, line, n, s->journal_path);
+    problem = rc == MINKE_OK ? mk_json_get(v, "problem") : NULL;
+    if (rc == MINKE_EFORMAT
+        || (rc == MINKE_OK && (mk_json_get(v, "minke_search") == NULL || problem == NULL
+                               || problem->type != MK_JSON_STRING)))
+        rc = mk_fail(MINKE_EFORMAT, "%s: not the journal of a search", s->journal_path);
+    else if (rc == MINKE_OK && (problem->text.len != s->problem.len
+                                || memcmp(problem->text.data, s->problem.data, s->problem.len)))
+        rc = mk_fail(MINKE_EINVAL, "%s: the journal of another problem", s->journal_path);
+    else if (rc == MINKE_OK)
+        rc = mk_fail(MINKE_EINVAL, "%s: the journal of other settings or prompts, or damaged",
+                     s->journal_path);
     mk_arena_free(&arena);
-    return status;
+    return rc;
 }
 
 /* The completions of text; *used: bytes of whole lines, 0 when not even the first is. */
@@ -187,7 +187,7 @@ static int32_t journal_read(struct minke_search *s, const char *text, size_t n,
     for (; at < n; number++) {
         const char *end = memchr(text + at, '\n', n - at);
         const size_t len = end != NULL ? (size_t)(end - (text + at)) : n - at;
-        int32_t status;
+        int32_t rc;
 
         if (end == NULL)
             break;
@@ -196,8 +196,8 @@ static int32_t journal_read(struct minke_search *s, const char *text, size_t n,
                 break;           /* the last line */
             return mk_fail(MINKE_EFORMAT, "%s: line %zu is damaged", s->journal_path, number);
         }
-        if ((status = journal_keep(s, text + at, len, number)) < 0)
-            return status;
+        if ((rc = journal_keep(s, text + at, len, number)) < 0)
+            return rc;
         at += len + 1;
     }
     *used = at;
@@ -209,21 +209,21 @@ int32_t mk_journal_open(struct minke_search *s)
     struct mk_text head;
     char *text = NULL;
     size_t n = 0, used = 0;
-    int32_t status;
+    int32_t rc;
 
     mk_text_init(&head, &s->env.alloc);
     journal_head(&head, s, &s->journal_check);
     if (head.failed)
-        status = mk_fail_memory(head.len, "the journal");
+        rc = mk_fail_memory(head.len, "the journal");
     else
-        status = mk_file_load(&text, &n, &s->env, s->journal_path, SIZE_MAX / 2);
-    if (status == MINKE_OK && text != NULL)
-        status = journal_read(s, text, n, &head, &used);
-    if (status == MINKE_OK)
-        status = mk_append_open(&s->journal, &s->env.alloc, s->journal_path, used);
-    if (status == MINKE_OK && used == 0)
-        status = mk_append_write(s->journal, head.data, head.len);
+        rc = mk_file_load(&text, &n, &s->env, s->journal_path, SIZE_MAX / 2);
+    if (rc == MINKE_OK && text != NULL)
+        rc = journal_read(s, text, n, &head, &used);
+    if (rc == MINKE_OK)
+        rc = mk_append_open(&s->journal, &s->env.alloc, s->journal_path, used);
+    if (rc == MINKE_OK && used == 0)
+        rc = mk_append_write(s->journal, head.data, head.len);
     mk_free(&s->env.alloc, text);
     mk_text_free(&head);
-    return status;
+    return rc;
 }

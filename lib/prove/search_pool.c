@@ -18,13 +18,13 @@ struct pool_host {
 static int32_t pool_keep_rating(struct minke_search *s, const struct mk_rating *r)
 {
     void *items = s->ratings;
-    const int32_t status = mk_grow(&s->env.alloc, &items, &s->max_ratings, s->n_ratings + 1,
-                                   sizeof(*s->ratings));
+    const int32_t rc = mk_grow(&s->env.alloc, &items, &s->max_ratings, s->n_ratings + 1,
+                               sizeof(*s->ratings));
 
     s->ratings = items;
-    if (status == MINKE_OK)
+    if (rc == MINKE_OK)
         s->ratings[s->n_ratings++] = *r;
-    return status;
+    return rc;
 }
 
 /* Mean of the scores that finished completions hold; -1 when none does. */
@@ -37,7 +37,7 @@ static double pool_mean(const struct minke_search *s, size_t first, uint32_t n)
         const struct mk_completion *c = &s->taken[i];
 
         if (c->reason != MINKE_FINISH_STOP
-            || mk_proof_score(c->text.text, c->text.len, s->p.mode, &score) != 0)
+            || mk_proof_score(c->text.data, c->text.len, s->p.mode, &score) != 0)
             continue;
         sum += score;
         m++;
@@ -47,53 +47,53 @@ static double pool_mean(const struct minke_search *s, size_t first, uint32_t n)
 
 /* Analyses of one evaluation; they are reported and choose nothing. */
 static int32_t pool_meta(struct minke_search *s, const struct pool_host *h,
-                         struct mk_piece solution, struct mk_rating *r)
+                         struct mk_view solution, struct mk_rating *r)
 {
     void *items = s->shown;
     size_t first;
-    int32_t status = mk_grow(&s->env.alloc, &items, &s->max_shown, 1, sizeof(*s->shown));
+    int32_t rc = mk_grow(&s->env.alloc, &items, &s->max_shown, 1, sizeof(*s->shown));
 
     s->shown = items;
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     s->shown[0] = r->text;
     s->n_shown = 1;
-    status = mk_search_request(s, MINKE_ASK_META, s->p.n_meta, solution, h->complete, h->user,
-                               &first);
+    rc = mk_search_request(s, MINKE_ASK_META, s->p.n_meta, solution, h->complete, h->user,
+                           &first);
     s->n_shown = 0;
-    if (status == MINKE_OK)
+    if (rc == MINKE_OK)
         r->quality = pool_mean(s, first, s->p.n_meta);
-    return status;
+    return rc;
 }
 
 static int32_t pool_rate(struct minke_search *s, const struct pool_host *h, struct mk_candidate *c)
 {
     size_t first;
     double sum = 0;
-    int32_t status;
+    int32_t rc;
 
     c->first_rating = s->n_ratings;
     s->n_shown = 0;
-    status = mk_search_request(s, MINKE_ASK_VERIFY, s->p.n_verifications, c->solution, h->complete,
-                               h->user, &first);
-    for (size_t i = first; status == MINKE_OK && i < first + s->p.n_verifications; i++) {
+    rc = mk_search_request(s, MINKE_ASK_VERIFY, s->p.n_verifications, c->solution, h->complete,
+                           h->user, &first);
+    for (size_t i = first; rc == MINKE_OK && i < first + s->p.n_verifications; i++) {
         const struct mk_completion t = s->taken[i];
         struct mk_rating r = {t.text, 0, -1};
 
         if (t.reason != MINKE_FINISH_STOP
-            || mk_proof_score(t.text.text, t.text.len, s->p.mode, &r.score) != 0)
+            || mk_proof_score(t.text.data, t.text.len, s->p.mode, &r.score) != 0)
             continue;
-        status = pool_keep_rating(s, &r);
+        rc = pool_keep_rating(s, &r);
         sum += r.score;
     }
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     c->n_ratings = (uint32_t)(s->n_ratings - c->first_rating);
     c->mean = c->n_ratings > 0 ? sum / c->n_ratings : -1;
-    for (uint32_t i = 0; s->p.n_meta > 0 && i < c->n_ratings && status == MINKE_OK; i++)
+    for (uint32_t i = 0; s->p.n_meta > 0 && i < c->n_ratings && rc == MINKE_OK; i++)
         if (s->ratings[c->first_rating + i].score <= POOL_DOUBT)
-            status = pool_meta(s, h, c->solution, &s->ratings[c->first_rating + i]);
-    return status;
+            rc = pool_meta(s, h, c->solution, &s->ratings[c->first_rating + i]);
+    return rc;
 }
 
 /* Rate the candidates from begin on; those that nobody could rate leave. */
@@ -102,10 +102,10 @@ static int32_t pool_verify(struct minke_search *s, const struct pool_host *h, si
     size_t kept = begin;
 
     for (size_t i = begin; i < s->n_found; i++) {
-        const int32_t status = pool_rate(s, h, &s->found[i]);
+        const int32_t rc = pool_rate(s, h, &s->found[i]);
 
-        if (status < 0)
-            return status;
+        if (rc < 0)
+            return rc;
         if (s->found[i].n_ratings > 0)
             s->found[kept++] = s->found[i];
     }
@@ -126,13 +126,13 @@ static int32_t pool_order(struct minke_search *s)
 {
     const size_t n = s->n_found < s->p.n_best ? s->n_found : s->p.n_best;
     void *items = s->best;
-    int32_t status = mk_search_order(s, s->n_found);
+    int32_t rc = mk_search_order(s, s->n_found);
 
-    if (status == MINKE_OK)
-        status = mk_grow(&s->env.alloc, &items, &s->max_best, n, sizeof(*s->best));
+    if (rc == MINKE_OK)
+        rc = mk_grow(&s->env.alloc, &items, &s->max_best, n, sizeof(*s->best));
     s->best = items;
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     for (size_t i = 0; i < s->n_found; i++) {
         const double own = s->found[i].self_score;
 
@@ -152,10 +152,10 @@ static int32_t pool_order(struct minke_search *s)
 static int32_t pool_order_ratings(struct minke_search *s, const struct mk_candidate *c,
                                   int by_score)
 {
-    const int32_t status = mk_search_order(s, c->n_ratings);
+    const int32_t rc = mk_search_order(s, c->n_ratings);
 
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     for (size_t i = 0; i < c->n_ratings; i++) {
         const double score = s->ratings[c->first_rating + i].score;
 
@@ -167,7 +167,7 @@ static int32_t pool_order_ratings(struct minke_search *s, const struct mk_candid
     return MINKE_OK;
 }
 
-static struct mk_piece pool_rating(const struct minke_search *s, const struct mk_candidate *c,
+static struct mk_view pool_rating(const struct minke_search *s, const struct mk_candidate *c,
                                    size_t i)
 {
     return s->ratings[c->first_rating + pool_at(s, i)->index].text;
@@ -181,13 +181,13 @@ static int32_t pool_show(struct minke_search *s, const struct mk_candidate *c)
     void *items = s->shown;
     uint32_t most = s->p.n_analyses;
     size_t i = 0;
-    int32_t status = pool_order_ratings(s, c, 1);
+    int32_t rc = pool_order_ratings(s, c, 1);
 
-    if (status == MINKE_OK)
-        status = mk_grow(&s->env.alloc, &items, &s->max_shown, c->n_ratings, sizeof(*s->shown));
+    if (rc == MINKE_OK)
+        rc = mk_grow(&s->env.alloc, &items, &s->max_shown, c->n_ratings, sizeof(*s->shown));
     s->shown = items;
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     s->n_shown = 0;
     if (pool_at(s, 0)->a == pool_at(s, c->n_ratings - 1)->a)
         most = POOL_SHOWN;
@@ -212,23 +212,23 @@ static int32_t pool_show(struct minke_search *s, const struct mk_candidate *c)
 static int32_t pool_ask(struct minke_search *s, const struct pool_host *h, int32_t ask, uint32_t n,
                         size_t parent)
 {
-    const struct mk_piece proof = parent > 0 ? s->found[parent - 1].solution
-                                             : (struct mk_piece){"", 0};
+    const struct mk_view proof = parent > 0 ? s->found[parent - 1].solution
+                                             : (struct mk_view){"", 0};
     size_t first;
-    int32_t status = mk_search_request(s, ask, n, proof, h->complete, h->user, &first);
+    int32_t rc = mk_search_request(s, ask, n, proof, h->complete, h->user, &first);
 
     s->n_shown = 0;
-    return status < 0 ? status
-                      : mk_search_collect(s, first, n, (uint32_t)parent, 0, 1, 0);
+    return rc < 0 ? rc
+              : mk_search_collect(s, first, n, (uint32_t)parent, 0, 1, 0);
 }
 
 /* One prompt a proof, with several evaluations. */
 static int32_t pool_refine_repository(struct minke_search *s, const struct pool_host *h,
                                       size_t parent)
 {
-    const int32_t status = pool_show(s, &s->found[parent]);
+    const int32_t rc = pool_show(s, &s->found[parent]);
 
-    return status < 0 ? status : pool_ask(s, h, MINKE_ASK_REFINE, s->p.n_samples, parent + 1);
+    return rc < 0 ? rc : pool_ask(s, h, MINKE_ASK_REFINE, s->p.n_samples, parent + 1);
 }
 
 /* One prompt a pair of proof and evaluation. */
@@ -236,28 +236,28 @@ static int32_t pool_refine_paper(struct minke_search *s, const struct pool_host 
 {
     const uint32_t n = s->found[parent].n_ratings;
     void *items = s->shown;
-    int32_t status = mk_grow(&s->env.alloc, &items, &s->max_shown, 1, sizeof(*s->shown));
+    int32_t rc = mk_grow(&s->env.alloc, &items, &s->max_shown, 1, sizeof(*s->shown));
 
     s->shown = items;
-    if (status == MINKE_OK)
-        status = pool_order_ratings(s, &s->found[parent], 0);
-    for (uint32_t i = 0; i < n && i < s->p.n_analyses && status == MINKE_OK; i++) {
+    if (rc == MINKE_OK)
+        rc = pool_order_ratings(s, &s->found[parent], 0);
+    for (uint32_t i = 0; i < n && i < s->p.n_analyses && rc == MINKE_OK; i++) {
         s->shown[0] = pool_rating(s, &s->found[parent], i);
         s->n_shown = 1;
-        status = pool_ask(s, h, MINKE_ASK_REFINE, s->p.n_samples, parent + 1);
+        rc = pool_ask(s, h, MINKE_ASK_REFINE, s->p.n_samples, parent + 1);
     }
-    return status;
+    return rc;
 }
 
 static int32_t pool_refine(struct minke_search *s, const struct pool_host *h)
 {
-    int32_t status = pool_order(s);
+    int32_t rc = pool_order(s);
 
-    for (size_t i = 0; i < s->n_best && status == MINKE_OK; i++)
-        status = s->p.preset == MINKE_PRESET_REPOSITORY
-                     ? pool_refine_repository(s, h, s->best[i])
-                     : pool_refine_paper(s, h, s->best[i]);
-    return status;
+    for (size_t i = 0; i < s->n_best && rc == MINKE_OK; i++)
+        rc = s->p.preset == MINKE_PRESET_REPOSITORY
+                 ? pool_refine_repository(s, h, s->best[i])
+                 : pool_refine_paper(s, h, s->best[i]);
+    return rc;
 }
 
 /* ---- Rounds -------------------------------------------------------------- */
@@ -288,18 +288,18 @@ int32_t mk_search_pool(struct minke_search *s, minke_complete_fn complete, void 
 
     for (uint32_t round = 1; round <= s->p.max_rounds && !s->solved; round++) {
         const size_t begin = s->n_found;
-        int32_t status;
+        int32_t rc;
 
         s->round = round;
         s->n_shown = 0;
         if (begin == 0)
-            status = pool_ask(s, &h, MINKE_ASK_PROOF, s->p.n_first, 0);
+            rc = pool_ask(s, &h, MINKE_ASK_PROOF, s->p.n_first, 0);
         else
-            status = pool_refine(s, &h);
-        if (status == MINKE_OK)
-            status = pool_verify(s, &h, begin);
-        if (status < 0)
-            return status;
+            rc = pool_refine(s, &h);
+        if (rc == MINKE_OK)
+            rc = pool_verify(s, &h, begin);
+        if (rc < 0)
+            return rc;
         pool_choose(s);
         if (s->choice == 0)
             mk_log(&s->env, MINKE_LOG_INFO, "round %u: no proof yet", round);

@@ -28,12 +28,12 @@ static void result_count(struct mk_text *t, const char *name, uint64_t v)
                                      (unsigned long long)v));
 }
 
-static void result_text(struct mk_text *t, const char *name, struct mk_piece v)
+static void result_text(struct mk_text *t, const char *name, struct mk_view v)
 {
     mk_text_adds(t, ", \"");
     mk_text_adds(t, name);
     mk_text_adds(t, "\": ");
-    mk_text_add_quoted(t, v.text, v.len);
+    mk_text_add_quoted(t, v.data, v.len);
 }
 
 static void result_ratings(struct mk_text *t, const struct minke_search *s,
@@ -119,7 +119,7 @@ static void result_write(struct mk_text *t, const struct minke_search *s)
 int32_t minke_search_result(const minke_search *s, char *text, size_t capacity, size_t *n_out)
 {
     struct mk_text t;
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
 
     if (s == NULL || n_out == NULL || (text == NULL && capacity > 0))
         return mk_fail(MINKE_EINVAL, "search, text or n_out is NULL");
@@ -128,16 +128,16 @@ int32_t minke_search_result(const minke_search *s, char *text, size_t capacity, 
     mk_text_init(&t, &s->env.alloc);
     result_write(&t, s);
     if (t.failed) {
-        status = mk_fail_memory(t.len, "the result");
+        rc = mk_fail_memory(t.len, "the result");
     } else {
         *n_out = t.len;
         if (t.len > capacity)
-            status = mk_fail(MINKE_ENOSPC, "%zu bytes, room for %zu", t.len, capacity);
+            rc = mk_fail(MINKE_ENOSPC, "%zu bytes, room for %zu", t.len, capacity);
         else
             memcpy(text, t.data, t.len);
     }
     mk_text_free(&t);
-    return status;
+    return rc;
 }
 
 int32_t minke_search_best(const minke_search *s, const char **solution, size_t *solution_len,
@@ -147,7 +147,7 @@ int32_t minke_search_best(const minke_search *s, const char **solution, size_t *
         return mk_fail(MINKE_EINVAL, "search, solution or solution_len is NULL");
     if (s->busy)
         return mk_fail(MINKE_EBUSY, "the search is running");
-    *solution = s->choice > 0 ? s->found[s->choice - 1].solution.text : NULL;
+    *solution = s->choice > 0 ? s->found[s->choice - 1].solution.data : NULL;
     *solution_len = s->choice > 0 ? s->found[s->choice - 1].solution.len : 0;
     if (score != NULL)
         *score = s->choice > 0 ? s->score : -1;

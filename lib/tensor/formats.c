@@ -9,14 +9,14 @@
 static uint32_t fmt_bits(float f)
 {
     uint32_t u;
-    memcpy(&u, &f, sizeof u);
+    memcpy(&u, &f, sizeof(u));
     return u;
 }
 
 static float fmt_float(uint32_t u)
 {
     float f;
-    memcpy(&f, &u, sizeof f);
+    memcpy(&f, &u, sizeof(f));
     return f;
 }
 
@@ -171,7 +171,7 @@ static void fmt_decode_number(float *out, const uint8_t *in, size_t n, enum mk_t
 
     switch (type) {
     case MK_F32:
-        memcpy(out, in, n * sizeof *out);
+        memcpy(out, in, n * sizeof(*out));
         break;
     case MK_F16:
         for (size_t i = 0; i < n; i++) {
@@ -211,7 +211,7 @@ static void fmt_encode_number(uint8_t *out, const float *in, size_t n, enum mk_t
 
     switch (type) {
     case MK_F32:
-        memcpy(out, in, n * sizeof *in);
+        memcpy(out, in, n * sizeof(*in));
         break;
     case MK_F16:
         for (size_t i = 0; i < n; i++) {

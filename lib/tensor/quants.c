@@ -178,7 +178,7 @@ void mk_decode_mxfp4(float *out, const uint8_t *in)
     const uint32_t e = in[0], bits = e < 2 ? 0x200000u << e : (e - 1) << 23;
     float d;
 
-    memcpy(&d, &bits, sizeof d);
+    memcpy(&d, &bits, sizeof(d));
     for (uint32_t i = 0; i < 16; i++) {
         out[i] = q_e2m1[in[1 + i] & 15u] * d;
         out[i + 16] = q_e2m1[in[1 + i] >> 4] * d;

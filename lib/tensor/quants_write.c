@@ -12,7 +12,7 @@ static int qw_round(float v)
     const float sum = v + 12582912.0f;
     int32_t bits;
 
-    memcpy(&bits, &sum, sizeof bits);
+    memcpy(&bits, &sum, sizeof(bits));
     return (bits & 0x7fffff) - 0x400000;
 }
 
@@ -217,12 +217,12 @@ void mk_encode_q8_0(uint8_t *out, const float *x, const float *w)
     float top, inverse;
 
     (void)w;
-    memcpy(bits, x, sizeof bits);
+    memcpy(bits, x, sizeof(bits));
     for (uint32_t i = 0; i < 32; i++) {
         const int32_t size = bits[i] & 0x7fffffff;      /* of |x|, in the order of floats */
         largest = size > largest ? size : largest;
     }
-    memcpy(&top, &largest, sizeof top);
+    memcpy(&top, &largest, sizeof(top));
     inverse = qw_inverse(qw_store_f16(out, top / 127.0f));
     for (uint32_t i = 0; i < 32; i++) {
         const int q = qw_round(x[i] * inverse);
@@ -577,7 +577,7 @@ void mk_encode_iq4_xs(uint8_t *out, const float *x, const float *w)
         if (best < 0.0f || error < best) {
             best = error;
             d = try_d;
-            memcpy(scale, try_scale, sizeof scale);
+            memcpy(scale, try_scale, sizeof(scale));
         }
     }
     qw_store_f16(out, d);

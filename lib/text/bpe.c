@@ -189,10 +189,10 @@ int32_t mk_bpe_init(struct mk_bpe *bpe, struct mk_arena *arena, uint32_t n_merge
             const struct mk_bpe_token *t = &bpe->tokens[id];
 
             if ((t->flags & (MK_BPE_VOCAB | MK_BPE_MAPPED)) == wanted[pass]) {
-                const int32_t status = bpe_index_token(bpe, id);
+                const int32_t rc = bpe_index_token(bpe, id);
 
-                if (status < 0)
-                    return status;
+                if (rc < 0)
+                    return rc;
             }
         }
     }
@@ -302,24 +302,24 @@ int32_t mk_bpe_finish(struct mk_bpe *bpe, const struct mk_allocator *a)
 {
     uint32_t *made = mk_alloc(a, bpe->n_tokens, sizeof(*made));
     struct mk_bpe_work work = {.a = a};
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
 
     if (made == NULL)
         return MINKE_ENOMEM;
     bpe->ordered = bpe_is_ordered(bpe, made);
     mk_free(a, made);
-    for (uint32_t id = 0; id < bpe->n_tokens && status >= 0; id++) {
+    for (uint32_t id = 0; id < bpe->n_tokens && rc >= 0; id++) {
         struct mk_bpe_token *t = &bpe->tokens[id];
         struct mk_ids out = {.a = a, .limit = 1};
 
         if (!bpe_is_makeable(bpe, t))
             continue;
-        status = mk_bpe_encode(bpe, &work, t->bytes, t->len, &out);
-        if (status == MINKE_OK && out.n == 1 && out.few[0] == (int32_t)id)
+        rc = mk_bpe_encode(bpe, &work, t->bytes, t->len, &out);
+        if (rc == MINKE_OK && out.n == 1 && out.few[0] == (int32_t)id)
             t->flags |= MK_BPE_WHOLE;
     }
     mk_bpe_work_free(&work);
-    return status;
+    return rc;
 }
 
 /* ---- Joining ---- */
@@ -340,11 +340,11 @@ static int32_t bpe_scan(const struct mk_bpe *bpe, const char *bytes, size_t n,
                         struct mk_ids *out)
 {
     uint32_t ids[BPE_SHORT], ranks[BPE_SHORT];
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
 
     for (size_t i = 0; i < n; i++)
-        if ((status = bpe_byte(bpe, bytes, i, &ids[i])) < 0)
-            return status;
+        if ((rc = bpe_byte(bpe, bytes, i, &ids[i])) < 0)
+            return rc;
     for (size_t i = 0; i + 1 < n; i++)
         ranks[i] = bpe_rank(bpe, ids[i], ids[i + 1]);
     while (n > 1) {
@@ -368,9 +368,9 @@ static int32_t bpe_scan(const struct mk_bpe *bpe, const char *bytes, size_t n,
         if (at + 1 < n)
             ranks[at] = bpe_rank(bpe, ids[at], ids[at + 1]);
     }
-    for (size_t i = 0; i < n && status >= 0; i++)
-        status = mk_ids_add(out, (int32_t)ids[i]);
-    return status;
+    for (size_t i = 0; i < n && rc >= 0; i++)
+        rc = mk_ids_add(out, (int32_t)ids[i]);
+    return rc;
 }
 
 /* A long piece's symbol; positions count from 1, and 0 is none.  rank: of the pair with the
@@ -418,20 +418,20 @@ static int32_t bpe_symbols(const struct mk_bpe *bpe, struct mk_bpe_work *work,
                            const char *bytes, size_t n)
 {
     void *items = work->symbols;
-    int32_t status;
+    int32_t rc;
 
     if (n >= BPE_NONE / 4)
         return mk_fail(MINKE_EUNSUPPORTED, "a word of %zu bytes", n);
-    status = mk_grow(work->a, &items, &work->n_symbols, n + 1, sizeof(*work->symbols));
-    if (status < 0)
-        return status;
+    rc = mk_grow(work->a, &items, &work->n_symbols, n + 1, sizeof(*work->symbols));
+    if (rc < 0)
+        return rc;
     work->symbols = items;
     work->symbols[0] = (struct bpe_symbol){.rank = BPE_NONE};
     for (size_t i = 1; i <= n; i++) {
         struct bpe_symbol *s = &work->symbols[i];
 
-        if ((status = bpe_byte(bpe, bytes, i - 1, &s->id)) < 0)
-            return status;
+        if ((rc = bpe_byte(bpe, bytes, i - 1, &s->id)) < 0)
+            return rc;
         s->prev = (uint32_t)(i - 1);
         s->next = i < n ? (uint32_t)(i + 1) : 0;
         s->rank = BPE_NONE;
@@ -478,12 +478,12 @@ static int32_t bpe_by_heap(const struct mk_bpe *bpe, struct mk_bpe_work *work,
 {
     void *heap = work->heap;
     size_t n_heap = 0;
-    int32_t status = bpe_symbols(bpe, work, bytes, n);
+    int32_t rc = bpe_symbols(bpe, work, bytes, n);
 
     /* n - 1 pairs at first, and two more for each of at most n - 1 joins. */
-    if (status < 0
-        || (status = mk_grow(work->a, &heap, &work->n_heap, 3 * n, sizeof(*work->heap))) < 0)
-        return status;
+    if (rc < 0
+        || (rc = mk_grow(work->a, &heap, &work->n_heap, 3 * n, sizeof(*work->heap))) < 0)
+        return rc;
     work->heap = heap;
     for (uint32_t p = 1; p < n; p++)
         bpe_heap_add(bpe, work, p, &n_heap);
@@ -523,18 +523,18 @@ static int32_t bpe_by_windows(const struct mk_bpe *bpe, struct mk_bpe_work *work
         const int is_last = len - begin <= window;
         const size_t n = is_last ? len - begin : window;
         const size_t keep = is_last ? n : n - BPE_OVERLAP;
-        int32_t status = bpe_by_heap(bpe, work, bytes + begin, n);
+        int32_t rc = bpe_by_heap(bpe, work, bytes + begin, n);
         uint32_t p = 1;
 
-        if (status < 0)
-            return status;
+        if (rc < 0)
+            return rc;
         *exact = expected == BPE_NONE || work->symbols[1].id == expected;
         if (!*exact)
             return MINKE_OK;
-        for (; p != 0 && p <= keep && status >= 0; p = work->symbols[p].next)
-            status = mk_ids_add(out, (int32_t)work->symbols[p].id);
-        if (status < 0)
-            return status;
+        for (; p != 0 && p <= keep && rc >= 0; p = work->symbols[p].next)
+            rc = mk_ids_add(out, (int32_t)work->symbols[p].id);
+        if (rc < 0)
+            return rc;
         expected = work->symbols[p].id;
         begin = p != 0 ? begin + p - 1 : len;
     }
@@ -556,10 +556,10 @@ int32_t mk_bpe_encode(const struct mk_bpe *bpe, struct mk_bpe_work *work, const 
         return bpe_scan(bpe, bytes, len, out);
     for (;; window = window > len / 8 ? len : window * 8) {
         int exact;
-        const int32_t status = bpe_by_windows(bpe, work, bytes, len, window, out, &exact);
+        const int32_t rc = bpe_by_windows(bpe, work, bytes, len, window, out, &exact);
 
-        if (status < 0 || exact)
-            return status;
+        if (rc < 0 || exact)
+            return rc;
         mk_ids_truncate(out, n_before);
     }
 }

@@ -8,7 +8,9 @@
  */
 #include <string.h>
 
+#include "base/checked.h"
 #include "base/error.h"
+#include "base/utf8.h"
 #include "text/pretoken.h"
 #include "text/unicode.h"
 
@@ -306,7 +308,7 @@ static const struct pre_kind pre_kinds[] = {
     }
 };
 
-#define PRE_N_KINDS (sizeof(pre_kinds) / sizeof(pre_kinds[0]))
+#define PRE_N_KINDS (MK_COUNT(pre_kinds))
 
 const char *mk_pretoken_name(enum mk_pretoken_kind kind)
 {
@@ -373,7 +375,7 @@ static int32_t pre_refuse(const struct mk_json *pre)
                        "only deepseek-v3 and deepseek-llm are");
     return mk_fail(MINKE_EUNSUPPORTED, "tokenizer.json: pre_tokenizer %.*s: only those of "
                    "deepseek-v3 and deepseek-llm are known",
-                   (int)(name->text_len < 200 ? name->text_len : 200), name->text);
+                   (int)(name->text.len < 200 ? name->text.len : 200), name->text.data);
 }
 
 int32_t mk_pretoken_recognise(enum mk_pretoken_kind *out, const struct mk_json *pre_tokenizer)
@@ -402,21 +404,21 @@ struct pre_split {
 /* Stage k and those behind it on the piece [i, e); as deep as there are stages. */
 static int32_t pre_stage(const struct pre_split *run, size_t k, size_t i, size_t e)
 {
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
 
     if (k == run->kind->n_stages)
         return run->emit(run->user, i, e);
-    while (i < e && status >= 0) {
+    while (i < e && rc >= 0) {
         size_t end = e;
         const size_t at = run->kind->find[k]((const unsigned char *)run->text, i, e, &end);
 
         if (at > i)
-            status = pre_stage(run, k + 1, i, at);
-        if (at < e && status >= 0)
-            status = pre_stage(run, k + 1, at, end);
+            rc = pre_stage(run, k + 1, i, at);
+        if (at < e && rc >= 0)
+            rc = pre_stage(run, k + 1, at, end);
         i = at < e ? end : e;
     }
-    return status;
+    return rc;
 }
 
 int32_t mk_pretoken_split(enum mk_pretoken_kind kind, const char *text, size_t begin,

@@ -2,9 +2,9 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/utf8.h"
 #include "model/handle.h"
 #include "text/tokenizer.h"
-#include "text/unicode.h"
 
 /* Ids below this are asked for without error: the model's, or the tokenizer's when it was
  * opened alone. */
@@ -24,10 +24,10 @@ const struct mk_tokenizer *mk_context_tokenizer(const minke_context *ctx)
 /* The tokenizer of a context that may be used here. */
 static int32_t text_begin(const minke_context *ctx, const struct mk_tokenizer **tok)
 {
-    const int32_t status = mk_context_check(ctx);
+    const int32_t rc = mk_context_check(ctx);
 
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     *tok = mk_context_tokenizer(ctx);
     return *tok != NULL ? MINKE_OK : MINKE_EUNSUPPORTED;
 }
@@ -53,20 +53,20 @@ int32_t minke_tokenize(const minke_context *ctx, const char *text, size_t text_l
     const size_t n_bos = (flags & MINKE_TOKENIZE_BOS) != 0;
     const size_t room = capacity > n_bos ? capacity - n_bos : 0;
     size_t n = 0;
-    int32_t status = text_begin(ctx, &tok);
+    int32_t rc = text_begin(ctx, &tok);
 
-    if (status < 0 || (status = text_check_flags(flags, MINKE_TOKENIZE_SPECIAL
-                                                            | MINKE_TOKENIZE_BOS)) < 0)
-        return status;
+    if (rc < 0 || (rc = text_check_flags(flags, MINKE_TOKENIZE_SPECIAL
+                                                    | MINKE_TOKENIZE_BOS)) < 0)
+        return rc;
     if ((text == NULL && text_len > 0) || (tokens == NULL && capacity > 0) || n_out == NULL)
         return mk_fail(MINKE_EINVAL, "text, tokens or n_out is NULL");
     if (n_bos > 0 && mk_tokenizer_bos(tok) < 0)
         return mk_fail(MINKE_EUNSUPPORTED, "no beginning-of-sentence token");
-    status = mk_tokenizer_encode(tok, text, text_len,
-                                 (flags & MINKE_TOKENIZE_SPECIAL) != 0 ? MK_TOKENIZE_SPECIAL : 0,
-                                 NULL, 0, room > 0 ? tokens + n_bos : NULL, room, &n);
-    if (status < 0 && status != MINKE_ENOSPC)
-        return status;
+    rc = mk_tokenizer_encode(tok, text, text_len,
+                             (flags & MINKE_TOKENIZE_SPECIAL) != 0 ? MK_TOKENIZE_SPECIAL : 0,
+                             NULL, 0, room > 0 ? tokens + n_bos : NULL, room, &n);
+    if (rc < 0 && rc != MINKE_ENOSPC)
+        return rc;
     *n_out = n + n_bos;
     if (n + n_bos > capacity)
         return mk_fail(MINKE_ENOSPC, "%zu tokens, room for %zu", n + n_bos, capacity);
@@ -158,17 +158,17 @@ int32_t minke_detokenize(const minke_context *ctx, const int32_t *tokens, size_t
 {
     const struct mk_tokenizer *tok;
     size_t n_ids, size, used;
-    int32_t status = text_begin(ctx, &tok);
+    int32_t rc = text_begin(ctx, &tok);
 
-    if (status < 0 || (status = text_check_flags(flags, MINKE_DETOKENIZE_SKIP_SPECIAL
-                                                            | MINKE_DETOKENIZE_PARTIAL)) < 0)
-        return status;
+    if (rc < 0 || (rc = text_check_flags(flags, MINKE_DETOKENIZE_SKIP_SPECIAL
+                                                    | MINKE_DETOKENIZE_PARTIAL)) < 0)
+        return rc;
     if ((tokens == NULL && n > 0) || (text == NULL && capacity > 0) || n_out == NULL)
         return mk_fail(MINKE_EINVAL, "tokens, text or n_out is NULL");
     n_ids = text_n_ids(ctx, tok);
     for (size_t i = 0; i < n; i++)
-        if ((status = text_check_id(tokens[i], n_ids)) < 0)
-            return status;
+        if ((rc = text_check_id(tokens[i], n_ids)) < 0)
+            return rc;
     size = text_decode(tok, tokens, n, flags, NULL, &used);
     *n_out = size;
     if (size > capacity)
@@ -185,14 +185,14 @@ int32_t minke_token_bytes(const minke_context *ctx, int32_t token, const char **
                           size_t *len)
 {
     const struct mk_tokenizer *tok;
-    int32_t status = text_begin(ctx, &tok);
+    int32_t rc = text_begin(ctx, &tok);
 
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     if (bytes == NULL || len == NULL)
         return mk_fail(MINKE_EINVAL, "bytes or len is NULL");
-    if ((status = text_check_id(token, text_n_ids(ctx, tok))) < 0)
-        return status;
+    if ((rc = text_check_id(token, text_n_ids(ctx, tok))) < 0)
+        return rc;
     *bytes = mk_tokenizer_bytes(tok, token, len);
     return MINKE_OK;
 }
@@ -201,10 +201,10 @@ int32_t minke_token_find(const minke_context *ctx, const char *text, size_t text
                          int32_t *token)
 {
     const struct mk_tokenizer *tok;
-    const int32_t status = text_begin(ctx, &tok);
+    const int32_t rc = text_begin(ctx, &tok);
 
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     if ((text == NULL && text_len > 0) || token == NULL)
         return mk_fail(MINKE_EINVAL, "text or token is NULL");
     *token = mk_tokenizer_find(tok, text, text_len);

@@ -3,8 +3,8 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/utf8.h"
 #include "text/tokenizer_internal.h"
-#include "text/unicode.h"
 
 void mk_tokenizer_free(struct mk_tokenizer *tok)
 {
@@ -162,7 +162,7 @@ static int32_t tok_segment(struct tok_encoder *enc, int k, size_t begin, size_t 
 {
     const struct mk_added_set *set = k < 2 ? &enc->tok->added[k] : NULL;
     size_t rest = begin, i = begin, p = tok_first_plain(enc, begin);
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
 
     if (k == 2)
         return mk_pretoken_split(enc->tok->kind, enc->text, begin, end, tok_piece, enc);
@@ -188,10 +188,10 @@ static int32_t tok_segment(struct tok_encoder *enc, int k, size_t begin, size_t 
             i++;
             continue;
         }
-        if (i > rest && (status = tok_segment(enc, k + 1, rest, i)) < 0)
-            return status;
-        if ((status = mk_ids_add(&enc->out, match->id)) < 0)
-            return status;
+        if (i > rest && (rc = tok_segment(enc, k + 1, rest, i)) < 0)
+            return rc;
+        if ((rc = mk_ids_add(&enc->out, match->id)) < 0)
+            return rc;
         i += match->content.len;
         rest = i;
     }
@@ -269,21 +269,21 @@ int32_t mk_tokenizer_encode(const struct mk_tokenizer *tok, const char *text, si
         .work = {.a = &tok->alloc}, .out = {.a = &tok->alloc, .limit = capacity}
     };
     struct tok_lossy lossy = {NULL, 0, NULL};
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
 
     if (len > 0 && mk_utf8_valid(text, len) < len) {
-        status = tok_lossy_copy(&lossy, &tok->alloc, text, len, plain, n_plain);
+        rc = tok_lossy_copy(&lossy, &tok->alloc, text, len, plain, n_plain);
         enc.text = lossy.text;
         enc.plain = lossy.plain;
         len = lossy.len;
     }
-    if (status == MINKE_OK && len > 0)
-        status = tok_segment(&enc, (flags & MK_TOKENIZE_SPECIAL) != 0 ? 0 : 2, 0, len);
-    if (status == MINKE_OK)
-        status = tok_output(&enc, tokens, capacity, n_out);
+    if (rc == MINKE_OK && len > 0)
+        rc = tok_segment(&enc, (flags & MK_TOKENIZE_SPECIAL) != 0 ? 0 : 2, 0, len);
+    if (rc == MINKE_OK)
+        rc = tok_output(&enc, tokens, capacity, n_out);
     mk_free(&tok->alloc, lossy.text);
     mk_free(&tok->alloc, lossy.plain);
     mk_bpe_work_free(&enc.work);
     mk_ids_free(&enc.out);
-    return status;
+    return rc;
 }

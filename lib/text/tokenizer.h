@@ -23,12 +23,6 @@ int32_t mk_tokenizer_open(struct mk_tokenizer **out, const struct mk_env *env,
                           const char *json, size_t json_len, const char *config_json,
                           size_t config_json_len, int32_t config_bos, int32_t config_eos);
 
-/* A text that need not end in NUL. */
-struct mk_slice {
-    const char *data;
-    size_t len;
-};
-
 /* Kinds of tokens in GGUF metadata (tokenizer.ggml.token_type). */
 #define MK_TOKEN_NORMAL  1
 #define MK_TOKEN_CONTROL 3      /* matched as a whole; special */
@@ -38,10 +32,10 @@ struct mk_slice {
 /* A tokenizer as lists, borrowed for the call. */
 struct mk_tokenizer_lists {
     const char *pre;                 /* pre-tokenizer: "deepseek-v3" or "deepseek-llm" */
-    const struct mk_slice *tokens;   /* (n_tokens,) by id, in byte-level characters */
+    const struct mk_view *tokens;   /* (n_tokens,) by id, in byte-level characters */
     const int32_t *types;            /* (n_tokens,) MK_TOKEN_*, or NULL: all normal */
     size_t n_tokens;
-    const struct mk_slice *merges;   /* (n_merges,) "left right", by rank */
+    const struct mk_view *merges;   /* (n_merges,) "left right", by rank */
     size_t n_merges;
     int32_t bos, eos;                /* -1 = look for the family's own */
     const char *chat_template;       /* or NULL */

@@ -6,11 +6,11 @@
 #include "base/error.h"
 
 /* A list of strings as slices in the arena; NULL and 0 when the key is absent. */
-static int32_t tokgguf_list(const struct mk_slice **out, size_t *n, struct mk_arena *arena,
+static int32_t tokgguf_list(const struct mk_view **out, size_t *n, struct mk_arena *arena,
                             const struct mk_gguf *g, const char *key)
 {
     const struct mk_gguf_value *v = mk_gguf_find(g, key);
-    struct mk_slice *slices;
+    struct mk_view *slices;
 
     *out = NULL;
     *n = 0;
@@ -18,7 +18,7 @@ static int32_t tokgguf_list(const struct mk_slice **out, size_t *n, struct mk_ar
         return MINKE_OK;
     if (!v->is_array || v->type != MK_GGUF_STRING)
         return mk_fail(MINKE_EFORMAT, "%s: no list of strings", key);
-    slices = mk_arena_alloc(arena, (size_t)v->n, sizeof *slices);
+    slices = mk_arena_alloc(arena, (size_t)v->n, sizeof(*slices));
     if (slices == NULL)
         return MINKE_ENOMEM;
     for (uint64_t i = 0; i < v->n; i++) {
@@ -43,7 +43,7 @@ static int32_t tokgguf_types(const int32_t **out, size_t n, struct mk_arena *are
     if (v->n != n)
         return mk_fail(MINKE_EFORMAT, "tokenizer.ggml.token_type: %llu items for %zu tokens",
                        (unsigned long long)v->n, n);
-    types = mk_arena_alloc(arena, n, sizeof *types);
+    types = mk_arena_alloc(arena, n, sizeof(*types));
     if (types == NULL)
         return MINKE_ENOMEM;
     for (size_t i = 0; i < n; i++) {
@@ -66,10 +66,10 @@ static int32_t tokgguf_id(const struct mk_gguf *g, const char *key)
 static int32_t tokgguf_lists(struct mk_tokenizer_lists *lists, struct mk_arena *arena,
                              const struct mk_gguf *g)
 {
-    const struct mk_gguf_string *model = mk_gguf_text(mk_gguf_find(g, "tokenizer.ggml.model"));
-    const struct mk_gguf_string *pre = mk_gguf_text(mk_gguf_find(g, "tokenizer.ggml.pre"));
-    const struct mk_gguf_string *chat = mk_gguf_text(mk_gguf_find(g, "tokenizer.chat_template"));
-    int32_t status;
+    const struct mk_view *model = mk_gguf_text(mk_gguf_find(g, "tokenizer.ggml.model"));
+    const struct mk_view *pre = mk_gguf_text(mk_gguf_find(g, "tokenizer.ggml.pre"));
+    const struct mk_view *chat = mk_gguf_text(mk_gguf_find(g, "tokenizer.chat_template"));
+    int32_t rc;
 
     if (model == NULL)
         return mk_fail(MINKE_EUNSUPPORTED, "the file has no tokenizer");
@@ -82,13 +82,13 @@ static int32_t tokgguf_lists(struct mk_tokenizer_lists *lists, struct mk_arena *
         lists->chat_template = chat->data;
         lists->chat_template_len = chat->len;
     }
-    status = tokgguf_list(&lists->tokens, &lists->n_tokens, arena, g, "tokenizer.ggml.tokens");
-    if (status == MINKE_OK)
-        status = tokgguf_list(&lists->merges, &lists->n_merges, arena, g,
-                              "tokenizer.ggml.merges");
-    if (status == MINKE_OK)
-        status = tokgguf_types(&lists->types, lists->n_tokens, arena, g);
-    return status;
+    rc = tokgguf_list(&lists->tokens, &lists->n_tokens, arena, g, "tokenizer.ggml.tokens");
+    if (rc == MINKE_OK)
+        rc = tokgguf_list(&lists->merges, &lists->n_merges, arena, g,
+                          "tokenizer.ggml.merges");
+    if (rc == MINKE_OK)
+        rc = tokgguf_types(&lists->types, lists->n_tokens, arena, g);
+    return rc;
 }
 
 int32_t mk_tokenizer_open_gguf(struct mk_tokenizer **out, const struct mk_env *env,
@@ -96,12 +96,12 @@ int32_t mk_tokenizer_open_gguf(struct mk_tokenizer **out, const struct mk_env *e
 {
     struct mk_tokenizer_lists lists = {0};
     struct mk_arena arena;
-    int32_t status;
+    int32_t rc;
 
     mk_arena_init(&arena, &env->alloc);
-    status = tokgguf_lists(&lists, &arena, g);
-    if (status == MINKE_OK)
-        status = mk_tokenizer_open_lists(out, env, &lists);
+    rc = tokgguf_lists(&lists, &arena, g);
+    if (rc == MINKE_OK)
+        rc = mk_tokenizer_open_lists(out, env, &lists);
     mk_arena_free(&arena);
-    return status;
+    return rc;
 }

@@ -9,7 +9,7 @@
 /* A token that is matched as a whole; content is its text, which may differ from its decoded
  * bytes. */
 struct mk_added {
-    struct mk_slice content;
+    struct mk_view content;
     int32_t id;
 };
 

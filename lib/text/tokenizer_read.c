@@ -9,8 +9,8 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/utf8.h"
 #include "text/tokenizer_internal.h"
-#include "text/unicode.h"
 
 #define TOKREAD_RAW        16u    /* added, matched in the text as it is */
 #define TOKREAD_NORMALIZED 32u    /* added, matched in normalized text, after the others */
@@ -22,13 +22,13 @@
 #define TOKREAD_SLAB 65536
 
 struct tokread_merge {
-    struct mk_slice left, right;
+    struct mk_view left, right;
 };
 
 struct tokread {
     struct mk_tokenizer *tok;
     struct mk_arena scratch;
-    struct mk_slice *texts;       /* (n_tokens,) by id; data NULL = none */
+    struct mk_view *texts;       /* (n_tokens,) by id; data NULL = none */
     uint32_t *flags;              /* (n_tokens,) MK_BPE_*, TOKREAD_* */
     size_t n_tokens;
     struct tokread_merge *merges; /* (n_merges,) by rank */
@@ -54,7 +54,7 @@ static void tokread_byte_table(struct tokread *r)
 
 /* Bytes that a text in byte-level characters stands for.  Returns whether every character
  * stands for one; otherwise the text stands for itself.  out holds text.len bytes. */
-static int tokread_map(const struct tokread *r, struct mk_slice text, char *out, size_t *len)
+static int tokread_map(const struct tokread *r, struct mk_view text, char *out, size_t *len)
 {
     const unsigned char *s = (const unsigned char *)text.data;
 
@@ -200,7 +200,7 @@ static int32_t tokread_build_merges(struct tokread *r)
     for (size_t rank = 0; rank < r->n_merges; rank++) {
         const struct tokread_merge *m = &r->merges[rank];
         size_t n_left, n_right;
-        int32_t status;
+        int32_t rc;
 
         if (m->left.len > sizeof(left) || m->right.len > sizeof(right))
             return mk_fail(MINKE_EUNSUPPORTED, "merge %zu: parts of %zu and %zu bytes", rank,
@@ -210,9 +210,9 @@ static int32_t tokread_build_merges(struct tokread *r)
             return mk_fail(MINKE_EFORMAT, "merge %zu: \"%.*s\" \"%.*s\" names no token", rank,
                            (int)mk_min(m->left.len, 100), m->left.data,
                            (int)mk_min(m->right.len, 100), m->right.data);
-        status = mk_bpe_add_merge(&r->tok->bpe, (uint32_t)rank, left, n_left, right, n_right);
-        if (status < 0)
-            return status;
+        rc = mk_bpe_add_merge(&r->tok->bpe, (uint32_t)rank, left, n_left, right, n_right);
+        if (rc < 0)
+            return rc;
     }
     return MINKE_OK;
 }
@@ -238,19 +238,19 @@ static int32_t tokread_check_added(const struct tokread *r, const struct mk_adde
 static int32_t tokread_build(struct tokread *r)
 {
     struct mk_tokenizer *tok = r->tok;
-    int32_t status = tokread_build_tokens(r);
+    int32_t rc = tokread_build_tokens(r);
 
-    if (status == MINKE_OK)
-        status = tokread_build_added(r, &tok->added[0], TOKREAD_RAW);
-    if (status == MINKE_OK)
-        status = tokread_build_added(r, &tok->added[1], TOKREAD_NORMALIZED);
-    if (status == MINKE_OK)
-        status = mk_bpe_init(&tok->bpe, &tok->arena, (uint32_t)r->n_merges);
-    for (int k = 0; k < 2 && status == MINKE_OK; k++)
-        status = tokread_check_added(r, &tok->added[k]);
-    if (status == MINKE_OK)
-        status = tokread_build_merges(r);
-    return status == MINKE_OK ? mk_bpe_finish(&tok->bpe, &tok->alloc) : status;
+    if (rc == MINKE_OK)
+        rc = tokread_build_added(r, &tok->added[0], TOKREAD_RAW);
+    if (rc == MINKE_OK)
+        rc = tokread_build_added(r, &tok->added[1], TOKREAD_NORMALIZED);
+    if (rc == MINKE_OK)
+        rc = mk_bpe_init(&tok->bpe, &tok->arena, (uint32_t)r->n_merges);
+    for (int k = 0; k < 2 && rc == MINKE_OK; k++)
+        rc = tokread_check_added(r, &tok->added[k]);
+    if (rc == MINKE_OK)
+        rc = tokread_build_merges(r);
+    return rc == MINKE_OK ? mk_bpe_finish(&tok->bpe, &tok->alloc) : rc;
 }
 
 /* ---- tokenizer.json ---- */
@@ -281,48 +281,48 @@ static int32_t tokread_check_kind(const struct mk_json *root, const struct mk_js
     if (!tokread_is_null(v) && !(list != NULL && list->type == MK_JSON_ARRAY
                                  && list->n_items == 0))
         return mk_fail(MINKE_EUNSUPPORTED, "tokenizer.json: normalizer %s: none is accepted",
-                       type != NULL && type->type == MK_JSON_STRING ? type->text : "?");
+                       type != NULL && type->type == MK_JSON_STRING ? type->text.data : "?");
     v = mk_json_get(root, "decoder");
     type = mk_json_get(v, "type");
     if (!tokread_is_null(v) && !mk_json_is(type, "ByteLevel"))
         return mk_fail(MINKE_EUNSUPPORTED, "tokenizer.json: decoder %s: ByteLevel is accepted",
-                       type != NULL && type->type == MK_JSON_STRING ? type->text : "?");
+                       type != NULL && type->type == MK_JSON_STRING ? type->text.data : "?");
     type = mk_json_get(model, "type");
     if (!mk_json_is(type, "BPE"))
         return mk_fail(MINKE_EUNSUPPORTED, "tokenizer.json: model %s: BPE is accepted",
-                       type != NULL && type->type == MK_JSON_STRING ? type->text : "?");
+                       type != NULL && type->type == MK_JSON_STRING ? type->text.data : "?");
     v = mk_json_get(model, "dropout");
     if (!tokread_is_null(v) && (mk_json_double(v, &dropout) < 0 || dropout != 0.0))
         return mk_fail(MINKE_EUNSUPPORTED, "tokenizer.json: model dropout: none is accepted");
-    for (size_t i = 0; i < sizeof(off) / sizeof(off[0]); i++)
+    for (size_t i = 0; i < MK_COUNT(off); i++)
         if (!tokread_is_off(mk_json_get(model, off[i])))
             return mk_fail(MINKE_EUNSUPPORTED, "tokenizer.json: model %s: not accepted", off[i]);
     return MINKE_OK;
 }
 
-static struct mk_slice tokread_key(const struct mk_json *v)
+static struct mk_view tokread_key(const struct mk_json *v)
 {
-    const struct mk_slice s = {v->key, v->key_len};
+    const struct mk_view s = {v->key.data, v->key.len};
 
     return s;
 }
 
-static struct mk_slice tokread_text(const struct mk_json *v)
+static struct mk_view tokread_text(const struct mk_json *v)
 {
-    const struct mk_slice s = {v->text, v->text_len};
+    const struct mk_view s = {v->text.data, v->text.len};
 
     return s;
 }
 
 /* An id; name is for the message. */
-static int32_t tokread_id(const struct mk_json *v, struct mk_slice name, size_t *id)
+static int32_t tokread_id(const struct mk_json *v, struct mk_view name, size_t *id)
 {
     const int is_number = v != NULL && v->type == MK_JSON_NUMBER;
     int64_t n;
 
     if (!is_number || mk_json_int(v, &n) < 0 || n < 0 || n > MK_BPE_MAX_ID)
         return mk_fail(MINKE_EFORMAT, "tokenizer.json: token \"%.*s\": id %s is not in 0..%d",
-                       (int)mk_min(name.len, 100), name.data, is_number ? v->text : "(none)",
+                       (int)mk_min(name.len, 100), name.data, is_number ? v->text.data : "(none)",
                        MK_BPE_MAX_ID);
     *id = (size_t)n;
     return MINKE_OK;
@@ -333,20 +333,20 @@ static int32_t tokread_size(struct tokread *r, const struct mk_json *vocab,
                             const struct mk_json *added)
 {
     size_t id = 0;
-    int32_t status;
+    int32_t rc;
 
     for (const struct mk_json *v = vocab->first; v != NULL; v = v->next) {
-        if ((status = tokread_id(v, tokread_key(v), &id)) < 0)
-            return status;
+        if ((rc = tokread_id(v, tokread_key(v), &id)) < 0)
+            return rc;
         r->n_tokens = mk_max(r->n_tokens, id + 1);
     }
     for (const struct mk_json *v = added != NULL ? added->first : NULL; v; v = v->next) {
         const struct mk_json *content = mk_json_get(v, "content");
 
-        if (content == NULL || content->type != MK_JSON_STRING || content->text_len == 0)
+        if (content == NULL || content->type != MK_JSON_STRING || content->text.len == 0)
             return mk_fail(MINKE_EFORMAT, "tokenizer.json: an added token has no content");
-        if ((status = tokread_id(mk_json_get(v, "id"), tokread_text(content), &id)) < 0)
-            return status;
+        if ((rc = tokread_id(mk_json_get(v, "id"), tokread_text(content), &id)) < 0)
+            return rc;
         r->n_tokens = mk_max(r->n_tokens, id + 1);
     }
     r->texts = mk_arena_alloc(&r->scratch, r->n_tokens, sizeof(*r->texts));
@@ -355,9 +355,9 @@ static int32_t tokread_size(struct tokread *r, const struct mk_json *vocab,
 }
 
 /* Give an id its text; an added token may repeat what the vocabulary says. */
-static int32_t tokread_put(struct tokread *r, size_t id, struct mk_slice text, uint32_t flags)
+static int32_t tokread_put(struct tokread *r, size_t id, struct mk_view text, uint32_t flags)
 {
-    const struct mk_slice *old = &r->texts[id];
+    const struct mk_view *old = &r->texts[id];
 
     if (old->data != NULL
         && (r->flags[id] != MK_BPE_VOCAB || (flags & MK_BPE_VOCAB) != 0
@@ -379,23 +379,23 @@ static int32_t tokread_added_token(struct tokread *r, const struct mk_json *v)
     int is_special, is_raw;
     uint32_t flags;
     size_t id = 0;
-    int32_t status;
+    int32_t rc;
 
-    for (size_t i = 0; i < sizeof(off) / sizeof(off[0]); i++)
+    for (size_t i = 0; i < MK_COUNT(off); i++)
         if (!tokread_is_off(mk_json_get(v, off[i])))
             return mk_fail(MINKE_EUNSUPPORTED, "tokenizer.json: added token \"%.*s\": %s",
-                           (int)mk_min(content->text_len, 100), content->text, off[i]);
+                           (int)mk_min(content->text.len, 100), content->text.data, off[i]);
     is_special = special != NULL && special->type == MK_JSON_TRUE;
     /* A token that does not say is normalized unless it is special. */
     is_raw = normalized != NULL ? normalized->type != MK_JSON_TRUE : is_special;
     flags = (is_raw ? TOKREAD_RAW : TOKREAD_NORMALIZED) | (is_special ? MK_BPE_SPECIAL : 0);
-    if ((status = tokread_id(mk_json_get(v, "id"), tokread_text(content), &id)) < 0)
-        return status;
+    if ((rc = tokread_id(mk_json_get(v, "id"), tokread_text(content), &id)) < 0)
+        return rc;
     return tokread_put(r, id, tokread_text(content), flags);
 }
 
 /* "left right", or [left, right]. */
-static int32_t tokread_split_merge(struct tokread_merge *m, struct mk_slice text, size_t rank)
+static int32_t tokread_split_merge(struct tokread_merge *m, struct mk_view text, size_t rank)
 {
     const char *space = memchr(text.data, ' ', text.len);
 
@@ -423,10 +423,10 @@ static int32_t tokread_merges(struct tokread *r, const struct mk_json *merges)
         const struct mk_json *left = v->type == MK_JSON_ARRAY ? v->first : NULL;
 
         if (v->type == MK_JSON_STRING) {
-            const int32_t status = tokread_split_merge(&r->merges[rank], tokread_text(v), rank);
+            const int32_t rc = tokread_split_merge(&r->merges[rank], tokread_text(v), rank);
 
-            if (status < 0)
-                return status;
+            if (rc < 0)
+                return rc;
         } else if (left != NULL && v->n_items == 2 && left->type == MK_JSON_STRING
                    && left->next->type == MK_JSON_STRING) {
             r->merges[rank].left = tokread_text(left);
@@ -445,31 +445,31 @@ static int32_t tokread_json(struct tokread *r, const struct mk_json *root)
     const struct mk_json *vocab = mk_json_get(model, "vocab");
     const struct mk_json *merges = mk_json_get(model, "merges");
     const struct mk_json *added = mk_json_get(root, "added_tokens");
-    int32_t status;
+    int32_t rc;
 
     if (model == NULL || model->type != MK_JSON_OBJECT)
         return mk_fail(MINKE_EFORMAT, "tokenizer.json: model: an object expected");
-    if ((status = mk_pretoken_recognise(&r->tok->kind, mk_json_get(root, "pre_tokenizer"))) < 0
-        || (status = tokread_check_kind(root, model)) < 0)
-        return status;
+    if ((rc = mk_pretoken_recognise(&r->tok->kind, mk_json_get(root, "pre_tokenizer"))) < 0
+        || (rc = tokread_check_kind(root, model)) < 0)
+        return rc;
     if (vocab == NULL || vocab->type != MK_JSON_OBJECT || vocab->n_items == 0)
         return mk_fail(MINKE_EFORMAT, "tokenizer.json: vocab: an object with tokens expected");
     if (merges == NULL || merges->type != MK_JSON_ARRAY)
         return mk_fail(MINKE_EFORMAT, "tokenizer.json: merges: an array expected");
     if (added != NULL && added->type != MK_JSON_ARRAY)
         return mk_fail(MINKE_EFORMAT, "tokenizer.json: added_tokens: an array expected");
-    if ((status = tokread_size(r, vocab, added)) < 0)
-        return status;
-    for (const struct mk_json *v = vocab->first; v != NULL && status >= 0; v = v->next) {
+    if ((rc = tokread_size(r, vocab, added)) < 0)
+        return rc;
+    for (const struct mk_json *v = vocab->first; v != NULL && rc >= 0; v = v->next) {
         size_t id = 0;
 
-        if ((status = tokread_id(v, tokread_key(v), &id)) >= 0)
-            status = tokread_put(r, id, tokread_key(v), MK_BPE_VOCAB);
+        if ((rc = tokread_id(v, tokread_key(v), &id)) >= 0)
+            rc = tokread_put(r, id, tokread_key(v), MK_BPE_VOCAB);
     }
-    for (const struct mk_json *v = added != NULL ? added->first : NULL; v && status >= 0;
+    for (const struct mk_json *v = added != NULL ? added->first : NULL; v && rc >= 0;
          v = v->next)
-        status = tokread_added_token(r, v);
-    return status < 0 ? status : tokread_merges(r, merges);
+        rc = tokread_added_token(r, v);
+    return rc < 0 ? rc : tokread_merges(r, merges);
 }
 
 /* ---- tokenizer_config.json ---- */
@@ -485,7 +485,7 @@ static int32_t tokread_special(const struct mk_tokenizer *tok, const struct mk_j
     if (v != NULL && v->type == MK_JSON_OBJECT)
         v = mk_json_get(v, "content");
     if (v != NULL && v->type == MK_JSON_STRING)
-        id = mk_tokenizer_find(tok, v->text, v->text_len);
+        id = mk_tokenizer_find(tok, v->text.data, v->text.len);
     if (id < 0)
         id = mk_tokenizer_find(tok, own, strlen(own));
     return id >= 0 ? id : last;
@@ -509,20 +509,20 @@ static int32_t tokread_settings(struct tokread *r, const char *json, size_t len,
                                 int32_t eos)
 {
     const struct mk_json *config = NULL, *chat;
-    int32_t status = MINKE_OK;
+    int32_t rc = MINKE_OK;
 
     if (json != NULL)
-        status = mk_json_parse(&config, &r->scratch, json, len, "tokenizer_config.json");
-    if (status < 0)
-        return status;
+        rc = mk_json_parse(&config, &r->scratch, json, len, "tokenizer_config.json");
+    if (rc < 0)
+        return rc;
     if (config != NULL && config->type != MK_JSON_OBJECT)
         return mk_fail(MINKE_EFORMAT, "tokenizer_config.json: an object expected");
     r->tok->bos = tokread_special(r->tok, config, "bos_token", TOKREAD_BOS, bos);
     r->tok->eos = tokread_special(r->tok, config, "eos_token", TOKREAD_EOS, eos);
     chat = tokread_template(config);
     if (chat != NULL) {
-        r->tok->chat_template = mk_arena_text(&r->tok->arena, chat->text, chat->text_len);
-        r->tok->chat_template_len = chat->text_len;
+        r->tok->chat_template = mk_arena_text(&r->tok->arena, chat->text.data, chat->text.len);
+        r->tok->chat_template_len = chat->text.len;
         if (r->tok->chat_template == NULL)
             return MINKE_ENOMEM;
     }
@@ -545,14 +545,14 @@ static int32_t tokread_begin(struct tokread *r, const struct mk_env *env)
 }
 
 /* Scratch goes; the tokenizer goes to the caller, or nowhere. */
-static int32_t tokread_end(struct tokread *r, int32_t status, struct mk_tokenizer **out)
+static int32_t tokread_end(struct tokread *r, int32_t rc, struct mk_tokenizer **out)
 {
     mk_arena_free(&r->scratch);
-    if (status < 0)
+    if (rc < 0)
         mk_tokenizer_free(r->tok);
     else
         *out = r->tok;
-    return status;
+    return rc;
 }
 
 int32_t mk_tokenizer_open(struct mk_tokenizer **out, const struct mk_env *env,
@@ -561,26 +561,26 @@ int32_t mk_tokenizer_open(struct mk_tokenizer **out, const struct mk_env *env,
 {
     const struct mk_json *root = NULL;
     struct tokread r;
-    int32_t status = tokread_begin(&r, env);
+    int32_t rc = tokread_begin(&r, env);
 
-    if (status < 0)
-        return status;
-    status = mk_json_parse(&root, &r.scratch, json, json_len, "tokenizer.json");
-    if (status == MINKE_OK)
-        status = tokread_json(&r, root);
-    if (status == MINKE_OK)
-        status = tokread_build(&r);
-    if (status == MINKE_OK)
-        status = tokread_settings(&r, config_json, config_json_len, config_bos, config_eos);
-    return tokread_end(&r, status, out);
+    if (rc < 0)
+        return rc;
+    rc = mk_json_parse(&root, &r.scratch, json, json_len, "tokenizer.json");
+    if (rc == MINKE_OK)
+        rc = tokread_json(&r, root);
+    if (rc == MINKE_OK)
+        rc = tokread_build(&r);
+    if (rc == MINKE_OK)
+        rc = tokread_settings(&r, config_json, config_json_len, config_bos, config_eos);
+    return tokread_end(&r, rc, out);
 }
 
 static int32_t tokread_lists(struct tokread *r, const struct mk_tokenizer_lists *lists)
 {
-    int32_t status = mk_pretoken_named(&r->tok->kind, lists->pre);
+    int32_t rc = mk_pretoken_named(&r->tok->kind, lists->pre);
 
-    if (status < 0)
-        return status;
+    if (rc < 0)
+        return rc;
     if (lists->n_tokens == 0 || lists->n_tokens > MK_BPE_MAX_ID + (size_t)1
         || lists->n_merges > MK_BPE_MAX_MERGES)
         return mk_fail(MINKE_EFORMAT, "tokenizer: %zu tokens, %zu merges", lists->n_tokens,
@@ -594,7 +594,7 @@ static int32_t tokread_lists(struct tokread *r, const struct mk_tokenizer_lists 
         return MINKE_ENOMEM;
     for (size_t id = 0; id < r->n_tokens; id++) {
         const int32_t type = lists->types != NULL ? lists->types[id] : MK_TOKEN_NORMAL;
-        const struct mk_slice text = lists->tokens[id];
+        const struct mk_view text = lists->tokens[id];
 
         if (type == MK_TOKEN_UNUSED || text.len == 0)
             continue;
@@ -604,39 +604,39 @@ static int32_t tokread_lists(struct tokread *r, const struct mk_tokenizer_lists 
         r->flags[id] = type == MK_TOKEN_CONTROL ? TOKREAD_RAW | MK_BPE_SPECIAL
                      : type == MK_TOKEN_USER ? TOKREAD_RAW : MK_BPE_VOCAB;
     }
-    for (size_t rank = 0; rank < r->n_merges && status >= 0; rank++) {
-        const struct mk_slice text = lists->merges[rank];
+    for (size_t rank = 0; rank < r->n_merges && rc >= 0; rank++) {
+        const struct mk_view text = lists->merges[rank];
 
         if (mk_utf8_valid(text.data, text.len) < text.len)
             return mk_fail(MINKE_EFORMAT, "tokenizer: merge %zu is not UTF-8", rank);
-        status = tokread_split_merge(&r->merges[rank], text, rank);
+        rc = tokread_split_merge(&r->merges[rank], text, rank);
     }
-    return status;
+    return rc;
 }
 
 int32_t mk_tokenizer_open_lists(struct mk_tokenizer **out, const struct mk_env *env,
                                 const struct mk_tokenizer_lists *lists)
 {
     struct tokread r;
-    int32_t status = tokread_begin(&r, env);
+    int32_t rc = tokread_begin(&r, env);
 
-    if (status < 0)
-        return status;
-    status = tokread_lists(&r, lists);
-    if (status == MINKE_OK)
-        status = tokread_build(&r);
-    if (status == MINKE_OK) {
+    if (rc < 0)
+        return rc;
+    rc = tokread_lists(&r, lists);
+    if (rc == MINKE_OK)
+        rc = tokread_build(&r);
+    if (rc == MINKE_OK) {
         r.tok->bos = tokread_special(r.tok, NULL, "", TOKREAD_BOS, -1);
         r.tok->eos = tokread_special(r.tok, NULL, "", TOKREAD_EOS, -1);
         r.tok->bos = lists->bos >= 0 ? lists->bos : r.tok->bos;
         r.tok->eos = lists->eos >= 0 ? lists->eos : r.tok->eos;
     }
-    if (status == MINKE_OK && lists->chat_template != NULL) {
+    if (rc == MINKE_OK && lists->chat_template != NULL) {
         r.tok->chat_template = mk_arena_text(&r.tok->arena, lists->chat_template,
                                              lists->chat_template_len);
         r.tok->chat_template_len = lists->chat_template_len;
         if (r.tok->chat_template == NULL)
-            status = MINKE_ENOMEM;
+            rc = MINKE_ENOMEM;
     }
-    return tokread_end(&r, status, out);
+    return tokread_end(&r, rc, out);
 }

@@ -38,8 +38,8 @@ static void check_text(const char *text, const char *expected, size_t n)
 
     CHECK(v != NULL && v->type == MK_JSON_STRING);
     if (v != NULL) {
-        CHECK_INT(v->text_len, n);
-        CHECK(memcmp(v->text, expected, n + 1) == 0);
+        CHECK_INT(v->text.len, n);
+        CHECK(memcmp(v->text.data, expected, n + 1) == 0);
     }
 }
 

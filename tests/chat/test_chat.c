@@ -59,7 +59,7 @@ static void line_params(minke_chat_params *p, const struct mk_json *line)
     const struct mk_json *mode = mk_json_get(line, "thinking_mode");
 
     minke_chat_params_init(p, sizeof(*p));
-    p->encoding = mk_json_get(line, "template")->text;
+    p->encoding = mk_json_get(line, "template")->text.data;
     p->flags = MINKE_CHAT_TRUST_TEXT;
     if (!is_true(line, "add_generation_prompt", 1))
         p->flags |= MINKE_CHAT_NO_GENERATION;
@@ -89,9 +89,9 @@ static void check_line(const struct mk_json *line)
     status = minke_chat_render(NULL, messages, n_messages, &p, text, sizeof(text), &n);
     if (prompt == NULL) {
         CHECK_INT(status, MINKE_EINVAL);
-    } else if (status != MINKE_OK || n != prompt->text_len || memcmp(text, prompt->text, n) != 0) {
+    } else if (status != MINKE_OK || n != prompt->text.len || memcmp(text, prompt->text.data, n) != 0) {
         test_failures++;
-        fprintf(stderr, "%s %s: another prompt\n", p.encoding, mk_json_get(line, "case")->text);
+        fprintf(stderr, "%s %s: another prompt\n", p.encoding, mk_json_get(line, "case")->text.data);
     }
     free(messages);
     free(context);
@@ -283,8 +283,8 @@ static char *published_template(const char *name)
     mk_arena_init(&arena, &a);
     CHECK_INT(mk_json_parse(&v, &arena, json, n, "config"), MINKE_OK);
     v = mk_json_get(v, "chat_template");
-    if (v != NULL && (text = malloc(v->text_len + 64)) != NULL)
-        strcpy(text, v->text);
+    if (v != NULL && (text = malloc(v->text.len + 64)) != NULL)
+        strcpy(text, v->text.data);
     mk_arena_free(&arena);
     free(json);
     return text;

@@ -2,10 +2,10 @@
  * usable.  The model is examples/calf; what it says does not matter here. */
 #include <math.h>
 
+#include "base/utf8.h"
 #include "minke.h"
 #include "test.h"
 #include "text/text_data.h"
-#include "text/unicode.h"
 
 #define MODEL "examples/calf"
 #define CONTEXT 640u

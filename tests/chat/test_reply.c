@@ -74,12 +74,12 @@ static void check_line(const struct mk_json *line)
     static struct log whole, cut;
     static char message[8192];
     const struct mk_allocator a = {0};
-    int32_t status = feed("deepseek-v3.2", thinking, MINKE_REPLY_STRICT, text->text, 0, &whole,
+    int32_t status = feed("deepseek-v3.2", thinking, MINKE_REPLY_STRICT, text->text.data, 0, &whole,
                           message, sizeof(message));
 
     if (error != NULL) {
         CHECK_INT(status, MINKE_EFORMAT);
-        CHECK_STR(minke_last_error(), error->text + strlen("AssertionError: "));
+        CHECK_STR(minke_last_error(), error->text.data + strlen("AssertionError: "));
     } else {
         struct mk_text expected;
 
@@ -89,9 +89,9 @@ static void check_line(const struct mk_json *line)
         CHECK_STR(message, expected.data);
         mk_text_free(&expected);
     }
-    feed("deepseek-v3.2", thinking, 0, text->text, 0, &whole, message, sizeof(message));
-    for (size_t i = 1; i <= text->text_len; i++) {
-        feed("deepseek-v3.2", thinking, 0, text->text, i, &cut, message, sizeof(message));
+    feed("deepseek-v3.2", thinking, 0, text->text.data, 0, &whole, message, sizeof(message));
+    for (size_t i = 1; i <= text->text.len; i++) {
+        feed("deepseek-v3.2", thinking, 0, text->text.data, i, &cut, message, sizeof(message));
         CHECK_STR(cut.text, whole.text);
     }
 }

@@ -1,9 +1,9 @@
 /* Any bytes as tokenizer.json; one that opens encodes its own file, and decodes that.  And any
  * text is cut into pieces without gaps. */
+#include "base/utf8.h"
 #include "fuzz.h"
 #include "text/pretoken.h"
 #include "text/tokenizer.h"
-#include "text/unicode.h"
 
 #define MAX_TOKENS 4096
 

@@ -27,7 +27,7 @@ TEST(small_vectors_match_the_reference)
         mk_arena_init(&arena, &env.alloc);
         CHECK_INT(mk_json_parse(&row, &arena, line, (size_t)(next - line), "vectors"), MINKE_OK);
         text = mk_json_get(row, "text");
-        const size_t n = text_encode(tok, text->text, text->text_len, ids, 256);
+        const size_t n = text_encode(tok, text->text.data, text->text.len, ids, 256);
         if (!text_same_ids(mk_json_get(row, "ids"), ids, n))
             fprintf(stderr, "%s", line);
         CHECK(text_same_ids(mk_json_get(row, "ids"), ids, n));
@@ -458,8 +458,8 @@ TEST(every_allocation_may_fail_while_encoding)
 
 TEST(lists_make_the_same_tokenizer)
 {
-    static const struct mk_slice merges[] = {{"h e", 3}, {"\304\240 t", 4}, {"\304\240t he", 6}};
-    struct mk_slice tokens[270] = {{NULL, 0}};
+    static const struct mk_view merges[] = {{"h e", 3}, {"\304\240 t", 4}, {"\304\240t he", 6}};
+    struct mk_view tokens[270] = {{NULL, 0}};
     char symbols[256][2];
     int32_t types[270], ids[16];
     struct mk_tokenizer_lists lists = {"deepseek-v3", tokens, types, 266, merges, 3, -1, -1,
@@ -473,16 +473,16 @@ TEST(lists_make_the_same_tokenizer)
 
         symbols[b][0] = (char)(c < 0x80 ? c : 0xC0 | c >> 6);
         symbols[b][1] = (char)(0x80 | (c & 0x3F));
-        tokens[b] = (struct mk_slice){symbols[b], c < 0x80 ? 1 : 2};
+        tokens[b] = (struct mk_view){symbols[b], c < 0x80 ? 1 : 2};
         types[b] = MK_TOKEN_NORMAL;
     }
-    tokens[256] = (struct mk_slice){"he", 2};
-    tokens[257] = (struct mk_slice){"\304\240t", 3};
-    tokens[258] = (struct mk_slice){"\304\240the", 5};
-    tokens[259] = (struct mk_slice){"<bos>", 5};
-    tokens[260] = (struct mk_slice){"<think>", 7};
+    tokens[256] = (struct mk_view){"he", 2};
+    tokens[257] = (struct mk_view){"\304\240t", 3};
+    tokens[258] = (struct mk_view){"\304\240the", 5};
+    tokens[259] = (struct mk_view){"<bos>", 5};
+    tokens[260] = (struct mk_view){"<think>", 7};
     for (int i = 261; i < 266; i++)
-        tokens[i] = (struct mk_slice){"[PAD]", 5};
+        tokens[i] = (struct mk_view){"[PAD]", 5};
     for (int i = 256; i < 266; i++)
         types[i] = i < 259 ? MK_TOKEN_NORMAL : i == 259 ? MK_TOKEN_CONTROL
                  : i == 260 ? MK_TOKEN_USER : MK_TOKEN_UNUSED;
@@ -498,7 +498,7 @@ TEST(lists_make_the_same_tokenizer)
     CHECK_INT(mk_tokenizer_open_lists(&tok, &env, &lists), MINKE_EUNSUPPORTED);
     CHECK_HAS(minke_last_error(), "llama-bpe");
     lists.pre = "deepseek-llm";
-    tokens[7] = (struct mk_slice){"\xFF", 1};
+    tokens[7] = (struct mk_view){"\xFF", 1};
     CHECK_INT(mk_tokenizer_open_lists(&tok, &env, &lists), MINKE_EFORMAT);
     CHECK_INT(heap.held, 0);
 }

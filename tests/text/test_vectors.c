@@ -3,6 +3,7 @@
 #include "text_data.h"
 
 #include "base/error.h"
+#include "base/utf8.h"
 #include "text/unicode.h"
 
 #define MAX_IDS 400000
@@ -123,7 +124,7 @@ static void check_vector(const struct mk_json *row, void *user)
     const struct subject *s = user;
 
     for (int i = 0; i < 4; i++)
-        check_ids(row, &s[i], text->text, text->text_len);
+        check_ids(row, &s[i], text->text.data, text->text.len);
 }
 
 TEST(every_vector_matches_the_reference)
@@ -144,8 +145,8 @@ static void check_broken(const struct mk_json *row, void *user)
     char text[4096];
     size_t n = 0;
 
-    for (; 2 * n < hex->text_len && n < sizeof(text); n++) {
-        const char digits[3] = {hex->text[2 * n], hex->text[2 * n + 1], '\0'};
+    for (; 2 * n < hex->text.len && n < sizeof(text); n++) {
+        const char digits[3] = {hex->text.data[2 * n], hex->text.data[2 * n + 1], '\0'};
 
         text[n] = (char)strtoul(digits, NULL, 16);
     }
@@ -195,18 +196,18 @@ static void check_pieces(const struct mk_json *row, void *user)
 
         CHECK(list != NULL && list->n_items > 0);
         for (const struct mk_json *v = list->first; v != NULL; v = v->next) {
-            memcpy(text + len, v->text, v->text_len);
-            len += v->text_len;
+            memcpy(text + len, v->text.data, v->text.len);
+            len += v->text.len;
             expected[n++] = '\xFF';
-            memcpy(expected + n, v->text, v->text_len);
-            n += v->text_len;
+            memcpy(expected + n, v->text.data, v->text.len);
+            n += v->text.len;
         }
         p.text = text;
         p.n = 0;
         CHECK_INT(mk_pretoken_split(k == 0 ? MK_PRETOKEN_V3 : MK_PRETOKEN_LLM, text, 0, len,
                                     add_piece, &p), MINKE_OK);
         if (p.n != n || memcmp(p.out, expected, n) != 0)
-            fprintf(stderr, "%s: row %s\n", names[k], mk_json_get(row, "id")->text);
+            fprintf(stderr, "%s: row %s\n", names[k], mk_json_get(row, "id")->text.data);
         CHECK(p.n == n && memcmp(p.out, expected, n) == 0);
     }
 }
@@ -259,7 +260,7 @@ static void check_decode(const struct mk_json *row, void *user)
         const struct mk_json *expected = mk_json_get(row, skip ? "skip" : "keep");
         const size_t n = decode(tok, mk_json_get(row, "ids"), skip, out);
 
-        CHECK(n == expected->text_len && memcmp(out, expected->text, n) == 0);
+        CHECK(n == expected->text.len && memcmp(out, expected->text.data, n) == 0);
     }
 }
 

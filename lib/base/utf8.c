@@ -1,7 +1,7 @@
 /* UTF-8 from strangers: what is valid, and where U+FFFD stands for what is not. */
-#include <string.h>
+#include "base/utf8.h"
 
-#include "text/unicode.h"
+#include <string.h>
 
 /* Bytes of the character that a lead byte announces, 0 if it is none; the second byte's range
  * keeps out overlong forms, surrogates and what lies above U+10FFFF.
