@@ -14,6 +14,8 @@ struct layer {
     struct minke_context model;
     struct mk_work work;
     struct mk_kv kv;
+    struct mk_sequence seq;
+    struct mk_row *rows;
     struct mk_forward f;
     void *memory;
     size_t size;
@@ -56,14 +58,28 @@ static inline void layer_open(struct layer *b, uint32_t n_threads, size_t n, uin
                                                                      2 << 20)};
         }
     }
-    b->f = (struct mk_forward){.model = &b->model, .work = &b->work, .kv = &b->kv,
-        .ops = {.k = &b->model.kernels}, .index_topk = c->index_topk};
+    b->seq = (struct mk_sequence){.kv = &b->kv, .index_topk = c->index_topk};
+    b->rows = calloc(n_rows, sizeof(*b->rows));
+    b->f = (struct mk_forward){.model = &b->model, .work = &b->work, .rows = b->rows,
+        .ops = {.k = &b->model.kernels, .scratch = b->work.scratch,
+                .scratch_bytes = b->work.scratch_bytes}};
     mk_team_begin(&b->f.ops.team, b->model.pool);
+}
+
+/* The pass is over n rows from `first` on; the job of its attention. */
+static inline struct mk_mla layer_rows(struct layer *b, size_t first, size_t n,
+                                       const struct mk_attention_weights *w)
+{
+    for (size_t i = 0; i < n; i++)
+        b->rows[i] = (struct mk_row){.seq = &b->seq, .pos = first + i};
+    b->f.n = n;
+    return (struct mk_mla){&b->f, w, 0, 0, n};
 }
 
 static inline void layer_close(struct layer *b)
 {
     mk_team_end(&b->f.ops.team);
+    free(b->rows);
     mk_pool_free(b->model.pool);
     munmap(b->memory, b->size);
 }

@@ -268,8 +268,8 @@ int32_t minke_importance(minke_context *ctx, const int32_t *tokens, size_t n, ui
     if (rc == MINKE_OK)
         rc = imp_prepare(&m);
     if (rc == MINKE_OK) {
-        s->watch = imp_watch;
-        s->watch_user = &m;
+        mk_session_set_recorder(s, &s->recorder, &(struct mk_recorder){
+            .user = &m, .tap = {.user = &m, .product = imp_watch}});
         rc = imp_run(s, tokens, n, params.max_tokens, &n_chunks, progress, progress_user);
     }
     if (rc == MINKE_OK)

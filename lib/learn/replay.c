@@ -33,6 +33,39 @@ struct replay {
     struct mk_allocator alloc;
 };
 
+/* The trail where it reaches: of the model's own layers, and of tokens that it holds. */
+static const struct mk_trail *replay_trail(const void *user, uint32_t l, size_t pos)
+{
+    const struct mk_trail *t = &((const struct replay *)user)->trail;
+
+    return l < t->n_layers && pos < t->n ? t : NULL;
+}
+
+static int replay_experts(void *user, uint32_t l, size_t pos, int32_t *experts)
+{
+    const struct mk_trail *t = replay_trail(user, l, pos);
+
+    if (t == NULL || (t->experts8 == NULL && t->experts16 == NULL))
+        return 0;
+    const size_t at = mk_trail_experts(t, pos, l);
+
+    for (size_t k = 0; k < t->n_experts; k++)
+        experts[k] = t->experts8 != NULL ? t->experts8[at + k] : t->experts16[at + k];
+    return 1;
+}
+
+static size_t replay_selected(void *user, uint32_t l, size_t pos, int32_t *selected)
+{
+    const struct mk_trail *t = replay_trail(user, l, pos);
+    size_t n = 0;
+
+    if (t == NULL || t->selected == NULL)
+        return 0;
+    for (const int32_t *from = mk_trail_selected(t, pos, l); n < t->top_k && from[n] >= 0; n++)
+        selected[n] = from[n];
+    return n;
+}
+
 static void replay_release(void *user)
 {
     struct replay *held = user;
@@ -45,7 +78,9 @@ static void replay_release(void *user)
 int32_t minke_session_replay(minke_session *s, const minke_rollout *r, uint32_t flags)
 {
     const uint32_t known = MINKE_REPLAY_EXPERTS | MINKE_REPLAY_SELECTED;
-    struct mk_recorder recorder = {.release = replay_release};
+    struct mk_recorder recorder = {
+        .tap = {.experts = replay_experts, .selected = replay_selected},
+        .release = replay_release};
     struct replay *held;
     int32_t rc = mk_session_check(s);
 
@@ -54,7 +89,7 @@ int32_t minke_session_replay(minke_session *s, const minke_rollout *r, uint32_t 
     if (flags & ~known)
         return mk_fail(MINKE_EVERSION, "replay flags 0x%x: unknown bits", flags);
     if (r == NULL) {
-        mk_session_set_recorder(&s->replay, NULL);
+        mk_session_set_recorder(s, &s->replay, NULL);
         return MINKE_OK;
     }
     if ((rc = mk_rollout_fits(r, s)) < 0)
@@ -86,9 +121,8 @@ int32_t minke_session_replay(minke_session *s, const minke_rollout *r, uint32_t 
 
     held->r = own.to;
     mk_atomic_add(&held->r->refs, 1);
-    recorder.user = held;
-    recorder.trail = &held->trail;
-    mk_session_set_recorder(&s->replay, &recorder);
+    recorder.user = recorder.tap.user = held;
+    mk_session_set_recorder(s, &s->replay, &recorder);
     return MINKE_OK;
 }
 

@@ -57,9 +57,13 @@ static void rollout_shape(struct minke_rollout *r, const minke_context *m)
     r->n_vocab = c->vocab_size;
     r->n_routed = c->n_routed_experts;
     r->trail = (struct mk_trail){.n_layers = c->num_hidden_layers, .top_k = c->index_topk,
-                                 .n_experts = c->num_experts_per_tok};
-    for (uint32_t l = 0; l < c->num_hidden_layers; l++)
-        r->trail.n_moe += m->weights.layers[l].experts != NULL;
+                                 .n_experts = c->num_experts_per_tok,
+                                 .moe_freq = c->moe_layer_freq};
+    for (uint32_t l = c->num_hidden_layers; l-- > 0;)
+        if (mk_config_is_moe(c, l)) {
+            r->trail.n_moe++;
+            r->trail.first_moe = l;
+        }
     mk_format(r->model_type, sizeof(r->model_type), "%s", c->model_type);
     memcpy(r->identity, m->identity_text, sizeof(r->identity));
 }
@@ -200,6 +204,28 @@ static void rollout_put(struct minke_rollout *r, size_t t, int32_t token)
     r->n = t + 1;
 }
 
+/* What a layer chose for a token; records are of the model's own layers. */
+static int32_t rollout_seen(void *user, const struct mk_seen *seen)
+{
+    const struct minke_rollout *r = user;
+    const struct mk_trail *t = &r->trail;
+
+    if (seen->layer >= t->n_layers)
+        return MINKE_OK;
+    for (size_t k = 0; k < seen->n_experts; k++) {
+        const size_t at = mk_trail_experts(t, seen->pos, seen->layer) + k;
+
+        if (t->experts8 != NULL)
+            t->experts8[at] = (uint8_t)seen->experts[k];
+        else if (t->experts16 != NULL)
+            t->experts16[at] = (uint16_t)seen->experts[k];
+    }
+    for (size_t k = 0; t->selected != NULL && k < t->top_k; k++)
+        mk_trail_selected(t, seen->pos, seen->layer)[k] =
+            k >= seen->n_selected ? -1 : seen->selected != NULL ? seen->selected[k] : (int32_t)k;
+    return MINKE_OK;
+}
+
 static void rollout_evaluated(void *user, const int32_t *tokens, size_t first, size_t n)
 {
     struct minke_rollout *r = user;
@@ -303,14 +329,15 @@ static void rollout_release(void *user)
 
 int32_t minke_session_record(minke_session *s, minke_rollout *r)
 {
-    struct mk_recorder recorder = {r, NULL, rollout_evaluated, rollout_replaced, rollout_sampled,
-                                   rollout_finished, rollout_release};
+    const struct mk_recorder recorder = {
+        r, {.user = r, .seen = rollout_seen}, rollout_evaluated, rollout_replaced,
+        rollout_sampled, rollout_finished, rollout_release};
     int32_t rc = mk_session_check(s);
 
     if (rc < 0)
         return rc;
     if (r == NULL) {
-        mk_session_set_recorder(&s->recorder, NULL);
+        mk_session_set_recorder(s, &s->recorder, NULL);
         return MINKE_OK;
     }
     if ((rc = mk_rollout_fits(r, s)) < 0)
@@ -323,9 +350,8 @@ int32_t minke_session_record(minke_session *s, minke_rollout *r)
     if (!rollout_holds(r, s->tokens, s->length))
         return mk_fail(MINKE_EINVAL, "the session holds %zu tokens, which the rollout does not",
                        s->length);
-    recorder.trail = &r->trail;
     mk_atomic_add(&r->refs, 1);
-    mk_session_set_recorder(&s->recorder, &recorder);
+    mk_session_set_recorder(s, &s->recorder, &recorder);
     return MINKE_OK;
 }
 

@@ -3,9 +3,32 @@
 #define MK_ROLLOUT_H
 
 #include "base/env.h"
-#include "model/forward.h"
+#include "session/session.h"
 
 #define MK_ROLLOUT_N_ARRAYS 8    /* keys from 1 */
+
+/* What was chosen for tokens [0, n), by position: written down, or followed. */
+struct mk_trail {
+    size_t n;
+    uint32_t n_moe, n_experts;   /* layers with experts; experts of each that a token takes */
+    uint32_t first_moe, moe_freq;    /* these are every moe_freq-th layer from first_moe on */
+    uint32_t n_layers, top_k;    /* of the selection */
+    uint8_t *experts8;           /* (n, n_moe, n_experts), one of these, or neither */
+    uint16_t *experts16;
+    int32_t *selected;           /* (n, n_layers, top_k), -1 behind the last; or NULL */
+};
+
+/* Where the experts of token t in layer l stand, in items of experts8 or experts16. */
+static inline size_t mk_trail_experts(const struct mk_trail *t, size_t token, uint32_t l)
+{
+    return (token * t->n_moe + (l - t->first_moe) / t->moe_freq) * t->n_experts;
+}
+
+/* What it selected there, (top_k,). */
+static inline int32_t *mk_trail_selected(const struct mk_trail *t, size_t token, uint32_t l)
+{
+    return t->selected + (token * t->n_layers + l) * t->top_k;
+}
 
 struct minke_rollout {
     struct mk_allocator alloc;

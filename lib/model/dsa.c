@@ -18,11 +18,24 @@
 #define DSA_KEYS 256u          /* keys that a worker scores at a time, at least */
 #define DSA_SAMPLE 2048u       /* scores that the first guess of the threshold looks at */
 
+/* Some rows at hand: those whose scores are held. */
 struct dsa_job {
     const struct mk_forward *f;
-    const struct mk_kv *kv;
-    size_t row, n_rows;        /* rows of the chunk whose scores are held */
+    uint32_t l;
+    size_t rows[MK_INDEX_ROWS], n_rows;
 };
+
+/* The cache of row r of those at hand. */
+static const struct mk_kv *dsa_kv(const struct dsa_job *j, size_t r)
+{
+    return &j->f->rows[j->rows[r]].seq->kv[j->l];
+}
+
+/* How many tokens it sees. */
+static size_t dsa_seen(const struct dsa_job *j, size_t r)
+{
+    return j->f->rows[j->rows[r]].pos + 1;
+}
 
 /* ---- Selection ---------------------------------------------------------- */
 
@@ -166,7 +179,7 @@ static void dsa_prepare(void *arg, size_t begin, size_t end, uint32_t worker)
 
     (void)worker;
     for (size_t at = begin; at < end; at++) {
-        const size_t i = j->row + at / n_vec, v = at % n_vec, h = v * MK_LANE;
+        const size_t i = j->rows[at / n_vec], v = at % n_vec, h = v * MK_LANE;
         const size_t n_heads = mk_min(MK_LANE, H - h);
         struct mk_index_query *out = &work->queries[at / n_vec];
         float *q = work->index_q + (i * H + h) * D, *w = work->index_w + i * H + h;
@@ -197,30 +210,36 @@ static void dsa_exact(const struct dsa_job *j, float *scores, const struct mk_in
     k->index_sum(scores, s, lds, q->w, q->n_vec, n);
 }
 
+/* Scores of the cached tokens [s, s + n) for row r of those at hand. */
+static void dsa_score_block(const struct dsa_job *j, size_t r, size_t s, size_t n,
+                            uint32_t worker)
+{
+    const struct mk_work *work = j->f->work;
+    const struct mk_kernels *k = j->f->ops.k;
+    const struct mk_kv *kv = dsa_kv(j, r);
+    float *scores = work->scores + r * work->shape.max_tokens + s;
+
+    if (kv->format.index_type == MK_KV_INDEX_F32)
+        dsa_exact(j, scores, &work->queries[r], mk_kv_indices(kv, k, NULL, NULL, s, n), n,
+                  worker);
+    else
+        k->index_scores(scores, &work->queries[r], mk_kv_rows(kv, MK_KV_INDEX, s),
+                        (const float *)(const void *)mk_kv_rows(kv, MK_KV_INDEX_SCALE, s), n);
+}
+
 /* Scores of the cached tokens [begin, end) for the rows at hand. */
 static void dsa_score_keys(void *arg, size_t begin, size_t end, uint32_t worker)
 {
     const struct dsa_job *j = arg;
-    const struct mk_work *work = j->f->work;
-    const struct mk_kernels *k = j->f->ops.k;
-    const int exact = j->kv->format.index_type == MK_KV_INDEX_F32;
+    const int exact = j->f->work->shape.index_type == MK_KV_INDEX_F32;
     const size_t step = exact ? MK_INDEX_BLOCK : DSA_KEYS;
 
     for (size_t s = begin; s < end; s += step)
         for (size_t r = 0; r < j->n_rows; r++) {
-            const size_t seen = j->f->first + j->row + r + 1;
-            const size_t n = seen <= s ? 0 : mk_min(mk_min(step, end - s), seen - s);
-            float *scores = work->scores + r * work->shape.max_tokens + s;
+            const size_t seen = dsa_seen(j, r);
 
-            if (n == 0)
-                continue;
-            if (exact)
-                dsa_exact(j, scores, &work->queries[r],
-                          mk_kv_indices(j->kv, k, NULL, NULL, s, n), n, worker);
-            else
-                k->index_scores(scores, &work->queries[r], mk_kv_rows(j->kv, MK_KV_INDEX, s),
-                                (const float *)(const void *)
-                                mk_kv_rows(j->kv, MK_KV_INDEX_SCALE, s), n);
+            if (seen > s)
+                dsa_score_block(j, r, s, mk_min(mk_min(step, end - s), seen - s), worker);
         }
 }
 
@@ -233,7 +252,8 @@ static void dsa_score_again(void *arg, size_t begin, size_t end, uint32_t worker
 
     for (size_t at = begin; at < end; at++) {
         const size_t r = at / n_blocks, s = at % n_blocks * MK_INDEX_BLOCK;
-        const size_t n_found = work->n_selected[j->row + r];
+        const size_t i = j->rows[r];
+        const size_t n_found = work->listed[i] == MK_LISTED_TOLD ? 0 : work->n_selected[i];
         const int32_t *list = work->candidates + r * work->n_candidates + s;
 
         if (s >= n_found)
@@ -241,12 +261,22 @@ static void dsa_score_again(void *arg, size_t begin, size_t end, uint32_t worker
         const size_t n = mk_min(MK_INDEX_BLOCK, n_found - s);
 
         dsa_exact(j, work->exact + r * work->n_candidates + s, &work->queries[r],
-                  mk_kv_indices(j->kv, j->f->ops.k, work->attend[worker].index_keys, list, 0, n),
+                  mk_kv_indices(dsa_kv(j, r), j->f->ops.k, work->attend[worker].index_keys, list, 0,
+                                n),
                   n, worker);
     }
 }
 
-/* ---- The chunk ---------------------------------------------------------- */
+/* ---- The rows ----------------------------------------------------------- */
+
+/* Scores of what row i selected, from those of all tokens. */
+static void dsa_keep_scores(struct mk_work *work, size_t i, const float *scores)
+{
+    const size_t at = i * work->selected_stride;
+
+    for (size_t s = 0; work->selected_scores != NULL && s < work->n_selected[i]; s++)
+        work->selected_scores[at + s] = scores[work->selected[at + s]];
+}
 
 /* Items are rows at hand: the best by the scores of all keys. */
 static void dsa_select_rows(void *arg, size_t begin, size_t end, uint32_t worker)
@@ -256,18 +286,17 @@ static void dsa_select_rows(void *arg, size_t begin, size_t end, uint32_t worker
     const int again = work->n_candidates > 0;
 
     for (size_t r = begin; r < end; r++) {
-        const size_t i = j->row + r;
+        const size_t i = j->rows[r];
         const float *scores = work->scores + r * work->shape.max_tokens;
-        int32_t *kept = again ? work->candidates + r * work->n_candidates
-                              : work->selected + i * work->selected_stride;
 
-        work->n_selected[i] = mk_dsa_select(j->f->ops.k, kept, scores, j->f->first + i + 1,
-                                            again ? work->n_candidates : work->selected_stride,
-                                            work->attend[worker].select);
-        if (work->selected_scores == NULL || again)
-            continue;
-        for (size_t s = 0; s < work->n_selected[i]; s++)
-            work->selected_scores[i * work->selected_stride + s] = scores[kept[s]];
+        if (work->listed[i] != MK_LISTED_TOLD)
+            work->n_selected[i] = mk_dsa_select(
+                j->f->ops.k, again ? work->candidates + r * work->n_candidates
+                                   : work->selected + i * work->selected_stride,
+                scores, dsa_seen(j, r), again ? work->n_candidates : work->selected_stride,
+                work->attend[worker].select);
+        if (work->listed[i] == MK_LISTED_TOLD || !again)
+            dsa_keep_scores(work, i, scores);
     }
 }
 
@@ -278,10 +307,12 @@ static void dsa_select_again(void *arg, size_t begin, size_t end, uint32_t worke
     struct mk_work *work = j->f->work;
 
     for (size_t r = begin; r < end; r++) {
-        const size_t i = j->row + r;
+        const size_t i = j->rows[r];
         const float *exact = work->exact + r * work->n_candidates;
         int32_t *kept = work->selected + i * work->selected_stride;
 
+        if (work->listed[i] == MK_LISTED_TOLD)
+            continue;
         work->n_selected[i] = mk_dsa_select(j->f->ops.k, kept, exact, work->n_selected[i],
                                             work->selected_stride, work->attend[worker].select);
         for (size_t s = 0; s < work->n_selected[i]; s++) {
@@ -292,57 +323,70 @@ static void dsa_select_again(void *arg, size_t begin, size_t end, uint32_t worke
     }
 }
 
-/* Rows whose selection a record has take it.  Returns whether all rows of the chunk do. */
-static int dsa_replayed(struct mk_forward *f)
+/* Score and select for the rows at hand. */
+static void dsa_choose(struct dsa_job *j)
 {
-    const struct mk_trail *r = f->replay;
-    struct mk_work *work = f->work;
-    size_t i = 0;
+    const struct mk_forward *f = j->f;
+    const size_t n_vec = mk_ceil_div(f->model->config.index_n_heads, MK_LANE);
+    const size_t n_blocks = mk_ceil_div(f->work->n_candidates, MK_INDEX_BLOCK);
+    const uint64_t start = mk_time_ns();
+    uint64_t scored;
+    size_t longest = 0;
 
-    if (r == NULL || r->selected == NULL || f->layer >= r->n_layers)
-        return 0;
-    for (; i < f->n && f->first + i < r->n; i++) {
-        const int32_t *from = r->selected + ((f->first + i) * r->n_layers + f->layer) * r->top_k;
-        size_t n = 0;
-
-        while (n < r->top_k && from[n] >= 0)
-            n++;
-        memcpy(work->selected + i * work->selected_stride, from, n * sizeof(*from));
-        work->n_selected[i] = n;
+    for (size_t r = 0; r < j->n_rows; r++)
+        longest = mk_max(longest, dsa_seen(j, r));
+    mk_team_run(&f->ops.team, dsa_prepare, j, j->n_rows * n_vec, 1);
+    mk_team_run(&f->ops.team, dsa_score_keys, j, longest, DSA_KEYS);
+    scored = mk_time_ns();
+    f->work->times.index += scored - start;
+    mk_team_run(&f->ops.team, dsa_select_rows, j, j->n_rows, 1);
+    if (n_blocks > 0) {
+        mk_team_run(&f->ops.team, dsa_score_again, j, j->n_rows * n_blocks, 1);
+        mk_team_run(&f->ops.team, dsa_select_again, j, j->n_rows, 1);
     }
-    return i == f->n;
+    f->work->times.select += mk_time_ns() - scored;
+    j->n_rows = 0;
 }
 
-void mk_dsa_run(struct mk_forward *f, const struct mk_kv *kv)
+/* Whether row i needs no scores: a tap says what it selects, it sees no more tokens than are
+ * kept, or it does not select; and nobody wants to see them. */
+static int dsa_settled(const struct mk_forward *f, size_t i, uint32_t l)
 {
+    const struct mk_row *row = &f->rows[i];
     struct mk_work *work = f->work;
-    const size_t n_vec = mk_ceil_div(f->model->config.index_n_heads, MK_LANE);
-    struct dsa_job job = {f, kv, 0, 0};
-    size_t i = 0;
+    int32_t *selected = work->selected + i * work->selected_stride;
+    const size_t seen = row->pos + 1;
+    int scores = 0;
 
-    if (f->observe == 0 && dsa_replayed(f))
-        return;
-    /* Rows that see no more than top-k tokens select them all, unscored. */
-    if ((f->observe & MINKE_OBSERVE_SELECTED) == 0)
-        for (; i < f->n && f->first + i + 1 <= work->selected_stride; i++)
-            work->n_selected[i] = f->first + i + 1;
-    for (; i < f->n; i += job.n_rows) {
-        const uint64_t start = mk_time_ns();
-        uint64_t scored;
+    work->listed[i] = MK_LISTED_NOT;
+    work->n_selected[i] = seen;
+    if (row->seq->index_topk == 0)
+        return 1;
+    for (const struct mk_tap *tap = row->seq->taps; tap != NULL; tap = tap->next) {
+        const size_t n = tap->selected == NULL ? 0
+                       : tap->selected(tap->user, l, row->pos, selected);
 
-        job.row = i;
-        job.n_rows = mk_min(f->n - i, MK_INDEX_ROWS);
-        mk_team_run(&f->ops.team, dsa_prepare, &job, job.n_rows * n_vec, 1);
-        mk_team_run(&f->ops.team, dsa_score_keys, &job, f->first + i + job.n_rows, DSA_KEYS);
-        scored = mk_time_ns();
-        work->times.index += scored - start;
-        mk_team_run(&f->ops.team, dsa_select_rows, &job, job.n_rows, 1);
-        if (work->n_candidates > 0) {
-            mk_team_run(&f->ops.team, dsa_score_again, &job,
-                        job.n_rows * mk_ceil_div(work->n_candidates, MK_INDEX_BLOCK), 1);
-            mk_team_run(&f->ops.team, dsa_select_again, &job, job.n_rows, 1);
+        if (n > 0) {
+            work->listed[i] = MK_LISTED_TOLD;
+            work->n_selected[i] = n;
         }
-        work->times.select += mk_time_ns() - scored;
+        scores |= tap->scores && !row->again;
     }
-    dsa_replayed(f);
+    if (work->listed[i] == MK_LISTED_NOT && (scores || seen > work->selected_stride))
+        work->listed[i] = MK_LISTED_CHOSEN;
+    return !scores && work->listed[i] != MK_LISTED_CHOSEN;
+}
+
+void mk_dsa_run(struct mk_forward *f, uint32_t l)
+{
+    struct dsa_job job = {.f = f, .l = l};
+
+    for (size_t i = 0; i < f->n; i++) {
+        if (!dsa_settled(f, i, l))
+            job.rows[job.n_rows++] = i;
+        if (job.n_rows == MK_INDEX_ROWS)
+            dsa_choose(&job);
+    }
+    if (job.n_rows > 0)
+        dsa_choose(&job);
 }

@@ -27,7 +27,6 @@ static void forward_norm_rows(void *arg, size_t begin, size_t end, uint32_t work
         j->f->ops.k->rms_norm(j->y + t * D, j->x + t * D, j->w, (float)c->rms_norm_eps, D);
 }
 
-/* y = RMSNorm(x) over the rows of the chunk. */
 void mk_forward_norm(struct mk_forward *f, float *y, const float *x, const float *w)
 {
     struct forward_norm_job job = {f, y, x, w};
@@ -41,69 +40,35 @@ static void forward_add(struct mk_forward *f)
     f->ops.k->axpy(f->work->x, 1.0f, f->work->y, f->n * f->model->config.hidden_size);
 }
 
-/* Tell the observer about token i of the chunk, after layer l. */
-static int32_t forward_observe_row(const struct mk_forward *f, uint32_t l, int is_moe, size_t i)
+/* Tell who listens to row i what layer l made of it. */
+static int32_t forward_tell(const struct mk_forward *f, uint32_t l, int is_moe, size_t i)
 {
     const struct mk_work *w = f->work;
     const struct mk_config *c = &f->model->config;
-    const uint64_t token = f->first + i;
+    const struct mk_row *row = &f->rows[i];
     const size_t K = c->num_experts_per_tok, D = c->hidden_size;
-    int32_t stop = 0;
+    const int selects = row->seq->index_topk > 0, listed = selects && w->listed[i] != MK_LISTED_NOT;
+    const struct mk_seen seen = {
+        .layer = l, .pos = row->pos,
+        .experts = is_moe ? w->experts + i * K : NULL,
+        .expert_weights = is_moe ? w->expert_weights + i * K : NULL,
+        .n_experts = is_moe ? K : 0,
+        .selected = listed ? w->selected + i * w->selected_stride : NULL,
+        .scores = listed && w->selected_scores != NULL
+                ? w->selected_scores + i * w->selected_stride : NULL,
+        .n_selected = selects ? w->n_selected[i] : 0,
+        .residual = w->x + i * D, .hidden_size = D,
+    };
+    int32_t rc = MINKE_OK;
 
-    if ((f->observe & MINKE_OBSERVE_SELECTED) && f->index_topk > 0)
-        stop = f->observer(f->observer_user, MINKE_OBSERVE_SELECTED, l, token,
-                           w->selected + i * w->selected_stride,
-                           w->selected_scores + i * w->selected_stride, w->n_selected[i]);
-    if (!stop && (f->observe & MINKE_OBSERVE_EXPERTS) && is_moe)
-        stop = f->observer(f->observer_user, MINKE_OBSERVE_EXPERTS, l, token,
-                           w->experts + i * K, w->expert_weights + i * K, K);
-    if (!stop && (f->observe & MINKE_OBSERVE_RESIDUAL))
-        stop = f->observer(f->observer_user, MINKE_OBSERVE_RESIDUAL, l, token, NULL,
-                           w->x + i * D, D);
-    return stop ? mk_fail(MINKE_ECANCELED, "stopped by the observer at layer %u", l) : MINKE_OK;
-}
-
-/* Write down what layer l chose for the rows of the chunk. */
-static void forward_record(const struct mk_forward *f, uint32_t l, int is_moe)
-{
-    const struct mk_trail *r = f->record;
-    const struct mk_work *w = f->work;
-    const size_t K = r->n_experts;
-
-    for (size_t i = 0; is_moe && i < f->n; i++) {
-        const size_t at = ((f->first + i) * r->n_moe + f->moe_layer) * K;
-
-        for (size_t k = 0; k < K; k++) {
-            if (r->experts8 != NULL)
-                r->experts8[at + k] = (uint8_t)w->experts[i * K + k];
-            else if (r->experts16 != NULL)
-                r->experts16[at + k] = (uint16_t)w->experts[i * K + k];
-        }
-    }
-    for (size_t i = 0; r->selected != NULL && i < f->n; i++) {
-        int32_t *out = r->selected + ((f->first + i) * r->n_layers + l) * r->top_k;
-        const size_t n = w->n_selected[i], seen = f->first + i + 1;
-
-        /* Rows that see no more than top-k tokens take all, and are not listed. */
-        for (size_t k = 0; k < r->top_k; k++)
-            out[k] = k >= n ? -1 : seen <= r->top_k ? (int32_t)k
-                   : w->selected[i * w->selected_stride + k];
-    }
-}
-
-/* How many layers with experts come before layer l. */
-static uint32_t forward_moe_layer(const struct mk_forward *f, uint32_t l)
-{
-    uint32_t n = 0;
-
-    for (uint32_t i = 0; i < l; i++)
-        n += f->model->weights.layers[i].experts != NULL;
-    return n;
+    for (const struct mk_tap *tap = row->seq->taps; rc == MINKE_OK && tap != NULL; tap = tap->next)
+        if (tap->seen != NULL)
+            rc = tap->seen(tap->user, &seen);
+    return rc;
 }
 
 /* Reference: DeepSeek-V3.2-Exp inference/model.py @8631a81, Block.forward. */
-int32_t mk_forward_layer(struct mk_forward *f, const struct mk_layer_weights *w, uint32_t l,
-                         struct mk_kv *kv)
+int32_t mk_forward_layer(struct mk_forward *f, const struct mk_layer_weights *w, uint32_t l)
 {
     struct mk_work *work = f->work;
     const int is_moe = w->experts != NULL;
@@ -114,39 +79,44 @@ int32_t mk_forward_layer(struct mk_forward *f, const struct mk_layer_weights *w,
         return rc;
     /* x += Attention(RMSNorm(x)) */
     mk_forward_norm(f, work->h, work->x, w->input_layernorm);
-    mk_mla_run(f, &w->self_attn, kv);
+    mk_mla_run(f, &w->self_attn, l);
     forward_add(f);
 
     /* x += FFN(RMSNorm(x)) */
     mk_forward_norm(f, work->h, work->x, w->post_attention_layernorm);
     start = mk_time_ns();
-    if (f->record != NULL || f->replay != NULL)
-        f->moe_layer = forward_moe_layer(f, l);
     if (is_moe)
-        mk_moe_run(f, w);
+        mk_moe_run(f, w, l);
     else
         mk_mlp_run(f, &w->mlp);
     work->times.ffn += mk_time_ns() - start;
     forward_add(f);
 
-    if (f->record != NULL)
-        forward_record(f, l, is_moe);
-    for (size_t i = 0; f->observe != 0 && i < f->n; i++)
-        if ((rc = forward_observe_row(f, l, is_moe, i)) < 0)
-            return rc;
-    return MINKE_OK;
+    for (size_t i = 0; i < f->n && rc == MINKE_OK; i++)
+        if (f->rows[i].seq->taps != NULL && !f->rows[i].again)
+            rc = forward_tell(f, l, is_moe, i);
+    return rc;
 }
 
-/* Rotations of every position of the chunk. */
 void mk_forward_angles(struct mk_forward *f)
 {
     const size_t R = f->model->config.qk_rope_head_dim;
 
     for (size_t i = 0; i < f->n; i++)
-        mk_rope_angles(&f->model->rope, f->work->rope + i * R, f->first + i);
+        mk_rope_angles(&f->model->rope, f->work->rope + i * R, f->rows[i].pos);
 }
 
-int32_t mk_forward_run(struct mk_forward *f, const int32_t *tokens)
+/* Note how long a layer took that began then; whether the time is over. */
+static int forward_late(struct mk_forward *f, uint64_t *begin)
+{
+    const uint64_t now = mk_time_ns(), took = now - *begin;
+
+    f->slowest = took > f->slowest ? took : f->slowest;
+    *begin = now;
+    return now >= f->deadline;
+}
+
+int32_t mk_forward_run(struct mk_forward *f)
 {
     const struct mk_weights *w = &f->model->weights;
     const uint32_t n_layers = f->model->config.num_hidden_layers;
@@ -157,25 +127,18 @@ int32_t mk_forward_run(struct mk_forward *f, const int32_t *tokens)
     if (f->layer == 0) {
         mk_forward_angles(f);
         for (size_t i = 0; i < f->n; i++)
-            mk_mat_row(work->x + i * D, &w->embed_tokens, (size_t)tokens[i]);
+            mk_mat_row(work->x + i * D, &w->embed_tokens, (size_t)f->rows[i].token);
     }
     while (f->layer < n_layers) {
-        const int32_t rc = mk_forward_layer(f, &w->layers[f->layer], f->layer, &f->kv[f->layer]);
+        const int32_t rc = mk_forward_layer(f, &w->layers[f->layer], f->layer);
 
         if (rc < 0)
             return rc;
         f->layer++;
-        if (f->deadline != 0) {
-            const uint64_t now = mk_time_ns();
-
-            if (now - begin > f->slowest)
-                f->slowest = now - begin;
-            if (now >= f->deadline && f->layer < n_layers)
-                return MINKE_OK;
-            begin = now;
-        }
+        if (f->deadline != 0 && forward_late(f, &begin) && f->layer < n_layers)
+            return MINKE_OK;
     }
-    mk_forward_norm(f, work->hidden + D, work->x, w->norm);
+    mk_forward_norm(f, work->hidden, work->x, w->norm);
     return forward_canceled(f);
 }
 

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/carve.h"
 #include "format/config.h"
 #include "kernels/kernels.h"
 
@@ -45,6 +46,11 @@ struct mk_kv {
  * MINKE_INDEX_NATIVE resolved for this model.  with_index 0: no index keys are kept. */
 void mk_kv_format_init(struct mk_kv_format *format, const struct mk_config *config,
                        uint32_t cache_type, uint32_t index_type, int with_index);
+
+/* Caches of n_layers layers for max_tokens tokens each, from c; kv (n_layers,) or NULL to count
+ * only. */
+void mk_kv_layout(struct mk_kv *kv, struct mk_carve *c, const struct mk_kv_format *format,
+                  size_t n_layers, size_t max_tokens);
 
 /* Bytes that a token takes in one layer. */
 size_t mk_kv_token_bytes(const struct mk_kv_format *format);

@@ -12,17 +12,17 @@
 
 size_t mk_mla_begin(const struct mk_forward *f, size_t i)
 {
-    const size_t seen = f->first + i + 1;
+    const size_t seen = f->rows[i].pos + 1, window = f->rows[i].seq->window;
 
-    return f->window > 0 && seen > f->window ? seen - f->window : 0;
+    return window > 0 && seen > window ? seen - window : 0;
 }
 
 struct mk_mla_span mk_mla_span(const struct mk_forward *f, size_t i)
 {
     const struct mk_work *work = f->work;
-    const size_t begin = mk_mla_begin(f, i), seen = f->first + i + 1;
+    const size_t begin = mk_mla_begin(f, i), seen = f->rows[i].pos + 1;
 
-    if (f->index_topk > 0 && work->n_selected[i] < seen)
+    if (f->rows[i].seq->index_topk > 0 && work->n_selected[i] < seen)
         return (struct mk_mla_span){work->selected + i * work->selected_stride, 0,
                                     work->n_selected[i]};
     return (struct mk_mla_span){NULL, begin, seen - begin};
@@ -63,15 +63,15 @@ static void mla_rows_down(void *arg, size_t begin, size_t end, uint32_t worker)
             f->ops.k->rms_norm(qr, qr, j->w->q_a_layernorm, eps, Q);
         f->ops.k->rms_norm(kv, kv, j->w->kv_a_layernorm, eps, L);
         mk_rope_apply(kv + L, work->rope + i * R, R, 1);
-        mk_kv_put_latent(j->kv, f->first + i, kv);
-        if (f->index_topk > 0) {
+        mk_kv_put_latent(mk_mla_kv(j, i), f->rows[i].pos, kv);
+        if (f->rows[i].seq->index_topk > 0) {
             float *k = work->index_k + i * c->index_head_dim;
 
             /* The index key: LayerNorm first, then rotation of its leading dimensions. */
             mla_layer_norm(k, j->w->indexer.k_norm, j->w->indexer.k_norm_bias,
                            c->index_head_dim);
             mk_rope_apply(k, work->rope + i * R, R, c->indexer_rope_interleave);
-            mk_kv_put_index(j->kv, f->first + i, k);
+            mk_kv_put_index(mk_mla_kv(j, i), f->rows[i].pos, k);
         }
     }
 }
@@ -83,12 +83,13 @@ static void mla_rows_up(void *arg, size_t begin, size_t end, uint32_t worker)
     const struct mk_config *c = &j->f->model->config;
     const struct mk_work *work = j->f->work;
     const uint32_t N = c->qk_nope_head_dim, R = c->qk_rope_head_dim, D = c->index_head_dim;
-    const size_t H = c->num_attention_heads, n_index = j->f->index_topk > 0 ? c->index_n_heads : 0;
-    const float scale = n_index > 0 ? 1.0f / sqrtf((float)n_index * (float)D) : 0.0f;
+    const size_t H = c->num_attention_heads;
+    const float scale = 1.0f / sqrtf((float)c->index_n_heads * (float)D);
 
     (void)worker;
     for (size_t i = begin; i < end; i++) {
         const float *angles = work->rope + i * R;
+        const size_t n_index = j->f->rows[i].seq->index_topk > 0 ? c->index_n_heads : 0;
 
         for (size_t h = 0; h < H; h++)
             mk_rope_apply(work->q + (i * H + h) * (N + R) + N, angles, R, 1);
@@ -100,7 +101,16 @@ static void mla_rows_up(void *arg, size_t begin, size_t end, uint32_t worker)
     }
 }
 
-static void mla_project(struct mk_mla *j)
+/* Whether the indexer runs for any row. */
+static int mla_selects(const struct mk_forward *f)
+{
+    for (size_t i = 0; i < f->n; i++)
+        if (f->rows[i].seq->index_topk > 0)
+            return 1;
+    return 0;
+}
+
+static void mla_project(struct mk_mla *j, int selects)
 {
     struct mk_forward *f = j->f;
     const struct mk_config *c = &f->model->config;
@@ -118,7 +128,7 @@ static void mla_project(struct mk_mla *j)
         p[n_p++] = (struct mk_product){work->qr, Q, &w->q_a_proj, work->h, D, n};
     else
         p[n_p++] = (struct mk_product){work->q, w->q_proj.n_out, &w->q_proj, work->h, D, n};
-    if (f->index_topk > 0) {
+    if (selects) {
         p[n_p++] = (struct mk_product){work->index_k, ix->wk.n_out, &ix->wk, work->h, D, n};
         p[n_p++] = (struct mk_product){work->index_w, ix->weights_proj.n_out,
                                        &ix->weights_proj, work->h, D, n};
@@ -130,7 +140,7 @@ static void mla_project(struct mk_mla *j)
     n_p = 0;
     if (Q > 0)
         p[n_p++] = (struct mk_product){work->q, w->q_b_proj.n_out, &w->q_b_proj, work->qr, Q, n};
-    if (f->index_topk > 0)
+    if (selects)
         p[n_p++] = (struct mk_product){work->index_q, ix->wq_b.n_out, &ix->wq_b, work->qr, Q,
                                        n};
     if (n_p > 0)
@@ -150,39 +160,70 @@ static const struct mla_cost {
     double integer, other, naive;
 } mla_costs[2] = {{0.42, 1.1, 1.05}, {0.62, 1.9, 1.2}};
 
-static int mla_prefers_naive(const struct mk_forward *f, const struct mk_attention_weights *w)
+/* Of the rows of j, which are one sequence's. */
+static int mla_prefers_naive(const struct mk_mla *j)
 {
-    const struct mk_config *c = &f->model->config;
-    const size_t limit = f->index_topk > 0 ? f->index_topk : f->window;
-    const double n = (double)(f->first + f->n - mk_mla_begin(f, 0)), rows = (double)f->n;
+    const struct mk_config *c = &j->f->model->config;
+    const struct mk_row *first = &j->f->rows[j->row];
+    const struct mk_sequence *seq = first->seq;
+    const size_t limit = seq->index_topk > 0 ? seq->index_topk : seq->window;
+    const double n = (double)(first->pos + j->n - mk_mla_begin(j->f, j->row));
+    const double rows = (double)j->n;
     const double L = c->kv_lora_rank, R = c->qk_rope_head_dim;
     const double width = (double)c->qk_nope_head_dim + c->v_head_dim;
     const double attended = limit > 0 && (double)limit < n ? (double)limit : n;
-    const int integer = w->k_up[0].type != MK_F32 && w->k_up[0].type != MK_F16
-                     && w->k_up[0].type != MK_BF16 && w->k_up[0].type != MK_F8_E4M3;
+    const enum mk_type type = j->w->k_up[0].type;
+    const int integer = type != MK_F32 && type != MK_F16 && type != MK_BF16 && type != MK_F8_E4M3;
 
-    const struct mla_cost *cost = &mla_costs[f->work->shape.attend16 ? 1 : 0];
+    const struct mla_cost *cost = &mla_costs[j->f->work->shape.attend16 ? 1 : 0];
 
-    if (f->form != MK_FORM_AUTO)
-        return f->form == MK_FORM_NAIVE;
+    if (seq->form != MK_FORM_AUTO)
+        return seq->form == MK_FORM_NAIVE;
     return n * width * L * (integer ? cost->integer : cost->other)
          + cost->naive * rows * n * (width + R)
          < rows * attended * (2.0 * L + R);
 }
 
-void mk_mla_run(struct mk_forward *f, const struct mk_attention_weights *w, struct mk_kv *kv)
+/* Of all rows, those from `row` on that are of one sequence. */
+static struct mk_mla mla_group(const struct mk_mla *all, size_t row)
 {
-    const struct mk_config *c = &f->model->config;
-    struct mk_mla job = {f, w, kv};
+    const struct mk_row *rows = all->f->rows;
+    struct mk_mla group = *all;
 
-    mla_project(&job);
-    if (f->index_topk > 0)
-        mk_dsa_run(f, kv);
-    if (mla_prefers_naive(f, w))
-        mk_mla_naive(&job);
-    else
-        mk_mla_absorbed(&job);
+    group.row = row;
+    group.n = 1;
+    while (row + group.n < all->n && rows[row + group.n].seq == rows[row].seq)
+        group.n++;
+    return group;
+}
+
+void mk_mla_run(struct mk_forward *f, const struct mk_attention_weights *w, uint32_t l)
+{
+    const int selects = mla_selects(f);
+    struct mk_mla all = {f, w, l, 0, f->n}, some = all;
+
+    mla_project(&all, selects);
+    if (selects)
+        mk_dsa_run(f, l);
+    /* Side by side, sequences that prefer the absorbed form go through it together. */
+    some.n = 0;
+    for (size_t row = 0; row < f->n;) {
+        const struct mk_mla group = mla_group(&all, row);
+        const int naive = mla_prefers_naive(&group);
+
+        row += group.n;
+        if (naive)
+            mk_mla_naive(&group);
+        else
+            some.n += group.n;
+        if (some.n > 0 && (naive || row == f->n)) {
+            mk_mla_absorbed(&some);
+            some.n = 0;
+        }
+        if (naive)
+            some.row = row;
+    }
     /* y = o_proj o */
-    mk_matmul(&f->ops, f->work->y, c->hidden_size, &w->o_proj, f->work->o, w->o_proj.n_in,
-              f->n);
+    mk_matmul(&f->ops, f->work->y, f->model->config.hidden_size, &w->o_proj, f->work->o,
+              w->o_proj.n_in, f->n);
 }

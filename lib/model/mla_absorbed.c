@@ -59,14 +59,19 @@ static void absorbed_clear(struct absorbed_sum s, size_t heads, size_t L)
 /* Some heads of one row against one split of its keys. */
 struct absorbed_part {
     const struct mk_mla *j;
-    const struct mk_attend *a;
+    size_t i;                /* the row */
     struct mk_mla_span span;
+    size_t split;            /* of the span */
+    size_t v, n_vec;         /* vectors of heads [v, v + n_vec) */
+    /* What follows from these and the worker. */
+    const struct mk_kv *kv;
+    const struct mk_attend *a;
     size_t end;              /* of the split's keys in the span */
-    size_t n_vec, heads;     /* vectors of heads, heads in them */
+    size_t heads;            /* in the vectors */
 };
 
-/* Queries of the row's heads from h on, lanes beside each other; rounded if so wished. */
-static void absorbed_queries(const struct absorbed_part *p, size_t i, size_t h)
+/* Queries of the part, lanes beside each other; rounded if so wished. */
+static void absorbed_queries(const struct absorbed_part *p)
 {
     const struct mk_mla *j = p->j;
     const struct mk_kernels *k = j->f->ops.k;
@@ -75,7 +80,8 @@ static void absorbed_queries(const struct absorbed_part *p, size_t i, size_t h)
 
     for (size_t n = 0; n < p->heads; n += MK_LANE) {
         const size_t n_rows = mk_min(MK_LANE, p->heads - n);
-        const float *q = j->f->work->qa + (i * c->num_attention_heads + h + n) * dim;
+        const size_t h = p->v * MK_LANE + n;
+        const float *q = j->f->work->qa + (p->i * c->num_attention_heads + h) * dim;
 
         if (!j->f->work->shape.attend16) {
             k->interleave((uint32_t *)(void *)(p->a->q + n * dim), (const uint8_t *)q,
@@ -93,14 +99,14 @@ static void absorbed_queries(const struct absorbed_part *p, size_t i, size_t h)
 static void absorbed_fetch(const struct absorbed_part *p, size_t next, size_t n)
 {
     next = mk_min(next, p->end);
-    mk_kv_prefetch(p->j->kv, p->span.list ? p->span.list + next : NULL, p->span.begin + next,
+    mk_kv_prefetch(p->kv, p->span.list ? p->span.list + next : NULL, p->span.begin + next,
                    mk_min(n, p->end - next));
 }
 
 /* Keys [b, b + n) of the span as floats, in out or where they lie. */
 static const float *absorbed_keys(const struct absorbed_part *p, size_t b, float *out, size_t n)
 {
-    return mk_kv_latents(p->j->kv, p->j->f->ops.k, out, p->span.list ? p->span.list + b : NULL,
+    return mk_kv_latents(p->kv, p->j->f->ops.k, out, p->span.list ? p->span.list + b : NULL,
                          p->span.begin + b, n);
 }
 
@@ -149,7 +155,7 @@ static void absorbed_block16(const struct absorbed_part *p, size_t b, size_t n,
     for (size_t t = 0; t < n; t += 2) {
         const size_t n_rows = mk_min(2, n - t);
 
-        absorbed_fetch(p, b + MK_KEY_BLOCK16 + t, 2);
+        absorbed_fetch(p, b + MK_KEY_BLOCK + t, 2);
         k->round16(a->keys16 + t * words, words, a->key_step + t, a->pairs + t / 2 * ldp,
                    ldp, L, absorbed_keys(p, b + t, a->keys, n_rows), dim, n_rows, dim);
     }
@@ -164,22 +170,20 @@ static void absorbed_block16(const struct absorbed_part *p, size_t b, size_t n,
                        p->heads, a->pairs, ldp, mk_ceil_div(n, 2), L);
 }
 
-/* Vectors [v, v + n_vec) of row i's heads against one split of its keys; out starts anew. */
-static void absorbed_split(const struct mk_mla *j, size_t i, struct mk_mla_span span,
-                           size_t split, size_t v, size_t n_vec, struct absorbed_sum out,
-                           uint32_t worker)
+/* The part by a worker; out starts anew. */
+static void absorbed_split(struct absorbed_part p, struct absorbed_sum out, uint32_t worker)
 {
-    const struct mk_config *c = &j->f->model->config;
-    const struct mk_work *work = j->f->work;
-    const struct absorbed_part p = {
-        j, &work->attend[worker], span, mk_min(span.n, (split + 1) * MK_SPLIT), n_vec,
-        mk_min(n_vec * MK_LANE, c->num_attention_heads - v * MK_LANE)};
-    const size_t step = work->shape.attend16 ? MK_KEY_BLOCK16 : MK_KEY_BLOCK;
+    const struct mk_config *c = &p.j->f->model->config;
+    const struct mk_work *work = p.j->f->work;
 
-    absorbed_queries(&p, i, v * MK_LANE);
-    absorbed_clear(out, n_vec * MK_LANE, c->kv_lora_rank);
-    for (size_t b = split * MK_SPLIT; b < p.end; b += step) {
-        const size_t n = mk_min(step, p.end - b);
+    p.kv = mk_mla_kv(p.j, p.i);
+    p.a = &work->attend[worker];
+    p.end = mk_min(p.span.n, (p.split + 1) * MK_SPLIT);
+    p.heads = mk_min(p.n_vec * MK_LANE, c->num_attention_heads - p.v * MK_LANE);
+    absorbed_queries(&p);
+    absorbed_clear(out, p.n_vec * MK_LANE, c->kv_lora_rank);
+    for (size_t b = p.split * MK_SPLIT; b < p.end; b += MK_KEY_BLOCK) {
+        const size_t n = mk_min(MK_KEY_BLOCK, p.end - b);
 
         if (work->shape.attend16)
             absorbed_block16(&p, b, n, out);
@@ -232,20 +236,22 @@ static void absorbed_rows(void *arg, size_t begin, size_t end, uint32_t worker)
     const size_t room = MK_HEAD_VECS * MK_LANE;
     const struct absorbed_sum part = absorbed_sum_at(j->f->work->attend[worker].sums, 0, room, L);
     const struct absorbed_sum all = absorbed_sum_at(j->f->work->attend[worker].sums, 1, room, L);
+    struct absorbed_part p = {.j = j};
 
-    for (size_t at = begin, n; at < end; at += n) {
-        const size_t i = at / n_vecs, v = at % n_vecs, h = v * MK_LANE;
-        const struct mk_mla_span span = mk_mla_span(j->f, i);
+    for (size_t at = begin; at < end; at += p.n_vec) {
+        p.i = j->row + at / n_vecs;
+        p.v = at % n_vecs;
+        p.n_vec = mk_min(mk_min(MK_HEAD_VECS, n_vecs - p.v), end - at);
+        p.span = mk_mla_span(j->f, p.i);
+        const size_t h = p.v * MK_LANE;
+        const size_t heads = mk_min(p.n_vec * MK_LANE, c->num_attention_heads - h);
 
-        n = mk_min(mk_min(MK_HEAD_VECS, n_vecs - v), end - at);
-        const size_t heads = mk_min(n * MK_LANE, c->num_attention_heads - h);
-
-        absorbed_clear(all, n * MK_LANE, L);
-        for (size_t split = 0; split * MK_SPLIT < span.n; split++) {
-            absorbed_split(j, i, span, split, v, n, part, worker);
+        absorbed_clear(all, p.n_vec * MK_LANE, L);
+        for (p.split = 0; p.split * MK_SPLIT < p.span.n; p.split++) {
+            absorbed_split(p, part, worker);
             absorbed_merge(j, all, part, heads);
         }
-        absorbed_finish(j, i, h, heads, all);
+        absorbed_finish(j, p.i, h, heads, all);
     }
 }
 
@@ -256,15 +262,17 @@ static void absorbed_wave(void *arg, size_t begin, size_t end, uint32_t worker)
 {
     const struct absorbed_row *r = arg;
     const size_t L = r->j->f->model->config.kv_lora_rank, n_vecs = absorbed_vecs(r->j);
+    struct absorbed_part p = {.j = r->j, .i = r->i, .span = r->span};
 
-    for (size_t at = begin, n; at < end; at += n) {
-        const size_t split = at / n_vecs, v = at % n_vecs;
+    for (size_t at = begin; at < end; at += p.n_vec) {
+        const size_t split = at / n_vecs;
         const struct absorbed_sum out = absorbed_sum_at(r->j->f->work->parts, split + 1,
                                                         n_vecs * MK_LANE, L);
 
-        n = mk_min(mk_min(MK_HEAD_VECS, n_vecs - v), end - at);
-        absorbed_split(r->j, r->i, r->span, r->split + split, v, n,
-                       absorbed_sum_from(out, v * MK_LANE, L), worker);
+        p.split = r->split + split;
+        p.v = at % n_vecs;
+        p.n_vec = mk_min(mk_min(MK_HEAD_VECS, n_vecs - p.v), end - at);
+        absorbed_split(p, absorbed_sum_from(out, p.v * MK_LANE, L), worker);
     }
 }
 
@@ -306,13 +314,13 @@ static void absorbed_one_row(const struct mk_mla *j, size_t i)
 void mk_mla_attend_absorbed(const struct mk_mla *j)
 {
     struct mk_forward *f = j->f;
+    struct mk_mla job = *j;
     const uint64_t start = mk_time_ns();
 
-    if (f->n >= 4 * (size_t)f->ops.team.n)
-        mk_team_run(&f->ops.team, absorbed_rows, (void *)(uintptr_t)j, f->n * absorbed_vecs(j),
-                    1);
+    if (j->n >= 4 * (size_t)f->ops.team.n)
+        mk_team_run(&f->ops.team, absorbed_rows, &job, j->n * absorbed_vecs(j), 1);
     else
-        for (size_t i = 0; i < f->n; i++)
+        for (size_t i = j->row; i < j->row + j->n; i++)
             absorbed_one_row(j, i);
     f->work->times.attention += mk_time_ns() - start;
 }
@@ -321,24 +329,25 @@ void mk_mla_absorbed(const struct mk_mla *j)
 {
     struct mk_forward *f = j->f;
     const struct mk_config *c = &f->model->config;
-    const struct mk_attention_weights *w = j->w;
     struct mk_work *work = f->work;
     const size_t H = c->num_attention_heads, N = c->qk_nope_head_dim, L = c->kv_lora_rank;
-    const size_t R = c->qk_rope_head_dim, V = c->v_head_dim, n = f->n;
+    const size_t R = c->qk_rope_head_dim, V = c->v_head_dim;
+    float *qa = work->qa + j->row * H * (L + R), *o = work->o + j->row * H * V;
+    const float *q = work->q + j->row * H * (N + R);
 
     /* q' = k_b q_nope, head by head; the rope part goes along as it is */
     for (size_t h = 0; h < H; h++)
-        work->products[h] = (struct mk_product){work->qa + h * (L + R), H * (L + R), &w->k_b[h],
-                                                work->q + h * (N + R), H * (N + R), n};
+        work->products[h] = (struct mk_product){qa + h * (L + R), H * (L + R), &j->w->k_b[h],
+                                                q + h * (N + R), H * (N + R), j->n};
     mk_matmul_many(&f->ops, work->products, H);
-    for (size_t i = 0; i < n * H; i++)
-        memcpy(work->qa + i * (L + R) + L, work->q + i * (N + R) + N, R * sizeof(float));
+    for (size_t i = 0; i < j->n * H; i++)
+        memcpy(qa + i * (L + R) + L, q + i * (N + R) + N, R * sizeof(float));
 
     mk_mla_attend_absorbed(j);
 
     /* o = v_b o' */
     for (size_t h = 0; h < H; h++)
-        work->products[h] = (struct mk_product){work->o + h * V, H * V, &w->v_b[h],
-                                                work->qa + h * (L + R), H * (L + R), n};
+        work->products[h] = (struct mk_product){o + h * V, H * V, &j->w->v_b[h],
+                                                qa + h * (L + R), H * (L + R), j->n};
     mk_matmul_many(&f->ops, work->products, H);
 }

@@ -18,9 +18,15 @@ struct naive_job {
 /* Whether rows of a group see the block's keys: all, some, or none. */
 enum { NAIVE_ALL, NAIVE_SOME, NAIVE_NONE };
 
-static size_t naive_padded(const struct mk_forward *f)
+/* Rows i of the group, from 0, stand at first + i in their sequence. */
+static size_t naive_first(const struct naive_job *b)
 {
-    return mk_round_up(f->n, MK_LANE);
+    return b->j->f->rows[b->j->row].pos;
+}
+
+static size_t naive_padded(const struct naive_job *b)
+{
+    return mk_round_up(b->j->n, MK_LANE);
 }
 
 /* The queries of (head, vector of rows) pairs, lanes beside each other; rounded if so wished. */
@@ -32,11 +38,12 @@ static void naive_pack(void *arg, size_t begin, size_t end, uint32_t worker)
     const struct mk_kernels *k = f->ops.k;
     const struct mk_attend *a = &f->work->attend[worker];
     const size_t H = c->num_attention_heads, dim = c->qk_nope_head_dim + c->qk_rope_head_dim;
-    const size_t n_vecs = naive_padded(f) / MK_LANE, words = mk_words16(dim);
+    const size_t n_vecs = naive_padded(b) / MK_LANE, words = mk_words16(dim);
 
     for (size_t at = begin; at < end; at++) {
-        const size_t h = at / n_vecs, i = at % n_vecs * MK_LANE, n = mk_min(MK_LANE, f->n - i);
-        const float *q = f->work->q + (i * H + h) * dim;
+        const size_t h = at / n_vecs, i = at % n_vecs * MK_LANE;
+        const size_t n = mk_min(MK_LANE, b->j->n - i);
+        const float *q = f->work->q + ((b->j->row + i) * H + h) * dim;
 
         if (!f->work->shape.attend16) {
             k->interleave((uint32_t *)(void *)(f->work->qa + at * dim * MK_LANE),
@@ -54,7 +61,7 @@ static void naive_pack(void *arg, size_t begin, size_t end, uint32_t worker)
 /* What row i sees of the block, into column l of bias (n_keys, ldb): 0, or -inf. */
 static void naive_bias_row(const struct naive_job *b, size_t i, float *bias, size_t ldb)
 {
-    const struct mk_mla_span span = mk_mla_span(b->j->f, i);
+    const struct mk_mla_span span = mk_mla_span(b->j->f, b->j->row + i);
     const size_t end = b->key + b->n_keys;
     size_t lo = 0, hi = span.n;
 
@@ -83,17 +90,17 @@ static void naive_bias(void *arg, size_t begin, size_t end, uint32_t worker)
 {
     const struct naive_job *b = arg;
     const struct mk_forward *f = b->j->f;
-    const size_t last = b->key + b->n_keys;
+    const size_t last = b->key + b->n_keys, first = naive_first(b), row = b->j->row;
 
     (void)worker;
     for (size_t g = begin; g < end; g++) {
-        const size_t i0 = g * NAIVE_ROWS, i1 = mk_min(i0 + NAIVE_ROWS, f->n);
+        const size_t i0 = g * NAIVE_ROWS, i1 = mk_min(i0 + NAIVE_ROWS, b->j->n);
         float *bias = f->work->bias + g * MK_EXPAND * NAIVE_ROWS;
         int32_t *kind = &f->work->bias_kind[g];
 
-        *kind = f->first + i1 <= b->key || mk_mla_begin(f, i0) >= last ? NAIVE_NONE
-              : f->index_topk == 0 && f->first + i0 + 1 >= last
-                && mk_mla_begin(f, i1 - 1) <= b->key ? NAIVE_ALL : NAIVE_SOME;
+        *kind = first + i1 <= b->key || mk_mla_begin(f, row + i0) >= last ? NAIVE_NONE
+              : f->rows[row].seq->index_topk == 0 && first + i0 + 1 >= last
+                && mk_mla_begin(f, row + i1 - 1) <= b->key ? NAIVE_ALL : NAIVE_SOME;
         if (*kind == NAIVE_SOME) {
             memset(bias, 0, b->n_keys * NAIVE_ROWS * sizeof(*bias));
             for (size_t i = i0; i < i1; i++)
@@ -111,7 +118,7 @@ static void naive_dots(const struct naive_job *b, size_t h, size_t g, size_t t, 
     const struct mk_work *work = f->work;
     const struct mk_attend *a = &work->attend[worker];
     const size_t dim = c->qk_nope_head_dim + c->qk_rope_head_dim, words = mk_words16(dim);
-    const size_t at = h * naive_padded(f) + g * NAIVE_ROWS;
+    const size_t at = h * naive_padded(b) + g * NAIVE_ROWS;
 
     /* s = q . k, of the part without positions and of the rotated one */
     if (work->shape.attend16)
@@ -135,12 +142,12 @@ static void naive_tile(const struct naive_job *b, size_t h, size_t g, uint32_t w
     const struct mk_work *work = f->work;
     const struct mk_attend *a = &work->attend[worker];
     const size_t V = f->model->config.v_head_dim, ldp = mk_round_up(V, MK_LANE);
-    const size_t at = h * naive_padded(f) + g * NAIVE_ROWS;
-    const size_t n_rows = mk_min(NAIVE_ROWS, f->n - g * NAIVE_ROWS);
+    const size_t at = h * naive_padded(b) + g * NAIVE_ROWS;
+    const size_t n_rows = mk_min(NAIVE_ROWS, b->j->n - g * NAIVE_ROWS);
     const size_t n_vec = mk_ceil_div(n_rows, MK_LANE);
     /* What lies behind the last row is seen by none. */
-    const size_t n_keys = mk_min(b->n_keys, f->first + g * NAIVE_ROWS + n_rows - b->key);
-    float *max = work->stats + at + h * naive_padded(f), *sum = max + naive_padded(f);
+    const size_t n_keys = mk_min(b->n_keys, naive_first(b) + g * NAIVE_ROWS + n_rows - b->key);
+    float *max = work->stats + at + h * naive_padded(b), *sum = max + naive_padded(b);
     float *acc = work->acc + at * V, shrink[NAIVE_ROWS], back[NAIVE_ROWS];
 
     for (size_t t = 0; t < n_keys; t += MK_KEY_BLOCK) {
@@ -181,7 +188,7 @@ static void naive_tiles(void *arg, size_t begin, size_t end, uint32_t worker)
 {
     const struct naive_job *b = arg;
     const struct mk_work *work = b->j->f->work;
-    const size_t n_groups = mk_ceil_div(b->j->f->n, NAIVE_ROWS);
+    const size_t n_groups = mk_ceil_div(b->j->n, NAIVE_ROWS);
     size_t rounded = SIZE_MAX;
 
     for (size_t at = begin; at < end; at++) {
@@ -231,7 +238,7 @@ static void naive_heads(struct naive_job *b)
     }
     mk_matmul_many(&f->ops, work->products, 2 * b->n_heads);
     mk_team_run(&f->ops.team, naive_rope, b, b->n_heads, 1);
-    mk_team_run(&f->ops.team, naive_tiles, b, b->n_heads * mk_ceil_div(f->n, NAIVE_ROWS), 1);
+    mk_team_run(&f->ops.team, naive_tiles, b, b->n_heads * mk_ceil_div(b->j->n, NAIVE_ROWS), 1);
 }
 
 static void naive_block(struct naive_job *b)
@@ -240,12 +247,12 @@ static void naive_block(struct naive_job *b)
     const struct mk_config *c = &f->model->config;
     struct mk_work *work = f->work;
     const size_t H = c->num_attention_heads, dim = c->kv_lora_rank + c->qk_rope_head_dim;
-    const float *latents = mk_kv_latents(b->j->kv, f->ops.k, work->block, NULL, b->key,
+    const float *latents = mk_kv_latents(mk_mla_kv(b->j, b->j->row), f->ops.k, work->block, NULL, b->key,
                                          b->n_keys);
 
     if (latents != work->block)
         memcpy(work->block, latents, b->n_keys * dim * sizeof(float));
-    mk_team_run(&f->ops.team, naive_bias, b, mk_ceil_div(f->n, NAIVE_ROWS), 1);
+    mk_team_run(&f->ops.team, naive_bias, b, mk_ceil_div(b->j->n, NAIVE_ROWS), 1);
     for (b->head = 0; b->head < H; b->head += b->n_heads) {
         b->n_heads = mk_min(MK_EXPAND_HEADS, H - b->head);
         naive_heads(b);
@@ -257,7 +264,7 @@ static void naive_begin(void *arg, size_t begin, size_t end, uint32_t worker)
 {
     const struct naive_job *b = arg;
     const struct mk_work *work = b->j->f->work;
-    const size_t V = b->j->f->model->config.v_head_dim, padded = naive_padded(b->j->f);
+    const size_t V = b->j->f->model->config.v_head_dim, padded = naive_padded(b);
 
     (void)worker;
     memset(work->acc + begin * padded * V, 0, (end - begin) * padded * V * sizeof(float));
@@ -275,13 +282,13 @@ static void naive_finish(void *arg, size_t begin, size_t end, uint32_t worker)
     const struct mk_forward *f = b->j->f;
     const struct mk_work *work = f->work;
     const size_t H = f->model->config.num_attention_heads, V = f->model->config.v_head_dim;
-    const size_t padded = naive_padded(f);
+    const size_t padded = naive_padded(b);
 
     (void)worker;
     for (size_t at = begin; at < end; at++) {
         const size_t i = at / H, h = at % H;
         const float inverse = 1.0f / work->stats[(h * 2 + 1) * padded + i];
-        float *out = work->o + at * V;
+        float *out = work->o + (b->j->row * H + at) * V;
 
         memset(out, 0, V * sizeof(float));
         f->ops.k->axpy(out, inverse, work->acc + (h * padded + i) * V, V);
@@ -291,16 +298,17 @@ static void naive_finish(void *arg, size_t begin, size_t end, uint32_t worker)
 void mk_mla_naive(const struct mk_mla *j)
 {
     struct mk_forward *f = j->f;
-    const size_t H = f->model->config.num_attention_heads, n_keys = f->first + f->n;
+    const size_t H = f->model->config.num_attention_heads;
     const uint64_t start = mk_time_ns();
     struct naive_job b = {.j = j};
+    const size_t n_keys = naive_first(&b) + j->n;
 
     mk_team_run(&f->ops.team, naive_begin, &b, H, 1);
-    mk_team_run(&f->ops.team, naive_pack, &b, H * naive_padded(f) / MK_LANE, 1);
-    for (b.key = mk_mla_begin(f, 0); b.key < n_keys; b.key += MK_EXPAND) {
+    mk_team_run(&f->ops.team, naive_pack, &b, H * naive_padded(&b) / MK_LANE, 1);
+    for (b.key = mk_mla_begin(f, j->row); b.key < n_keys; b.key += MK_EXPAND) {
         b.n_keys = mk_min(MK_EXPAND, n_keys - b.key);
         naive_block(&b);
     }
-    mk_team_run(&f->ops.team, naive_finish, &b, f->n * H, 1);
+    mk_team_run(&f->ops.team, naive_finish, &b, j->n * H, 1);
     f->work->times.attention += mk_time_ns() - start;
 }

@@ -62,18 +62,13 @@ static void moe_keep_groups(float *choice, float *score, const struct mk_config 
     }
 }
 
-/* The experts that a record has for row t at this layer; returns whether it has any. */
-static int moe_replayed(const struct mk_forward *f, size_t t, int32_t *experts)
+/* Whether a tap of row t's sequence says which experts it takes. */
+static int moe_told(const struct mk_row *row, uint32_t l, int32_t *experts)
 {
-    const struct mk_trail *r = f->replay;
-    size_t at;
-
-    if (r == NULL || f->first + t >= r->n || (r->experts8 == NULL && r->experts16 == NULL))
-        return 0;
-    at = ((f->first + t) * r->n_moe + f->moe_layer) * r->n_experts;
-    for (size_t k = 0; k < r->n_experts; k++)
-        experts[k] = r->experts8 != NULL ? r->experts8[at + k] : r->experts16[at + k];
-    return 1;
+    for (const struct mk_tap *tap = row->seq->taps; tap != NULL; tap = tap->next)
+        if (tap->experts != NULL && tap->experts(tap->user, l, row->pos, experts))
+            return 1;
+    return 0;
 }
 
 /* The best by s + bias, within the best groups. */
@@ -97,9 +92,17 @@ static void moe_choose(const struct mk_forward *f, const float *bias, size_t t)
     }
 }
 
-/* One row: scores s from logits, selection by s + bias or from a record, weights from s. */
-static void moe_route_row(const struct mk_forward *f, const float *bias, size_t t)
+struct moe_job {
+    struct mk_forward *f;
+    const struct mk_layer_weights *w;
+    uint32_t l;
+    size_t width;                /* of gate and up */
+};
+
+/* One row: scores s from logits, selection by s + bias or by a tap, weights from s. */
+static void moe_route_row(const struct moe_job *j, size_t t)
 {
+    const struct mk_forward *f = j->f;
     const struct mk_config *c = &f->model->config;
     const struct mk_work *w = f->work;
     const size_t E = c->n_routed_experts, K = c->num_experts_per_tok;
@@ -112,8 +115,8 @@ static void moe_route_row(const struct mk_forward *f, const float *bias, size_t 
             s[e] = 1.0f / (1.0f + mk_exp(-s[e]));
     else
         f->ops.k->softmax(s, E);
-    if (!moe_replayed(f, t, experts))
-        moe_choose(f, bias, t);
+    if (!moe_told(&f->rows[t], j->l, experts))
+        moe_choose(f, j->w->e_score_correction_bias, t);
     for (size_t k = 0; k < K; k++) {
         weights[k] = s[experts[k]];
         sum += weights[k];
@@ -123,19 +126,13 @@ static void moe_route_row(const struct mk_forward *f, const float *bias, size_t 
                    * (float)c->routed_scaling_factor;
 }
 
-struct moe_job {
-    struct mk_forward *f;
-    const struct mk_layer_weights *w;
-    size_t width;                /* of gate and up */
-};
-
 static void moe_route_rows(void *arg, size_t begin, size_t end, uint32_t worker)
 {
     const struct moe_job *j = arg;
 
     (void)worker;
     for (size_t t = begin; t < end; t++)
-        moe_route_row(j->f, j->w->e_score_correction_bias, t);
+        moe_route_row(j, t);
 }
 
 /* Sort the (token, expert) pairs by expert, tokens ascending within. */
@@ -273,12 +270,12 @@ static void moe_products_out(struct mk_forward *f, const struct mk_layer_weights
 }
 
 /* y = Shared(h) + sum over chosen e of weight_e * Expert_e(h) */
-void mk_moe_run(struct mk_forward *f, const struct mk_layer_weights *w)
+void mk_moe_run(struct mk_forward *f, const struct mk_layer_weights *w, uint32_t l)
 {
     const struct mk_config *c = &f->model->config;
     struct mk_work *work = f->work;
     const size_t n_pairs = f->n * c->num_experts_per_tok, I = c->moe_intermediate_size;
-    struct moe_job job = {f, w, I};
+    struct moe_job job = {f, w, l, I};
 
     /* logits = gate h */
     mk_matmul(&f->ops, work->router, c->n_routed_experts, &w->gate, work->h, c->hidden_size,
@@ -300,7 +297,7 @@ void mk_mlp_run(struct mk_forward *f, const struct mk_mlp_weights *w)
 {
     struct mk_work *work = f->work;
     const size_t D = f->model->config.hidden_size, I = w->gate_proj.n_out;
-    struct moe_job job = {f, NULL, I};
+    struct moe_job job = {f, NULL, 0, I};
     const struct mk_product p[2] = {
         {work->gate, I, &w->gate_proj, work->h, D, f->n},
         {work->up, I, &w->up_proj, work->h, D, f->n},

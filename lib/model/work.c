@@ -4,33 +4,9 @@
 #include "base/checked.h"
 #include "base/error.h"
 
-void *mk_carve(struct mk_carve *c, size_t count, size_t item_size)
-{
-    const size_t at = c->size;
-    size_t bytes, end;
-
-    if (mk_mul(&bytes, count, item_size) != 0 || bytes > SIZE_MAX / 2
-        || mk_add(&end, at, mk_round_up(bytes, 64)) != 0) {
-        c->failed = 1;
-        return NULL;
-    }
-    c->size = end;
-    return c->base == NULL ? NULL : c->base + at;
-}
-
-/* (a, b) items; a product that wraps makes the count too large to carve. */
-static void *work_carve2(struct mk_carve *c, size_t a, size_t b, size_t item_size)
-{
-    size_t n = 0;
-
-    if (mk_mul(&n, a, b) != 0)
-        c->failed = 1;
-    return mk_carve(c, n, item_size);
-}
-
 static float *work_floats(struct mk_carve *c, size_t a, size_t b)
 {
-    return work_carve2(c, a, b, sizeof(float));
+    return mk_carve2(c, a, b, sizeof(float));
 }
 
 /* What 16-bit products take beside. */
@@ -39,10 +15,10 @@ static void work_attend16(struct mk_attend *a, struct mk_carve *c, const struct 
     const size_t L = m->kv_lora_rank, R = m->qk_rope_head_dim, V = m->v_head_dim;
     const size_t words = mk_words16(L + R), words_head = mk_words16(m->qk_nope_head_dim + R);
 
-    a->q16 = work_carve2(c, MK_HEAD_VECS * MK_LANE, words, sizeof(uint32_t));
-    a->keys16 = mk_carve(c, mk_max(MK_KEY_BLOCK16 * words, MK_EXPAND * words_head),
+    a->q16 = mk_carve2(c, MK_HEAD_VECS * MK_LANE, words, sizeof(uint32_t));
+    a->keys16 = mk_carve(c, mk_max(MK_KEY_BLOCK * words, MK_EXPAND * words_head),
                          sizeof(uint32_t));
-    a->pairs = mk_carve(c, mk_max(MK_KEY_BLOCK16 / 2 * mk_round_up(L, MK_LANE),
+    a->pairs = mk_carve(c, mk_max(MK_KEY_BLOCK / 2 * mk_round_up(L, MK_LANE),
                                   MK_EXPAND / 2 * mk_round_up(V, MK_LANE)), sizeof(uint32_t));
     a->q_step = work_floats(c, MK_HEAD_VECS, MK_LANE);
     a->key_step = work_floats(c, MK_EXPAND, 1);
@@ -77,7 +53,7 @@ static void work_attention(struct mk_work *w, struct mk_carve *c, const struct m
 
         a.q = work_floats(c, MK_HEAD_VECS * MK_LANE, L + R);
         a.keys = work_floats(c, MK_KEY_BLOCK, L + R);
-        a.s = work_floats(c, mk_max(MK_KEY_BLOCK, MK_KEY_BLOCK16), MK_HEAD_VECS * MK_LANE);
+        a.s = work_floats(c, MK_KEY_BLOCK, MK_HEAD_VECS * MK_LANE);
         a.sums = work_floats(c, 2 * MK_HEAD_VECS * MK_LANE, L + 2);
         if (w->shape.attend16)
             work_attend16(&a, c, m);
@@ -99,8 +75,8 @@ static void work_index_queries(struct mk_work *w, struct mk_carve *c, const stru
         struct mk_index_query q = {.n_vec = n_vec, .words = words};
 
         if (rounded) {
-            q.q8 = work_carve2(c, n_vec * words, 4 * MK_LANE, 1);
-            q.start = work_carve2(c, n_vec, MK_LANE, sizeof(int32_t));
+            q.q8 = mk_carve2(c, n_vec * words, 4 * MK_LANE, 1);
+            q.start = mk_carve2(c, n_vec, MK_LANE, sizeof(int32_t));
             q.w8 = work_floats(c, n_vec, MK_LANE);
         }
         if (exact) {
@@ -127,7 +103,7 @@ static void work_indexer(struct mk_work *w, struct mk_carve *c, const struct mk_
     for (uint32_t i = 0; i < w->shape.n_threads; i++) {
         float *s = work_floats(c, MK_INDEX_BLOCK, mk_round_up(m->index_n_heads, MK_LANE));
         float *keys = work_floats(c, MK_INDEX_BLOCK, m->index_head_dim);
-        int32_t *select = work_carve2(c, 2, n + 32, sizeof(int32_t));
+        int32_t *select = mk_carve2(c, 2, n + 32, sizeof(int32_t));
 
         if (w->attend != NULL) {
             w->attend[i].index_s = s;
@@ -140,12 +116,13 @@ static void work_indexer(struct mk_work *w, struct mk_carve *c, const struct mk_
      * with 131072 tokens). */
     if (w->shape.index_type == MK_KV_INDEX_RESCORED)
         w->n_candidates = mk_min(w->selected_stride + mk_ceil_div(w->selected_stride, 4), n);
-    w->candidates = work_carve2(c, mk_min(T, MK_INDEX_ROWS), w->n_candidates, sizeof(int32_t));
+    w->candidates = mk_carve2(c, mk_min(T, MK_INDEX_ROWS), w->n_candidates, sizeof(int32_t));
     w->exact = work_floats(c, mk_min(T, MK_INDEX_ROWS), w->n_candidates);
-    w->selected = work_carve2(c, T, w->selected_stride, sizeof(int32_t));
+    w->selected = mk_carve2(c, T, w->selected_stride, sizeof(int32_t));
     if (w->shape.index_scores)
         w->selected_scores = work_floats(c, T, w->selected_stride);
     w->n_selected = mk_carve(c, T, sizeof(size_t));
+    w->listed = mk_carve(c, T, 1);
 }
 
 static void work_ffn(struct mk_work *w, struct mk_carve *c, const struct mk_config *m)
@@ -158,19 +135,19 @@ static void work_ffn(struct mk_work *w, struct mk_carve *c, const struct mk_conf
 
     w->gate = work_floats(c, T, width);
     w->up = work_floats(c, T, width);
-    w->products = work_carve2(c, 2, mk_max(mk_min(E, T * K) + 1, m->num_attention_heads),
+    w->products = mk_carve2(c, 2, mk_max(mk_min(E, T * K) + 1, m->num_attention_heads),
                               sizeof(*w->products));
     if (E == 0)
         return;
     w->router = work_floats(c, T, E);
     w->choice = work_floats(c, T, E);
     w->group_scores = work_floats(c, T, m->n_group);
-    w->experts = work_carve2(c, T, K, sizeof(int32_t));
+    w->experts = mk_carve2(c, T, K, sizeof(int32_t));
     w->expert_weights = work_floats(c, T, K);
     w->first_pair = mk_carve(c, E + 1, sizeof(int32_t));
-    w->pair_token = work_carve2(c, T, K, sizeof(int32_t));
+    w->pair_token = mk_carve2(c, T, K, sizeof(int32_t));
     w->pair_weight = work_floats(c, T, K);
-    w->token_pairs = work_carve2(c, T, K, sizeof(int32_t));
+    w->token_pairs = mk_carve2(c, T, K, sizeof(int32_t));
     w->n_token_pairs = mk_carve(c, T, sizeof(int32_t));
     w->pairs = work_floats(c, T * K, D);
 }
@@ -202,7 +179,7 @@ int32_t mk_work_init(struct mk_work *w, struct mk_carve *c, const struct mk_conf
     w->x = work_floats(c, T, D);
     w->h = work_floats(c, T, D);
     w->y = work_floats(c, T, D);
-    w->hidden = work_floats(c, T + 1, D);
+    w->hidden = work_floats(c, T, D);
     work_attention(w, c, config);
     work_indexer(w, c, config);
     work_ffn(w, c, config);

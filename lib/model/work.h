@@ -2,22 +2,14 @@
 #ifndef MK_WORK_H
 #define MK_WORK_H
 
+#include "base/carve.h"
 #include "model/kv.h"
 #include "model/handle.h"
 #include "kernels/matmul.h"
 
-/* Takes aligned pieces off a block; with base NULL it only counts. */
-struct mk_carve {
-    uint8_t *base;
-    size_t size;       /* taken so far */
-    int failed;        /* a size wrapped */
-};
-void *mk_carve(struct mk_carve *c, size_t count, size_t item_size);
-
 #define MK_LANE 16u            /* heads or rows in a vector */
 #define MK_HEAD_VECS 4u        /* vectors of them that a worker takes at a time */
 #define MK_KEY_BLOCK 64u       /* keys that attention works through at a time */
-#define MK_KEY_BLOCK16 64u     /* the same with 16-bit products */
 #define MK_EXPAND 512u          /* naive: keys made per head at a time */
 #define MK_EXPAND_HEADS 32u    /* naive: heads that they are made for at a time */
 #define MK_SPLIT 1024u         /* absorbed: keys after which a softmax begins anew */
@@ -25,7 +17,7 @@ void *mk_carve(struct mk_carve *c, size_t count, size_t item_size);
 #define MK_INDEX_ROWS 16u      /* query rows whose index scores are held at a time */
 #define MK_INDEX_BLOCK 64u     /* keys whose exact index scores are made at a time */
 
-/* T rows of a chunk, D hidden_size, H heads, N qk_nope_head_dim, R qk_rope_head_dim,
+/* T rows of a pass, D hidden_size, H heads, N qk_nope_head_dim, R qk_rope_head_dim,
  * V v_head_dim, L kv_lora_rank, Q q_lora_rank, E experts, K experts per token, I width. */
 struct mk_work_shape {
     size_t n_rows;             /* T */
@@ -51,8 +43,8 @@ struct mk_attend {
     float *s;                  /* (MK_KEY_BLOCK, MK_HEAD_VECS, MK_LANE) scores */
     uint32_t *q16;             /* with 16 bits: (MK_HEAD_VECS, words, MK_LANE), words a dword
                                 * for two numbers of L + R, as kernels.h says */
-    uint32_t *keys16;          /* (MK_KEY_BLOCK16, words); naive: (MK_EXPAND, words of N + R) */
-    uint32_t *pairs;           /* (MK_KEY_BLOCK16 / 2, L in vectors) values;
+    uint32_t *keys16;          /* (MK_KEY_BLOCK, words); naive: (MK_EXPAND, words of N + R) */
+    uint32_t *pairs;           /* (MK_KEY_BLOCK / 2, L in vectors) values;
                                 * naive: (MK_EXPAND / 2, V in vectors) */
     float *q_step, *key_step;  /* (MK_HEAD_VECS * MK_LANE,), (MK_EXPAND,) */
     float *value_step;         /* naive: (MK_EXPAND,) */
@@ -67,12 +59,19 @@ struct mk_times {
     uint64_t index, select, attention, ffn, total;
 };
 
+/* Where the tokens stand that a row attends to. */
+enum mk_listed {
+    MK_LISTED_NOT,             /* the first ones, all that it sees */
+    MK_LISTED_CHOSEN,          /* in selected, by their scores */
+    MK_LISTED_TOLD             /* in selected, by a tap */
+};
+
 struct mk_work {
     struct mk_work_shape shape;
     float *x;                  /* (T, D) residual stream */
     float *h;                  /* (T, D) its norm, input of a part */
     float *y;                  /* (T, D) output of a part */
-    float *hidden;             /* (T + 1, D) after the final norm; row 0: the token before */
+    float *hidden;             /* (T, D) after the final norm */
     float *rope;               /* (T, R) cosines, sines */
 
     float *qr;                 /* (T, Q) normed query latent */
@@ -102,6 +101,7 @@ struct mk_work {
     int32_t *selected;         /* (T, index_topk) ascending */
     float *selected_scores;    /* (T, index_topk) if shape.index_scores */
     size_t *n_selected;        /* (T,) */
+    uint8_t *listed;           /* (T,) enum mk_listed */
     size_t selected_stride;    /* min(index_topk, max_tokens) */
 
     float *router;             /* (T, E) scores */

@@ -58,7 +58,7 @@ static int32_t fill_caches(struct minke_session *s, size_t n, uint64_t seed, flo
     mk_fpu_enter(&fpu);
     mk_team_begin(&team, s->model->pool);
     for (size_t l = 0; rc == MINKE_OK && l < s->n_layers; l++) {
-        struct fill_job job = {&s->kv[l], s->length, mk_hash_u64(seed, l), rows, dim};
+        struct fill_job job = {&s->seq.kv[l], s->length, mk_hash_u64(seed, l), rows, dim};
 
         mk_team_run(&team, fill_rows, &job, n, 1);
         if (mk_atomic_swap(&s->cancel, 0) != 0)
@@ -97,7 +97,6 @@ int32_t minke_session_fill(minke_session *s, size_t n, uint64_t seed)
         s->tokens[t] = (int32_t)(mk_hash_u64(seed, ~(uint64_t)t) % s->model->config.vocab_size);
     s->length += n;
     s->has_logits = 0;
-    s->has_hidden = 0;
     if (s->recorder.replaced != NULL)
         s->recorder.replaced(s->recorder.user, s->tokens, s->length);
     return MINKE_OK;

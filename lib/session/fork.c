@@ -37,7 +37,7 @@ static void fork_layers(void *arg, size_t begin, size_t end, uint32_t worker)
     for (size_t l = begin; l < end; l++)
         for (int p = 0; p < MK_KV_N_PLANES; p++)
             if (s->kv_format.row_bytes[p] > 0)
-                memcpy(j->child->kv[l].plane[p], s->kv[l].plane[p],
+                memcpy(j->child->seq.kv[l].plane[p], s->seq.kv[l].plane[p],
                        s->length * s->kv_format.row_bytes[p]);
 }
 
@@ -53,11 +53,11 @@ static void fork_copy(struct minke_session *child, const struct minke_session *s
     mk_team_end(&team);
     if (s->has_logits)
         memcpy(child->logits, s->logits, c->vocab_size * sizeof(float));
-    if (s->has_hidden)
-        memcpy(child->hidden, s->hidden, c->hidden_size * sizeof(float));
     child->length = s->length;
     child->has_logits = s->has_logits;
-    child->has_hidden = s->has_hidden;
+    if (child->hidden != NULL && mk_session_hidden(s) != NULL)
+        memcpy(mk_session_put_hidden(child), mk_session_hidden(s),
+               c->hidden_size * sizeof(float));
 }
 
 int32_t minke_session_fork(minke_session **out, const minke_session *s,

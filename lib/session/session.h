@@ -1,12 +1,10 @@
-/* One sequence: its caches, its position, its workspace. */
+/* One sequence: its tokens, its caches, where it stands. */
 #ifndef MK_SESSION_H
 #define MK_SESSION_H
 
-#include "model/forward.h"
-#include "session/cache.h"
+#include "session/evaluator.h"
 
 #define MK_SESSION_CHUNK 256u      /* tokens per prefill step by default */
-#define MK_SESSION_ROWS 16u        /* rows of logits computed at a time for callbacks */
 
 /* What comes next of a chunk. */
 enum mk_session_stage {
@@ -27,10 +25,10 @@ struct mk_session_pending {
     const void *owner;             /* who steps */
 };
 
-/* Who writes down what a session does; on the session's thread.  Any may be NULL but release. */
+/* Who goes along with a session, on its thread.  Any function may be NULL. */
 struct mk_recorder {
     void *user;                    /* referenced until release */
-    struct mk_trail *trail;        /* written while tokens are evaluated, or followed */
+    struct mk_tap tap;             /* on the forward pass */
     /* Tokens [first, first + n) of the session were evaluated. */
     void (*evaluated)(void *user, const int32_t *tokens, size_t first, size_t n);
     /* The session holds these n tokens now, without having evaluated all of them. */
@@ -48,31 +46,38 @@ struct minke_session {
     minke_session_params params;   /* with defaults filled in */
     size_t n_layers;               /* with caches: the prediction layer counts if kept */
     struct mk_block block;         /* everything below points into it */
-    struct mk_work work;
+    struct mk_evaluator evaluator;
     struct mk_kv_format kv_format; /* how cached rows are stored */
-    struct mk_kv *kv;              /* (n_layers,) */
+    struct mk_sequence seq;        /* caches, (n_layers,) of them; how attention works; taps */
     int32_t *tokens;               /* (max_tokens,) */
     float *logits;                 /* (vocab_size,) of the last token */
-    float *rows;                   /* (MK_SESSION_ROWS, vocab_size) */
-    float *hidden;                 /* (hidden_size,) of the last token, after the final norm */
+    float *hidden;                 /* (prefill_chunk + 1, hidden_size) after the final norm, of the
+                                    * last chunk and the token before it; NULL without MTP */
 
     size_t length;                 /* tokens held */
+    size_t hidden_first, hidden_end;     /* positions whose hidden rows are there */
     int has_logits;
-    int has_hidden;                /* hidden belongs to token length - 1 */
     int busy;                      /* a public call is under way */
     int32_t cancel;                /* atomic */
+    struct mk_tap observer;        /* the host's */
     struct mk_recorder recorder, replay;   /* all NULL = nobody */
-    void (*watch)(void *user, const struct mk_product *p);   /* see mk_ops; NULL = nobody */
-    void *watch_user;
     struct mk_session_pending pending;
     size_t pace;                   /* rows of a chunk that suit the budget of steps */
 };
 
 /* Whether the session may be used by a public call; for its first line. */
 int32_t mk_session_check(const struct minke_session *s);
+/* The same, but tokens may be pending. */
+int32_t mk_session_usable(const struct minke_session *s);
 
-/* Put a recorder in place of *held, which is released. */
-void mk_session_set_recorder(struct mk_recorder *held, const struct mk_recorder *next);
+/* Put a recorder (NULL = nobody) in place of *held, of s, which is released. */
+void mk_session_set_recorder(struct minke_session *s, struct mk_recorder *held,
+                             const struct mk_recorder *next);
+
+/* Hidden state of the last token, (hidden_size,); NULL where it is not there. */
+float *mk_session_hidden(const struct minke_session *s);
+/* Where it is to be written, and then the only one that is there. */
+float *mk_session_put_hidden(struct minke_session *s);
 
 /* Evaluation in steps.  queue: begin to append n tokens; sync: begin to hold exactly these,
  * *n_reused of them from before.  Nothing is evaluated yet, and other public calls are refused

@@ -183,10 +183,11 @@ static int32_t snapshot_body(struct snapshot_io *io, const struct minke_session 
     if (rc == MINKE_OK && h->has_logits)
         rc = snapshot_section(io, s->logits, (uint64_t)h->n_vocab * sizeof(float));
     if (rc == MINKE_OK && h->has_hidden)
-        rc = snapshot_section(io, s->hidden, (uint64_t)h->hidden_size * sizeof(float));
+        rc = snapshot_section(io, io->writer != NULL ? mk_session_hidden(s) : s->hidden,
+                              (uint64_t)h->hidden_size * sizeof(float));
     for (size_t l = 0; rc == MINKE_OK && l < h->n_layers; l++)
         for (int p = 0; rc == MINKE_OK && p < MK_KV_N_PLANES; p++)
-            rc = snapshot_section(io, s->kv[l].plane[p], snapshot_rows(h, l) * h->row_bytes[p]);
+            rc = snapshot_section(io, s->seq.kv[l].plane[p], snapshot_rows(h, l) * h->row_bytes[p]);
     return rc;
 }
 
@@ -205,7 +206,7 @@ int32_t minke_session_save(const minke_session *s, const char *path)
     h = snapshot_kind(s);
     h.length = s->length;
     h.has_logits = s->has_logits != 0;
-    h.has_hidden = h.mtp && s->has_hidden;
+    h.has_hidden = h.mtp && mk_session_hidden(s) != NULL;
     if (snapshot_size(&h.file_bytes, &h) < 0)
         return mk_fail(MINKE_ENOMEM, "a snapshot of %zu tokens does not fit a file", s->length);
     h.checksum = snapshot_head_sum(&h);
@@ -310,13 +311,15 @@ static int32_t snapshot_load(struct minke_session *s, struct mk_file *f)
         return rc;
     /* Should the file change between the two readings, the session ends up empty. */
     s->length = 0;
-    s->has_logits = s->has_hidden = 0;
+    s->has_logits = 0;
     rc = snapshot_body(&io, s, &h);
     if (rc < 0)
         return rc;
     s->length = (size_t)h.length;
     s->has_logits = h.has_logits != 0;
-    s->has_hidden = h.has_hidden != 0;
+    s->hidden_end = 0;
+    if (h.has_hidden)
+        mk_session_put_hidden(s);
     if (s->recorder.replaced != NULL)
         s->recorder.replaced(s->recorder.user, s->tokens, s->length);
     return MINKE_OK;

@@ -78,17 +78,16 @@ static void bench_decode(uint32_t n_threads, size_t n, uint32_t cache_type, uint
                          const char *name)
 {
     struct layer b;
-    struct mk_mla j = {.f = &b.f, .kv = &b.kv};
+    struct mk_mla j;
     double best[3] = {1e9, 1e9, 1e9};
 
     bench_open(&b, n_threads, n, 128, cache_type, index_type, 1);
-    b.f.first = n - 1;
-    b.f.n = 1;
+    j = layer_rows(&b, n - 1, 1, NULL);
     for (int r = 0; r < 15; r++) {
         struct mk_times t = b.work.times;
 
         bench_queries(&b);
-        mk_dsa_run(&b.f, &b.kv);
+        mk_dsa_run(&b.f, 0);
         const double index = 1e-6 * (double)(b.work.times.index - t.index);
         const double select = 1e-6 * (double)(b.work.times.select - t.select);
         const uint64_t start = mk_time_ns();
@@ -110,13 +109,12 @@ static void bench_dense(uint32_t n_threads, size_t n, uint32_t heads, uint32_t c
                         const char *name)
 {
     struct layer b;
-    struct mk_mla j = {.f = &b.f, .kv = &b.kv};
+    struct mk_mla j;
     double best = 1e9;
 
     bench_open(&b, n_threads, n, heads, cache_type, MINKE_INDEX_INT8, 1);
-    b.f.index_topk = 0;
-    b.f.first = n - 1;
-    b.f.n = 1;
+    b.seq.index_topk = 0;
+    j = layer_rows(&b, n - 1, 1, NULL);
     for (int r = 0; r < 7; r++) {
         const uint64_t start = mk_time_ns();
 
@@ -152,11 +150,7 @@ static void bench_prefill_open(struct bench_prefill *p, uint32_t n_threads, size
     }
     p->w.k_up = p->k_up;
     p->w.v_b = p->v_b;
-    p->j = (struct mk_mla){&p->b.f, &p->w, &p->b.kv};
-    p->b.f.ops.scratch = p->b.work.scratch;
-    p->b.f.ops.scratch_bytes = p->b.work.scratch_bytes;
-    p->b.f.first = first;
-    p->b.f.n = n_rows;
+    p->j = layer_rows(&p->b, first, n_rows, &p->w);
 }
 
 /* Milliseconds of the indexer, of the absorbed form, of the naive form. */
@@ -164,11 +158,11 @@ static void bench_forms(struct bench_prefill *p, uint32_t index_topk, double ms[
 {
     uint64_t start = mk_time_ns();
 
-    p->b.f.index_topk = index_topk;
+    p->b.seq.index_topk = index_topk;
     if (index_topk > 0) {
         bench_queries(&p->b);
         start = mk_time_ns();
-        mk_dsa_run(&p->b.f, &p->b.kv);
+        mk_dsa_run(&p->b.f, 0);
     }
     ms[0] = 1e3 * bench_seconds(start);
     start = mk_time_ns();
@@ -188,14 +182,14 @@ static void bench_prefill(uint32_t n_threads, size_t n, size_t n_rows)
     uint64_t start;
 
     bench_prefill_open(&p, n_threads, n / 2, n_rows, MK_Q8_0);
-    p.b.f.index_topk = 0;
+    p.b.seq.index_topk = 0;
     start = mk_time_ns();
     mk_mla_naive(&p.j);
     dense = 1e3 * bench_seconds(start);
-    p.b.f.index_topk = 2048;
+    p.b.seq.index_topk = 2048;
     bench_queries(&p.b);
     start = mk_time_ns();
-    mk_dsa_run(&p.b.f, &p.b.kv);
+    mk_dsa_run(&p.b.f, 0);
     ms[0] = 1e3 * bench_seconds(start);
     start = mk_time_ns();
     mk_mla_attend_absorbed(&p.j);

@@ -41,32 +41,29 @@ static double layer_error(minke_context *ctx, uint32_t l, uint32_t cache_type, e
     const struct golden_tensor in = golden_layer(&g, l - 1, "residual");
     const size_t n = g.prompt.rows, D = want.cols;
     minke_session *s = open_caches(ctx, cache_type, MINKE_INDEX_F32, (uint32_t)n);
-    struct mk_forward f = {
-        .model = s->model,
-        .ops = {.k = &s->model->kernels, .scratch = s->work.scratch,
-                .round16 = (s->model->flags & MINKE_CONTEXT_FAST) != 0,
-                .scratch_bytes = s->work.scratch_bytes},
-        .work = &s->work, .kv = s->kv, .form = form, .n = n, .cancel = &s->cancel,
-        .index_topk = s->model->config.index_topk,
-    };
+    struct mk_forward *f = &s->evaluator.f;
+    struct mk_work *work = &s->evaluator.work;
     double *rows = calloc(n, sizeof(*rows));
 
-    mk_team_begin(&f.ops.team, s->model->pool);
-    mk_forward_angles(&f);
+    s->seq.form = form;
+    mk_evaluator_begin(&s->evaluator, s->model, &s->seq, &s->cancel);
+    f->ops.round16 = (s->model->flags & MINKE_CONTEXT_FAST) != 0;
+    mk_evaluator_rows(&s->evaluator, &s->seq, 0, g.prompt.i, n);
+    mk_forward_angles(f);
     if (l == 0)
         for (size_t i = 0; i < n; i++)
-            mk_mat_row(s->work.x + i * D, &s->model->weights.embed_tokens,
+            mk_mat_row(work->x + i * D, &s->model->weights.embed_tokens,
                        (size_t)g.prompt.i[i]);
     else
-        memcpy(s->work.x, in.f, n * D * sizeof(float));
+        memcpy(work->x, in.f, n * D * sizeof(float));
     float *before = malloc(n * D * sizeof(float));
-    memcpy(before, s->work.x, n * D * sizeof(float));
-    CHECK_INT(mk_forward_layer(&f, &s->model->weights.layers[l], l, &s->kv[l]), MINKE_OK);
+    memcpy(before, work->x, n * D * sizeof(float));
+    CHECK_INT(mk_forward_layer(f, &s->model->weights.layers[l], l), MINKE_OK);
     for (size_t i = 0; i < n; i++) {
         double off = 0.0, added = 0.0;
 
         for (size_t j = i * D; j < (i + 1) * D; j++) {
-            const double d = (double)s->work.x[j] - want.f[j], a = (double)want.f[j] - before[j];
+            const double d = (double)work->x[j] - want.f[j], a = (double)want.f[j] - before[j];
 
             off += d * d;
             added += a * a;
@@ -75,7 +72,7 @@ static double layer_error(minke_context *ctx, uint32_t l, uint32_t cache_type, e
     }
     qsort(rows, n, sizeof(*rows), by_size);
     const double off = rows[n * 3 / 4];
-    mk_team_end(&f.ops.team);
+    mk_evaluator_end(&s->evaluator, MINKE_OK);
     minke_session_free(s);
     free(before);
     free(rows);

@@ -100,9 +100,8 @@ static void ask(struct layer *b, const float *q, const float *w, int32_t *select
 {
     memcpy(b->work.index_q, q, H * D * sizeof(float));
     memcpy(b->work.index_w, w, H * sizeof(float));
-    b->f.first = n_tokens - 1;
-    b->f.n = 1;
-    mk_dsa_run(&b->f, &b->kv);
+    layer_rows(b, n_tokens - 1, 1, NULL);
+    mk_dsa_run(&b->f, 0);
     CHECK_INT(b->work.n_selected[0], TOP_K);
     memcpy(selected, b->work.selected, TOP_K * sizeof(*selected));
 }

@@ -100,7 +100,7 @@ static double error_of(const struct layer *b, const double *want)
 }
 
 /* A layer of n rows of a kind, its queries scaled so that scores deviate by about `spread`. */
-static void fill(struct layer *b, size_t n, int set, float spread)
+static struct mk_mla fill(struct layer *b, size_t n, int set, float spread)
 {
     float row[DIM];
 
@@ -115,9 +115,8 @@ static void fill(struct layer *b, size_t n, int set, float spread)
         for (size_t d = 0; d < DIM; d++)
             q[d] *= spread / (24.0f * b->model.rope.softmax_scale);
     }
-    b->f.index_topk = 0;
-    b->f.first = n - 1;
-    b->f.n = 1;
+    b->seq.index_topk = 0;
+    return layer_rows(b, n - 1, 1, NULL);
 }
 
 TEST(errors_of_16_bit_products_stay_below_5e_3)
@@ -132,10 +131,10 @@ TEST(errors_of_16_bit_products_stay_below_5e_3)
         for (size_t s = 0; s < 3; s++)
             for (size_t c = 0; c < 2; c++) {
                 struct layer b;
-                struct mk_mla j = {.f = &b.f, .kv = &b.kv};
+                struct mk_mla j;
 
                 layer_open(&b, 2, n, HEADS, caches[c], MINKE_INDEX_INT8, 1, 1);
-                fill(&b, n, set, spreads[s]);
+                j = fill(&b, n, set, spreads[s]);
                 memcpy(q, b.work.qa, HEADS * DIM * sizeof(*q));
                 reference(want, &b, q, n);
                 mk_mla_attend_absorbed(&j);
@@ -158,11 +157,11 @@ TEST(one_worker_and_three_give_the_same_bits_with_16_bit_products)
 
     for (uint32_t n_threads = 1; n_threads <= 3; n_threads += 2) {
         struct layer b;
-        struct mk_mla j = {.f = &b.f, .kv = &b.kv};
+        struct mk_mla j;
 
         kd_state = 77;
         layer_open(&b, n_threads, n, HEADS, MINKE_CACHE_BF16, MINKE_INDEX_INT8, 1, 1);
-        fill(&b, n, GAUSSIAN, 1.0f);
+        j = fill(&b, n, GAUSSIAN, 1.0f);
         mk_mla_attend_absorbed(&j);
         if (n_threads == 1)
             memcpy(first, b.work.qa, HEADS * DIM * sizeof(*first));
@@ -177,10 +176,10 @@ TEST(a_row_that_holds_no_number_shows_in_every_head)
     const size_t n = 100;
     float row[DIM] = {0};
     struct layer b;
-    struct mk_mla j = {.f = &b.f, .kv = &b.kv};
+    struct mk_mla j;
 
     layer_open(&b, 1, n, HEADS, MINKE_CACHE_F32, MINKE_INDEX_INT8, 1, 1);
-    fill(&b, n, GAUSSIAN, 1.0f);
+    j = fill(&b, n, GAUSSIAN, 1.0f);
     row[5] = NAN;
     mk_kv_put_latent(&b.kv, 40, row);
     mk_mla_attend_absorbed(&j);
@@ -214,7 +213,7 @@ static double form_gap(size_t first, size_t n_rows, size_t window, int attend16)
     float row[DIM], *naive = malloc(n * sizeof(*naive));
     double off = 0.0, all = 0.0;
     struct layer b;
-    struct mk_mla j = {&b.f, &w, &b.kv};
+    struct mk_mla j;
 
     if (v_b[0].data == NULL)
         for (size_t h = 0; h < MANY; h++) {
@@ -222,12 +221,9 @@ static double form_gap(size_t first, size_t n_rows, size_t window, int attend16)
             weights(&v_b[h], &turned, 128, LATENT);
         }
     layer_open(&b, 2, first + n_rows, MANY, MINKE_CACHE_BF16, MINKE_INDEX_INT8, n_rows, attend16);
-    b.f.ops.scratch = b.work.scratch;
-    b.f.ops.scratch_bytes = b.work.scratch_bytes;
-    b.f.index_topk = 0;
-    b.f.window = window;
-    b.f.first = first;
-    b.f.n = n_rows;
+    b.seq.index_topk = 0;
+    b.seq.window = window;
+    j = layer_rows(&b, first, n_rows, &w);
     for (size_t t = 0; t < first + n_rows; t++) {
         draw(row, GAUSSIAN, 0);
         mk_kv_put_latent(&b.kv, t, row);

@@ -6,7 +6,7 @@
 
 #include "base/json.h"
 #include "format/config.h"
-#include "session/cache.h"
+#include "model/kv.h"
 
 struct column {
     const char *file, *name;

@@ -38,7 +38,7 @@ TEST(v32_at_163840_tokens_takes_what_the_header_says)
 
         mk_kv_format_init(&format, &v32, types[i].cache, types[i].index, 1);
         CHECK_INT(mk_kv_token_bytes(&format), types[i].bytes);
-        mk_cache_init(kv, &carve, &format, V32_LAYERS, V32_TOKENS);
+        mk_kv_layout(kv, &carve, &format, V32_LAYERS, V32_TOKENS);
         CHECK_INT(carve.size, types[i].bytes * V32_LAYERS * V32_TOKENS);
         CHECK_INT(carve.failed, 0);
         CHECK(carve.size > UINT32_MAX);
@@ -102,7 +102,7 @@ TEST(rows_of_v32_do_not_meet_in_28_gigabytes)
         if (carve.base == NULL)
             SKIP("no address space");
         mk_kv_format_init(&format, &v32, types[i].cache, types[i].index, 1);
-        mk_cache_init(kv, &carve, &format, V32_LAYERS, V32_TOKENS);
+        mk_kv_layout(kv, &carve, &format, V32_LAYERS, V32_TOKENS);
         check_rows(kv, V32_LAYERS, at, sizeof at / sizeof *at);
         munmap(carve.base, bytes);
     }
@@ -123,7 +123,7 @@ TEST(rows_beyond_two_gigabytes_of_one_layer_are_found)
         if (carve.base == NULL)
             SKIP("no address space");
         mk_kv_format_init(&format, &v32, types[i].cache, types[i].index, 1);
-        mk_cache_init(&kv, &carve, &format, 1, HUGE_TOKENS);
+        mk_kv_layout(&kv, &carve, &format, 1, HUGE_TOKENS);
         check_rows(&kv, 1, at, sizeof at / sizeof *at);
         munmap(carve.base, bytes);
     }
