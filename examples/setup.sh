@@ -46,11 +46,13 @@ need_tools() {
     [ -z "$missing" ] || packages $missing
 }
 
-# build [MESON OPTION...]: configure build/ if it is not, and compile.
+# build [MESON OPTION...]: configure build/ if it is not yet, or not so, and compile.
 build() {
     if [ ! -f build/build.ninja ]; then
         say "configuring"
         meson setup build "$@" </dev/null
+    elif [ $# -gt 0 ]; then
+        meson configure build "$@" </dev/null
     fi
     say "building"
     meson compile -C build </dev/null

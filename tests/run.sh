@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 . examples/setup.sh
 
 need_tools
-build
+build -Dtests=true
 
 say "testing"
 failed=0
