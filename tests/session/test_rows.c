@@ -1,4 +1,4 @@
-/* Rows of several sequences in one forward pass; hidden rows that outlive a truncation. */
+/* Rows of several sequences in one forward pass; hidden rows that outlive a truncation; taps. */
 #include "golden.h"
 #include "session/session.h"
 
@@ -190,5 +190,79 @@ TEST(dropping_rows_of_the_last_chunk_costs_no_pass)
     minke_context_free(ctx);
 }
 
+/* ---- Taps ---------------------------------------------------------------- */
+
+#define TOLD 8u
+
+/* Tells which tokens are selected, every step-th, and writes down what layer 0 made of it. */
+struct teller {
+    int32_t step;
+    int32_t ids[TOLD];
+    float scores[TOLD];
+};
+
+static size_t tell(void *user, uint32_t l, size_t pos, int32_t *selected)
+{
+    const struct teller *t = user;
+
+    if (l != 0 || pos < 60)
+        return 0;
+    for (size_t i = 0; i < TOLD; i++)
+        selected[i] = (int32_t)i * t->step;
+    return TOLD;
+}
+
+static int32_t hear(void *user, const struct mk_seen *seen)
+{
+    struct teller *t = user;
+
+    if (seen->layer != 0 || seen->pos < 60)
+        return MINKE_OK;
+    CHECK_INT(seen->n_selected, TOLD);
+    memcpy(t->ids, seen->selected, sizeof(t->ids));
+    memcpy(t->scores, seen->scores, sizeof(t->scores));
+    return MINKE_OK;
+}
+
+static int32_t see_nothing(void *user, uint32_t kind, uint32_t layer, uint64_t token,
+                           const int32_t *ids, const float *values, size_t n)
+{
+    (void)user, (void)kind, (void)layer, (void)token, (void)ids, (void)values, (void)n;
+    return 0;
+}
+
+TEST(a_selection_that_is_told_is_seen_with_its_own_scores)
+{
+    minke_context *ctx = golden_open("tests/golden/v32", 2, 0);
+    struct teller t[2] = {{.step = 2}, {.step = 4}};
+    minke_session_params params;
+    int32_t tokens[64];
+
+    for (size_t i = 0; i < 64; i++)
+        tokens[i] = token_of(2, i, ctx->config.vocab_size);
+    minke_session_params_init(&params, sizeof(params));
+    params.max_tokens = MAX_TOKENS;
+    params.observe = MINKE_OBSERVE_SELECTED;
+    params.observer = see_nothing;
+    for (int k = 0; k < 2; k++) {
+        const struct mk_recorder teller = {.user = &t[k], .tap = {
+            .user = &t[k], .selected = tell, .seen = hear, .scores = 1}};
+        minke_session *s = NULL;
+
+        CHECK_INT(minke_session_open(&s, ctx, &params), MINKE_OK);
+        mk_session_set_recorder(s, &s->recorder, &teller);
+        CHECK_INT(minke_session_eval(s, tokens, 64), MINKE_OK);
+        minke_session_free(s);
+    }
+    /* Tokens 0, 4, 8 and 12 were told both times. */
+    for (size_t i = 0; i < TOLD / 2; i++) {
+        CHECK_INT(t[0].ids[2 * i], t[1].ids[i]);
+        CHECK(t[0].scores[2 * i] == t[1].scores[i]);
+    }
+    CHECK(t[0].scores[1] != t[1].scores[1]);
+    minke_context_free(ctx);
+}
+
 TEST_MAIN(RUN(rows_of_many_sequences_have_the_bits_they_have_alone),
-          RUN(dropping_rows_of_the_last_chunk_costs_no_pass))
+          RUN(dropping_rows_of_the_last_chunk_costs_no_pass),
+          RUN(a_selection_that_is_told_is_seen_with_its_own_scores))
