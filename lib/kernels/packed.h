@@ -22,7 +22,6 @@
 #include "kernels/kernels.h"
 #include "tensor/tensor.h"
 
-#define MK_LANES 16u
 #define MK_ACT_BLOCK 32u       /* activations that share a scale */
 #define MK_PANEL_BLOCKS 16u    /* 32-blocks of K that a tile works through; even */
 #define MK_PANEL_FLOATS 128u   /* the same for float weights; the size of an FP8 scale block */
