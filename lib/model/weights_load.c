@@ -190,7 +190,7 @@ static void load_matrix_job(void *arg, size_t begin, size_t end, uint32_t worker
     const int packed = load_is_packed(s, job->item);
     uint8_t *scratch = s->scratch + worker * s->scratch_bytes;
     const size_t fit = mk_max(s->scratch_bytes / mat->row_bytes, 1);
-    const size_t step = fit >= MK_PACK_ROWS ? fit / MK_PACK_ROWS * MK_PACK_ROWS : fit;
+    const size_t step = fit >= MK_LANES ? fit / MK_LANES * MK_LANES : fit;
 
     for (size_t r = begin; r < end && !mk_atomic_load(&job->failed); r += step) {
         const size_t last = mk_min(r + step, end);
@@ -227,7 +227,7 @@ static int32_t load_matrix(struct load_state *s, const struct mk_weights_item *i
     if (rc < 0)
         return rc;
     if (job.mapped == NULL || (s->options->flags & MINKE_CONTEXT_VERIFY)) {
-        const size_t grain = mk_round_up(LOAD_SMALL / mat->row_bytes + 1, MK_PACK_ROWS);
+        const size_t grain = mk_round_up(LOAD_SMALL / mat->row_bytes + 1, MK_LANES);
 
         rc = load_job_run(&job, load_matrix_job, mat->n_out, grain);
     }
@@ -499,7 +499,7 @@ static size_t load_item_scratch(const struct load_state *s, const struct mk_weig
     if (item->kind == MK_WEIGHTS_KV_B)
         return mk_round_up(rows * row_bytes, LOAD_ALIGN)
              + 2 * mk_round_up(rows * item->n_in * sizeof(float), LOAD_ALIGN);
-    return load_is_packed(s, item) ? mk_min(MK_PACK_ROWS, item->n_out) * row_bytes : 0;
+    return load_is_packed(s, item) ? mk_min(MK_LANES, item->n_out) * row_bytes : 0;
 }
 
 static int32_t load_item(struct load_state *s, const struct mk_weights_item *item, uint8_t *out,
