@@ -1,5 +1,5 @@
-/* Number types: the table, every code of single numbers, block types against rows that ggml's own reference quantizer
- * wrote (tests/golden/quant/ggml-types.safetensors, see the README there). */
+/* Number types: the table, every code of single numbers; block types against rows that ggml's
+ * own reference quantizer wrote (tests/golden/quant/ggml-types.safetensors, see the README there). */
 #include <math.h>
 
 #include "test.h"
