@@ -141,9 +141,9 @@ size_t mk_mat_packed_bytes(enum mk_type type, size_t n_out, size_t n_in)
 
 /* ---- Packing ------------------------------------------------------------ */
 
-/* Plain float types: one dword per unit; the last one may reach beyond the row. */
-static void pack_plain(uint32_t *out, const struct mk_mat *w, const uint8_t *rows,
-                       size_t n_rows, const struct mk_kernels *k)
+/* Single numbers: one dword per unit; the last one may reach beyond the row. */
+static void pack_numbers(uint32_t *out, const struct mk_mat *w, const uint8_t *rows,
+                         size_t n_rows, const struct mk_kernels *k)
 {
     const size_t used_bytes = w->n_in * mk_type_info(w->type)->block_bytes;
     const size_t n_whole = used_bytes / 4, n_rest = used_bytes % 4;
@@ -158,31 +158,16 @@ static void pack_plain(uint32_t *out, const struct mk_mat *w, const uint8_t *row
         pack_table[w->type].change(out, n_whole + (n_rest > 0));
 }
 
-static void pack_unit(uint32_t *out, const struct mk_pack_info *p, const uint8_t *block,
-                      size_t row_bytes, size_t n_rows, const struct mk_kernels *k)
-{
-    uint32_t lines[PACK_MAX_BLOCK / 4 * MK_LANES];
-
-    k->interleave(p->line == NULL ? out : lines, block + p->words_at, row_bytes, n_rows, p->words);
-    for (uint32_t i = 0; p->line != NULL && i < p->words; i++)
-        memcpy(out + p->line(i) * MK_LANES, lines + i * MK_LANES, 4 * MK_LANES);
-    if (p->change != NULL)
-        p->change(out, p->words);
-}
-
-static void pack_group(uint8_t *out, const struct mk_mat *w, const uint8_t *rows, size_t n_rows,
-                       const struct mk_kernels *k)
+/* Blocks: the units one after the other, each with its head where the type has one. */
+static void pack_blocks(uint8_t *out, const struct mk_mat *w, const uint8_t *block,
+                        size_t n_rows, const struct mk_kernels *k)
 {
     const struct mk_pack_info *p = &pack_table[w->type];
-    const size_t n_units = mk_ceil_div(w->n_in, p->unit);
-    const size_t block_bytes = mk_type_info(w->type)->block_bytes;
+    const size_t n_units = w->n_in / p->unit;
+    uint32_t scratch[PACK_MAX_BLOCK / 4 * MK_LANES];
 
-    if (mk_type_info(w->type)->block_len == 1) {
-        pack_plain((uint32_t *)(void *)out, w, rows, n_rows, k);
-        return;
-    }
-    for (size_t u = 0; u < n_units; u++) {
-        const uint8_t *block = rows + u * block_bytes;
+    for (size_t u = 0; u < n_units; u++, block += mk_type_info(w->type)->block_bytes) {
+        uint32_t *lines = (uint32_t *)(void *)(out + mk_pack_unit_at(p, u));
 
         if (p->head) {
             uint8_t *head = out + mk_pack_head_at(p, u);
@@ -192,8 +177,12 @@ static void pack_group(uint8_t *out, const struct mk_mat *w, const uint8_t *rows
             for (size_t r = 0; r < n_rows; r++)
                 memcpy(head + 2 * r, block + r * w->row_bytes + p->head_at, 2);
         }
-        pack_unit((uint32_t *)(void *)(out + mk_pack_unit_at(p, u)), p, block, w->row_bytes,
-                  n_rows, k);
+        k->interleave(p->line == NULL ? lines : scratch, block + p->words_at, w->row_bytes,
+                      n_rows, p->words);
+        for (uint32_t i = 0; p->line != NULL && i < p->words; i++)
+            memcpy(lines + p->line(i) * MK_LANES, scratch + i * MK_LANES, 4 * MK_LANES);
+        if (p->change != NULL)
+            p->change(lines, p->words);
     }
 }
 
@@ -202,10 +191,15 @@ void mk_mat_pack(void *out, const struct mk_mat *w, const void *rows, size_t beg
 {
     const size_t group_bytes = mk_pack_group_bytes(w->type, w->n_in);
 
-    for (size_t r = begin; r < end; r += MK_LANES)
-        pack_group((uint8_t *)out + r / MK_LANES * group_bytes, w,
-                   (const uint8_t *)rows + (r - begin) * w->row_bytes,
-                   mk_min(end - r, MK_LANES), k);
+    for (size_t r = begin; r < end; r += MK_LANES) {
+        uint8_t *group = (uint8_t *)out + r / MK_LANES * group_bytes;
+        const uint8_t *row = (const uint8_t *)rows + (r - begin) * w->row_bytes;
+
+        if (mk_type_info(w->type)->block_len == 1)
+            pack_numbers((uint32_t *)(void *)group, w, row, mk_min(end - r, MK_LANES), k);
+        else
+            pack_blocks(group, w, row, mk_min(end - r, MK_LANES), k);
+    }
 }
 
 /* The stored block u of row r of a packed matrix. */
