@@ -36,12 +36,13 @@ static int qplan_same(const char *a, const char *b)
 /* A type that files are written of, by its name in any case; MK_N_TYPES when there is none. */
 static enum mk_type qplan_find_type(const char *name)
 {
-    int type = 0;
+    for (int type = 0; type < MK_N_TYPES; type++) {
+        const struct mk_type_info *info = mk_type_info((enum mk_type)type);
 
-    while (type < MK_N_TYPES && (mk_type_info((enum mk_type)type)->file_type < 0
-                                 || !qplan_same(mk_type_info((enum mk_type)type)->name, name)))
-        type++;
-    return (enum mk_type)type;
+        if (info->file_type >= 0 && qplan_same(info->name, name))
+            return (enum mk_type)type;
+    }
+    return MK_N_TYPES;
 }
 
 int32_t mk_q_type(enum mk_type *out, const char *name)

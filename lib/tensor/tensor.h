@@ -22,14 +22,14 @@ typedef void mk_decode_block_fn(float *out, const uint8_t *in);
 typedef void mk_encode_numbers_fn(uint8_t *out, const float *x, size_t n);
 typedef void mk_encode_block_fn(uint8_t *out, const float *x, const float *w);
 
-/* A row of the table; type_rows.h says what the columns mean. */
+/* A row of the table, whose columns type_rows.h explains. */
 struct mk_type_info {
     const char *name;        /* "Q8_0" */
     uint32_t block_len;      /* weights per block; 1: single numbers */
     uint32_t block_bytes;
-    int32_t gguf, file_type;
-    enum mk_type instead;
-    uint32_t special;
+    int32_t gguf, file_type; /* in GGUF files; -1: none */
+    enum mk_type instead;    /* where rows are no multiple of the block */
+    uint32_t special;        /* bits that NaN and infinity have all set; of numbers */
     mk_decode_numbers_fn *decode_numbers;
     mk_encode_numbers_fn *encode_numbers;
     mk_decode_block_fn *decode_block;

@@ -26,22 +26,18 @@ const struct mk_type_info *mk_type_info(enum mk_type type)
 
 enum mk_type mk_type_of_gguf(uint32_t number)
 {
-    int type = 0;
-
-    while (type < MK_N_TYPES && (type_table[type].gguf < 0
-                                 || (uint32_t)type_table[type].gguf != number))
-        type++;
-    return (enum mk_type)type;
+    for (int type = 0; type < MK_N_TYPES; type++)
+        if (type_table[type].gguf == (int64_t)number)
+            return (enum mk_type)type;
+    return MK_N_TYPES;
 }
 
 enum mk_type mk_type_of_dtype(const char *dtype)
 {
-    int type = 0;
-
-    while (type < MK_N_TYPES && (type_table[type].block_len != 1
-                                 || strcmp(type_table[type].name, dtype) != 0))
-        type++;
-    return (enum mk_type)type;
+    for (int type = 0; type < MK_N_TYPES; type++)
+        if (type_table[type].block_len == 1 && strcmp(type_table[type].name, dtype) == 0)
+            return (enum mk_type)type;
+    return MK_N_TYPES;
 }
 
 size_t mk_type_row_bytes(enum mk_type type, size_t n)
