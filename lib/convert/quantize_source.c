@@ -23,21 +23,6 @@ static int32_t qsrc_load(char **data, size_t *size, const struct mk_env *env, co
     return rc;
 }
 
-static int32_t qsrc_type(enum mk_type *out, const struct mk_st_tensor *t)
-{
-    if (strcmp(t->dtype, "F32") == 0)
-        *out = MK_F32;
-    else if (strcmp(t->dtype, "F16") == 0)
-        *out = MK_F16;
-    else if (strcmp(t->dtype, "BF16") == 0)
-        *out = MK_BF16;
-    else if (strcmp(t->dtype, "F8_E4M3") == 0)
-        *out = MK_F8_E4M3;
-    else
-        return mk_fail(MINKE_EUNSUPPORTED, "tensor %s: type %s", t->name, t->dtype);
-    return MINKE_OK;
-}
-
 /* The tensors of one safetensors file, behind those of the files before it. */
 static int32_t qsrc_add_file(struct mk_q_source *s, const char *dir, const char *name,
                              size_t *capacity)
@@ -71,7 +56,10 @@ static int32_t qsrc_add_file(struct mk_q_source *s, const char *dir, const char 
         t->dims[0] = t->n_dims > 0 ? found[i].shape[t->n_dims - 1] : 1;
         t->dims[1] = t->rows = t->n_dims == 2 ? found[i].shape[0] : 1;
         t->dims[2] = t->dims[3] = 1;
-        rc = qsrc_type(&t->type, &found[i]);
+        t->type = mk_type_of_dtype(found[i].dtype);
+        if (t->type == MK_N_TYPES)
+            return mk_fail(MINKE_EUNSUPPORTED, "tensor %s: type %s", found[i].name,
+                           found[i].dtype);
         s->n_tensors++;
     }
     return rc;
