@@ -1,49 +1,26 @@
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1 /* madvise, MAP_ANONYMOUS, posix_memalign */
-#endif
 /* Every byte the library holds. */
 #include "base/alloc.h"
 
-#include <stdlib.h>
 #include <string.h>
-
-#if defined(_WIN32)
-#include <malloc.h>
-#else
-#include <sys/mman.h>
-#include <unistd.h>
-#endif
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/os.h"
 
 #define ALLOC_ALIGN 64u
-#define ALLOC_HUGE ((size_t)2 << 20)
 
-static void *alloc_raw(const struct mk_allocator *a, size_t size, size_t align)
+static void *alloc_raw(const struct mk_allocator *a, size_t size)
 {
-    if (a->alloc != NULL)
-        return a->alloc(a->user, size, align);
-#if defined(_WIN32)
-    return _aligned_malloc(size, align);
-#else
-    void *p = NULL;
-
-    return posix_memalign(&p, align, size) == 0 ? p : NULL;
-#endif
+    return a->alloc != NULL ? a->alloc(a->user, size, ALLOC_ALIGN)
+                            : mk_os_alloc(size, ALLOC_ALIGN);
 }
 
 static void alloc_raw_free(const struct mk_allocator *a, void *p, size_t size)
 {
-    if (a->alloc != NULL) {
+    if (a->alloc != NULL)
         a->free(a->user, p, size);
-        return;
-    }
-#if defined(_WIN32)
-    _aligned_free(p);
-#else
-    free(p);
-#endif
+    else
+        mk_os_free(p);
 }
 
 void *mk_alloc(const struct mk_allocator *a, size_t count, size_t size)
@@ -54,7 +31,7 @@ void *mk_alloc(const struct mk_allocator *a, size_t count, size_t size)
         mk_fail(MINKE_ENOMEM, "out of memory: %zu times %zu bytes", count, size);
         return NULL;
     }
-    unsigned char *p = alloc_raw(a, whole, ALLOC_ALIGN);
+    unsigned char *p = alloc_raw(a, whole);
 
     if (p == NULL) {
         mk_fail(MINKE_ENOMEM, "out of memory: %zu bytes", whole);
@@ -100,57 +77,10 @@ int32_t mk_grow(const struct mk_allocator *a, void **items, size_t *capacity, si
 
 /* ---- Large blocks -------------------------------------------------------- */
 
-#if defined(_WIN32)
-static void *block_map(size_t size)
-{
-    return _aligned_malloc(size, ALLOC_HUGE);
-}
-
-static void block_unmap(void *data, size_t size)
-{
-    (void)size;
-    _aligned_free(data);
-}
-#else
-/* Pages of size bytes from a 2 MiB boundary: more is reserved, and the ends given back. */
-static void *block_map(size_t size)
-{
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    size_t whole;
-
-    if (mk_add(&whole, size, ALLOC_HUGE + page) != 0)
-        return NULL;
-    const size_t used = mk_round_up(size, page);
-
-    whole = used + ALLOC_HUGE;
-    unsigned char *p = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                            -1, 0);
-
-    if (p == MAP_FAILED)
-        return NULL;
-    const size_t head = (ALLOC_HUGE - (size_t)((uintptr_t)p % ALLOC_HUGE)) % ALLOC_HUGE;
-
-    if (head > 0)
-        munmap(p, head);
-    if (ALLOC_HUGE - head > 0)
-        munmap(p + head + used, ALLOC_HUGE - head);
-#if defined(MADV_HUGEPAGE)
-    if (size >= ALLOC_HUGE)
-        madvise(p + head, used, MADV_HUGEPAGE);
-#endif
-    return p + head;
-}
-
-static void block_unmap(void *data, size_t size)
-{
-    munmap(data, size);
-}
-#endif
-
 int32_t mk_block_alloc(struct mk_block *out, const struct mk_allocator *a, size_t size)
 {
     const size_t n = size > 0 ? size : 1;
-    void *data = a->alloc != NULL ? a->alloc(a->user, n, ALLOC_HUGE) : block_map(n);
+    void *data = a->alloc != NULL ? a->alloc(a->user, n, MK_OS_HUGE) : mk_os_pages(n);
 
     if (data == NULL)
         return mk_fail_memory(n, "weights or caches");
@@ -166,7 +96,7 @@ void mk_block_free(struct mk_block *b, const struct mk_allocator *a)
     if (a->alloc != NULL)
         a->free(a->user, b->data, b->size);
     else
-        block_unmap(b->data, b->size);
+        mk_os_pages_free(b->data, b->size);
     b->data = NULL;
     b->size = 0;
 }
@@ -192,10 +122,8 @@ void *mk_arena_alloc(struct mk_arena *arena, size_t count, size_t size)
 {
     size_t n, whole;
 
-    if (mk_mul(&n, count, size) != 0 || mk_add(&whole, n, 64) != 0) {
-        mk_fail(MINKE_ENOMEM, "out of memory: %zu times %zu bytes", count, size);
-        return NULL;
-    }
+    if (mk_mul(&n, count, size) != 0 || mk_add(&whole, n, ALLOC_ALIGN) != 0)
+        return mk_alloc(arena->a, count, size);     /* which says so */
     n = mk_round_up(n > 0 ? n : 1, 16);
     if (arena->chunks == NULL || n > arena->size - arena->used) {
         const size_t usual = mk_min(mk_max(2 * arena->size, ARENA_MIN), ARENA_MAX);

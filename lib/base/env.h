@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
+#include "base/os.h"
 #include "minke.h"
 
 struct mk_env {
@@ -28,12 +29,6 @@ struct mk_fpu {
 };
 void mk_fpu_enter(struct mk_fpu *saved);
 void mk_fpu_leave(const struct mk_fpu *saved);
-
-/* Identity of the calling process, to tell a child after fork. */
-int64_t mk_process_id(void);
-
-/* Monotonic time in nanoseconds. */
-uint64_t mk_time_ns(void);
 
 /* Relaxed-enough atomics for flags and reference counts (sequentially consistent). */
 int32_t mk_atomic_add(int32_t *p, int32_t d);      /* returns the new value */
