@@ -113,43 +113,52 @@ struct mk_arena_chunk {
 
 void mk_arena_init(struct mk_arena *arena, const struct mk_allocator *a)
 {
-    arena->a = a;
-    arena->chunks = NULL;
-    arena->used = arena->size = 0;
+    *arena = (struct mk_arena){.a = a};
+}
+
+/* Room for n more bytes in the newest chunk; 0, or -1 with the error set. */
+static int arena_room(struct mk_arena *arena, size_t n)
+{
+    const size_t usual = mk_min(mk_max(2 * arena->size, ARENA_MIN), ARENA_MAX);
+    const size_t size = n < SIZE_MAX - 16 ? mk_max(usual, n + 16) : SIZE_MAX;
+
+    if (n <= arena->end - arena->used)
+        return 0;
+    struct mk_arena_chunk *chunk = mk_alloc(arena->a, size, 1);
+
+    if (chunk == NULL)
+        return -1;
+    chunk->next = arena->chunks;
+    arena->chunks = chunk;
+    arena->used = 16;
+    arena->end = arena->size = size;
+    return 0;
 }
 
 void *mk_arena_alloc(struct mk_arena *arena, size_t count, size_t size)
 {
     size_t n, whole;
 
-    if (mk_mul(&n, count, size) != 0 || mk_add(&whole, n, ALLOC_ALIGN) != 0)
+    if (mk_mul(&n, count, size) != 0 || mk_add(&whole, n, 16) != 0)
         return mk_alloc(arena->a, count, size);     /* which says so */
     n = mk_round_up(n > 0 ? n : 1, 16);
-    if (arena->chunks == NULL || n > arena->size - arena->used) {
-        const size_t usual = mk_min(mk_max(2 * arena->size, ARENA_MIN), ARENA_MAX);
-        const size_t chunk_size = mk_max(usual, n + 16);
-        struct mk_arena_chunk *chunk = mk_alloc(arena->a, chunk_size, 1);
-
-        if (chunk == NULL)
-            return NULL;
-        chunk->next = arena->chunks;
-        arena->chunks = chunk;
-        arena->used = 16;
-        arena->size = chunk_size;
-    }
-    void *p = (unsigned char *)arena->chunks + arena->used;
-
+    if (arena_room(arena, n) != 0)
+        return NULL;
     arena->used += n;
-    return p;
+    return (unsigned char *)arena->chunks + arena->used - n;
+}
+
+char *mk_arena_bytes(struct mk_arena *arena, size_t n)
+{
+    if (arena_room(arena, n) != 0)
+        return NULL;
+    arena->end -= n;
+    return (char *)arena->chunks + arena->end;
 }
 
 char *mk_arena_text(struct mk_arena *arena, const char *text, size_t n)
 {
-    size_t size;
-
-    if (mk_add(&size, n, 1) != 0)
-        return NULL;
-    char *copy = mk_arena_alloc(arena, size, 1);
+    char *copy = n < SIZE_MAX ? mk_arena_bytes(arena, n + 1) : NULL;
 
     if (copy != NULL && n > 0)
         memcpy(copy, text, n);
@@ -166,6 +175,5 @@ void mk_arena_free(struct mk_arena *arena)
         mk_free(arena->a, chunk);
         chunk = next;
     }
-    arena->chunks = NULL;
-    arena->used = arena->size = 0;
+    mk_arena_init(arena, arena->a);
 }

@@ -1,4 +1,4 @@
-/* The host's services, the floating-point state and atomics. */
+/* The host's services and the floating-point state. */
 #include "base/env.h"
 
 #include <fenv.h>
@@ -68,25 +68,3 @@ void mk_fpu_leave(const struct mk_fpu *saved)
     fesetround((int)saved->state);
 }
 #endif
-
-/* ---- Atomics ------------------------------------------------------------- */
-
-int32_t mk_atomic_add(int32_t *p, int32_t d)
-{
-    return __atomic_add_fetch(p, d, __ATOMIC_SEQ_CST);
-}
-
-int32_t mk_atomic_swap(int32_t *p, int32_t v)
-{
-    return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);
-}
-
-int32_t mk_atomic_load(const int32_t *p)
-{
-    return __atomic_load_n(p, __ATOMIC_SEQ_CST);
-}
-
-void mk_atomic_store(int32_t *p, int32_t v)
-{
-    __atomic_store_n(p, v, __ATOMIC_SEQ_CST);
-}

@@ -30,10 +30,27 @@ struct mk_fpu {
 void mk_fpu_enter(struct mk_fpu *saved);
 void mk_fpu_leave(const struct mk_fpu *saved);
 
-/* Relaxed-enough atomics for flags and reference counts (sequentially consistent). */
-int32_t mk_atomic_add(int32_t *p, int32_t d);      /* returns the new value */
-int32_t mk_atomic_swap(int32_t *p, int32_t v);     /* returns the old value */
-int32_t mk_atomic_load(const int32_t *p);
-void mk_atomic_store(int32_t *p, int32_t v);
+/* Atomics for flags and reference counts, sequentially consistent. */
+static inline int32_t mk_atomic_load(const int32_t *p)
+{
+    return __atomic_load_n(p, __ATOMIC_SEQ_CST);
+}
+
+static inline void mk_atomic_store(int32_t *p, int32_t v)
+{
+    __atomic_store_n(p, v, __ATOMIC_SEQ_CST);
+}
+
+/* Returns the new value. */
+static inline int32_t mk_atomic_add(int32_t *p, int32_t d)
+{
+    return __atomic_add_fetch(p, d, __ATOMIC_SEQ_CST);
+}
+
+/* Returns the old value. */
+static inline int32_t mk_atomic_swap(int32_t *p, int32_t v)
+{
+    return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);
+}
 
 #endif

@@ -133,16 +133,17 @@ static unsigned char json_peek(const struct json_parser *p)
 /* Whether the next byte is c, which is then read. */
 static int json_take(struct json_parser *p, char c)
 {
-    const int is = json_peek(p) == (unsigned char)c;
-
-    p->at += (size_t)is;
-    return is;
+    if (json_peek(p) != (unsigned char)c)
+        return 0;
+    p->at++;
+    return 1;
 }
 
 static void json_space(struct json_parser *p)
 {
-    while (json_peek(p) == ' ' || json_peek(p) == '\n' || json_peek(p) == '\r'
-           || json_peek(p) == '\t')
+    unsigned char c;
+
+    while ((c = json_peek(p)) == ' ' || c == '\n' || c == '\r' || c == '\t')
         p->at++;
 }
 
@@ -263,7 +264,7 @@ static int json_digits(struct json_parser *p)
 {
     const size_t start = p->at;
 
-    while (json_peek(p) >= '0' && json_peek(p) <= '9')
+    for (unsigned char c; (c = json_peek(p)) >= '0' && c <= '9';)
         p->at++;
     return p->at > start;
 }

@@ -23,65 +23,33 @@
 
 /* ---- Lists of ids ---- */
 
-#define IDS_CHUNK 4094
-#define IDS_FEW   (sizeof(((struct mk_ids *)0)->few) / sizeof(int32_t))
-
-struct mk_ids_chunk {
-    struct mk_ids_chunk *next;
-    int32_t ids[IDS_CHUNK];
-};
-
 int32_t mk_ids_add(struct mk_ids *out, int32_t id)
 {
-    const size_t at = out->n - IDS_FEW;
+    const size_t n = out->n++;
+    void *more = out->more;
 
-    if (out->n >= out->limit) {
-        out->n++;
+    if (n >= out->limit)
+        return MINKE_OK;
+    if (n < MK_COUNT(out->few)) {
+        out->few[n] = id;
         return MINKE_OK;
     }
-    if (out->n < IDS_FEW) {
-        out->few[out->n++] = id;
-        return MINKE_OK;
-    }
-    if (at % IDS_CHUNK == 0) {
-        struct mk_ids_chunk **next = out->last != NULL ? &out->last->next : &out->head;
+    const size_t at = n - MK_COUNT(out->few);
+    const int32_t rc = mk_grow(out->a, &more, &out->capacity, at + 1, sizeof(*out->more));
 
-        if (*next == NULL && (*next = mk_alloc(out->a, 1, sizeof(**next))) == NULL)
-            return MINKE_ENOMEM;
-        out->last = *next;
-    }
-    out->last->ids[at % IDS_CHUNK] = id;
-    out->n++;
-    return MINKE_OK;
-}
-
-void mk_ids_truncate(struct mk_ids *out, size_t n)
-{
-    out->n = n;
-    out->last = NULL;
-    for (size_t held = IDS_FEW; held < mk_min(n, out->limit); held += IDS_CHUNK)
-        out->last = out->last != NULL ? out->last->next : out->head;
+    out->more = more;
+    if (rc == MINKE_OK)
+        out->more[at] = id;
+    return rc;
 }
 
 void mk_ids_copy(const struct mk_ids *out, int32_t *ids)
 {
-    const size_t n = mk_min(out->n, out->limit);
-    const struct mk_ids_chunk *chunk = out->head;
+    const size_t n = mk_min(out->n, out->limit), few = mk_min(n, MK_COUNT(out->few));
 
-    memcpy(ids, out->few, mk_min(n, IDS_FEW) * sizeof(*ids));
-    for (size_t at = IDS_FEW; at < n; at += IDS_CHUNK, chunk = chunk->next)
-        memcpy(ids + at, chunk->ids, mk_min(n - at, IDS_CHUNK) * sizeof(*ids));
-}
-
-void mk_ids_free(struct mk_ids *out)
-{
-    while (out->head != NULL) {
-        struct mk_ids_chunk *next = out->head->next;
-
-        mk_free(out->a, out->head);
-        out->head = next;
-    }
-    out->last = NULL;
+    memcpy(ids, out->few, few * sizeof(*ids));
+    if (n > few)
+        memcpy(ids + few, out->more, (n - few) * sizeof(*ids));
 }
 
 /* ---- Tables ---- */
@@ -316,7 +284,7 @@ int32_t mk_bpe_finish(struct mk_bpe *bpe, const struct mk_allocator *a)
 
         if (!bpe_is_makeable(bpe, t))
             continue;
-        mk_ids_truncate(&work.out, 0);
+        work.out.n = 0;
         rc = mk_bpe_encode(&work, mk_bpe_view(t));
         if (rc == MINKE_OK && work.out.n == 1 && work.out.few[0] == (int32_t)id)
             t->flags |= MK_BPE_WHOLE;
@@ -394,7 +362,7 @@ void mk_bpe_work_free(struct mk_bpe_work *work)
 {
     mk_free(work->out.a, work->symbols);
     mk_free(work->out.a, work->heap);
-    mk_ids_free(&work->out);
+    mk_free(work->out.a, work->out.more);
 }
 
 /* The number at i moves towards the root of a heap whose root is the least. */
@@ -556,6 +524,6 @@ int32_t mk_bpe_encode(struct mk_bpe_work *work, struct mk_view piece)
 
         if (rc < 0 || exact)
             return rc;
-        mk_ids_truncate(&work->out, n_before);
+        work->out.n = n_before;
     }
 }

@@ -38,23 +38,20 @@ struct mk_bpe {
     int ordered;                  /* every merge comes after those that make its parts */
 };
 
-/* A list of ids in chunks, which stores up to limit of them; n counts on beyond it.  Set a and
- * limit, and zero the rest. */
-struct mk_ids_chunk;
+/* A list of ids, which stores up to limit of them; n counts on beyond it, and may be set back.
+ * Set a and limit, and zero the rest. */
 struct mk_ids {
     const struct mk_allocator *a;
     size_t n, limit;
-    struct mk_ids_chunk *head, *last;   /* last: the one that holds the newest id, if any */
-    int32_t few[64];                    /* the first ids; chunks hold the rest */
+    int32_t few[64];             /* the first ids */
+    int32_t *more;               /* (capacity,) those behind them */
+    size_t capacity;
 };
 
 /* Append; MINKE_ENOMEM when there is no room. */
 int32_t mk_ids_add(struct mk_ids *out, int32_t id);
-/* Forget all but the first n. */
-void mk_ids_truncate(struct mk_ids *out, size_t n);
 /* The stored ids, min(n, limit) of them. */
 void mk_ids_copy(const struct mk_ids *out, int32_t *ids);
-void mk_ids_free(struct mk_ids *out);
 
 /* Index the tokens of the vocabulary, whose ids, bytes and flags (MK_BPE_VOCAB, MK_BPE_MAPPED)
  * are set, and make room for n_merges merges.  Memory comes from the arena. */
@@ -71,7 +68,7 @@ int32_t mk_bpe_finish(struct mk_bpe *bpe, const struct mk_allocator *a);
 /* Id by bytes, or -1. */
 int32_t mk_bpe_find(const struct mk_bpe *bpe, struct mk_view bytes);
 
-/* Encodes piece after piece; set bpe and out, and zero the rest. */
+/* Encodes piece after piece; set bpe and out, and zero the rest.  Owns out. */
 struct mk_bpe_work {
     const struct mk_bpe *bpe;
     struct mk_ids out;

@@ -20,7 +20,6 @@
 #define TOKREAD_EOS "<\357\275\234end\342\226\201of\342\226\201sentence\357\275\234>"
 
 #define TOKREAD_N_CHARACTERS 324  /* 256 byte symbols lie below */
-#define TOKREAD_SLAB 65536
 
 struct tokread_merge {
     struct mk_view left, right;
@@ -43,8 +42,6 @@ struct tokread {
     size_t n_merges;
     struct tokread_special bos, eos;
     struct mk_view chat_template; /* data NULL = none */
-    char *slab;                   /* memory for short texts, from the tokenizer's arena */
-    size_t slab_left;
     int16_t byte_of[TOKREAD_N_CHARACTERS];   /* by code point; -1 = none */
 };
 
@@ -82,25 +79,6 @@ static int tokread_map(const struct tokread *r, struct mk_view text, char *out, 
     return 1;
 }
 
-/* n bytes that live as long as the tokenizer. */
-static char *tokread_keep(struct tokread *r, size_t n)
-{
-    char *kept;
-
-    if (n > TOKREAD_SLAB / 8)
-        return mk_arena_alloc(&r->tok->arena, n, 1);
-    if (n > r->slab_left) {
-        r->slab = mk_arena_alloc(&r->tok->arena, TOKREAD_SLAB, 1);
-        r->slab_left = r->slab != NULL ? TOKREAD_SLAB : 0;
-    }
-    if (r->slab == NULL)
-        return NULL;
-    kept = r->slab;
-    r->slab += n;
-    r->slab_left -= n;
-    return kept;
-}
-
 /* ---- What encoding needs ---- */
 
 static int32_t tokread_build_tokens(struct tokread *r)
@@ -118,7 +96,7 @@ static int32_t tokread_build_tokens(struct tokread *r)
 
         if (r->texts[id].data == NULL)
             continue;
-        bytes = tokread_keep(r, r->texts[id].len + 1);
+        bytes = mk_arena_bytes(&r->tok->arena, r->texts[id].len + 1);
         if (bytes == NULL)
             return MINKE_ENOMEM;
         t->flags = r->flags[id] & (MK_BPE_VOCAB | MK_BPE_SPECIAL);
@@ -154,16 +132,15 @@ static int32_t tokread_collect(struct tokread *r, struct mk_added_set *set, uint
         return MINKE_ENOMEM;
     for (size_t id = 0; id < r->n_tokens; id++) {
         const struct mk_view text = r->texts[id];
-        char *copy;
+        const char *copy;
 
         if ((r->flags[id] & flag) == 0 || text.len == 0)
             continue;
         if (text.len > MK_ADDED_MAX_LEN)
             return mk_fail(MINKE_EUNSUPPORTED, "added token %zu: %zu bytes; %d are accepted",
                            id, text.len, MK_ADDED_MAX_LEN);
-        if ((copy = tokread_keep(r, text.len)) == NULL)
+        if ((copy = mk_arena_text(&r->tok->arena, text.data, text.len)) == NULL)
             return MINKE_ENOMEM;
-        memcpy(copy, text.data, text.len);
         *item = (struct mk_added){{copy, text.len}, (int32_t)id};
         set->items[set->n++] = item++;
     }
