@@ -127,18 +127,22 @@ static void pool_main(void *arg)
     }
 }
 
-static int pool_start(struct mk_pool *pool)
+static int32_t pool_start(struct mk_pool *pool)
 {
-    for (uint32_t i = 0; i + 1 < pool->n_threads; i++) {
+    const uint32_t n = pool->n_threads - 1;
+
+    pool->workers = mk_alloc(&pool->alloc, n, sizeof(*pool->workers));
+    if (pool->workers == NULL)
+        return MINKE_ENOMEM;
+    for (uint32_t i = 0; i < n; i++, pool->n_started++) {
         struct pool_worker *worker = &pool->workers[i];
 
         worker->pool = pool;
         worker->index = i + 1;
         if (mk_thread_start(&worker->thread, pool_main, worker) != 0)
-            return -1;
-        pool->n_started++;
+            return mk_fail(MINKE_ENOMEM, "thread %u of %u cannot be started", i + 2, n + 1);
     }
-    return 0;
+    return MINKE_OK;
 }
 
 int32_t mk_pool_open(struct mk_pool **out, const struct mk_allocator *a, uint32_t n_threads,
@@ -155,22 +159,13 @@ int32_t mk_pool_open(struct mk_pool **out, const struct mk_allocator *a, uint32_
     pool->process_id = mk_process_id();
     pool->spin = pool->n_threads <= mk_cpu_threads() ? POOL_SPIN : 0;
     mk_lock_init(&pool->lock);
-    if (executor == NULL && pool->n_threads > 1) {
-        pool->workers = mk_alloc(a, pool->n_threads - 1, sizeof(*pool->workers));
-        if (pool->workers == NULL)
-            goto fail;
-        if (pool_start(pool) != 0) {
-            mk_fail(MINKE_ENOMEM, "thread %u of %u cannot be started", pool->n_started + 2,
-                    pool->n_threads);
-            goto fail;
-        }
-    }
-    *out = pool;
-    return MINKE_OK;
+    const int32_t rc = executor == NULL && n_threads > 1 ? pool_start(pool) : MINKE_OK;
 
-fail:
-    mk_pool_free(pool);
-    return MINKE_ENOMEM;
+    if (rc < 0)
+        mk_pool_free(pool);
+    else
+        *out = pool;
+    return rc;
 }
 
 void mk_pool_free(struct mk_pool *pool)
@@ -202,14 +197,12 @@ uint32_t mk_pool_threads(const struct mk_pool *pool)
 
 void mk_team_begin(struct mk_team *team, struct mk_pool *pool)
 {
-    team->pool = NULL;
-    team->n = 1;
-    if (pool == NULL || pool->n_threads <= 1 || pool->process_id != mk_process_id())
-        return;
-    if (mk_atomic_swap(&pool->busy, 1) != 0)
-        return;
-    team->pool = pool;
-    team->n = pool->n_threads;
+    const int is_ours = pool != NULL && pool->n_threads > 1
+                        && pool->process_id == mk_process_id()
+                        && mk_atomic_swap(&pool->busy, 1) == 0;
+
+    team->pool = is_ours ? pool : NULL;
+    team->n = is_ours ? pool->n_threads : 1;
 }
 
 void mk_team_end(struct mk_team *team)

@@ -453,21 +453,17 @@ static void sampler_sink(int32_t *heap, size_t n, size_t i, const float *logits)
     heap[i] = token;
 }
 
-static void sampler_heap(int32_t *tokens, size_t n, const float *logits)
+/* Make a heap, and move the hindmost to the end again and again. */
+static void sampler_sort(int32_t *tokens, size_t n, const float *logits)
 {
     for (size_t i = n / 2; i-- > 0;)
         sampler_sink(tokens, n, i, logits);
-}
-
-/* A heap in order: the hindmost to the end, again and again. */
-static void sampler_sort(int32_t *heap, size_t n, const float *logits)
-{
     for (size_t left = n; left > 1; left--) {
-        const int32_t last = heap[0];
+        const int32_t last = tokens[0];
 
-        heap[0] = heap[left - 1];
-        heap[left - 1] = last;
-        sampler_sink(heap, left - 1, 0, logits);
+        tokens[0] = tokens[left - 1];
+        tokens[left - 1] = last;
+        sampler_sink(tokens, left - 1, 0, logits);
     }
 }
 
@@ -505,7 +501,6 @@ int32_t minke_sampler_allowed(const minke_sampler *sampler, int32_t *tokens, siz
     *n = count < sampler->n_items ? count : 0;
     if (*n > capacity)
         return mk_fail(MINKE_ENOSPC, "%zu tokens allowed, room for %zu", *n, capacity);
-    sampler_heap(tokens, *n, NULL);
     sampler_sort(tokens, *n, NULL);
     return MINKE_OK;
 }
@@ -528,7 +523,8 @@ static void sampler_best(int32_t *tokens, size_t n, const struct mk_sampler_set 
 {
     for (size_t i = 0; i < n; i++)
         tokens[i] = (int32_t)i;
-    sampler_heap(tokens, n, all->logits);
+    for (size_t i = n / 2; i-- > 0;)
+        sampler_sink(tokens, n, i, all->logits);
     for (size_t i = n; i < all->n; i++)
         if (sampler_behind(all->logits, tokens[0], (int32_t)i)) {
             tokens[0] = (int32_t)i;

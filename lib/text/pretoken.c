@@ -79,17 +79,12 @@ static int pre_is_ascii_letter(unsigned char c)
 /* \p{N}{1,3} */
 static size_t pre_v3_digits(const unsigned char *s, size_t i, size_t e, size_t *end)
 {
-    while (i < e) {
-        size_t n, last = i;
-
-        if (s[i] < 0x80 && (unsigned char)(s[i] - '0') > 9) {
-            i++;
+    for (size_t n, last; i < e; i += n) {
+        n = 1;
+        if ((s[i] < 0x80 && (unsigned char)(s[i] - '0') > 9)
+            || (pre_class(s, i, &n) & MK_UNICODE_N) == 0)
             continue;
-        }
-        if ((pre_class(s, i, &n) & MK_UNICODE_N) == 0) {
-            i += n;
-            continue;
-        }
+        last = i;
         for (int k = 0; k < 3 && last < e && (pre_class(s, last, &n) & MK_UNICODE_N) != 0; k++)
             last += n;
         *end = last;
@@ -158,16 +153,9 @@ static size_t pre_v3_match(const unsigned char *s, size_t i, size_t e)
 
 static size_t pre_v3_words(const unsigned char *s, size_t i, size_t e, size_t *end)
 {
-    while (i < e) {
-        size_t n;
-
-        *end = pre_v3_match(s, i, e);
-        if (*end > i)
-            return i;
+    for (size_t n; i < e && (*end = pre_v3_match(s, i, e)) == i; i += n)
         mk_utf8_decode(s + i, &n);
-        i += n;
-    }
-    return e;
+    return i;
 }
 
 /* ---- deepseek-llm ---- */

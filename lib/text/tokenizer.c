@@ -251,18 +251,6 @@ static int32_t tok_make_valid(struct tok_lossy *out, struct mk_tokenize *in,
     return MINKE_OK;
 }
 
-/* Hand over what was encoded. */
-static int32_t tok_output(const struct mk_ids *ids, int32_t *tokens, size_t capacity,
-                          size_t *n_out)
-{
-    *n_out = ids->n;
-    if (ids->n > capacity)
-        return mk_fail(MINKE_ENOSPC, "%zu tokens, room for %zu", ids->n, capacity);
-    if (ids->n > 0)
-        mk_ids_copy(ids, tokens);
-    return MINKE_OK;
-}
-
 int32_t mk_tokenizer_encode(const struct mk_tokenizer *tok, const struct mk_tokenize *in,
                             int32_t *tokens, size_t capacity, size_t *n_out)
 {
@@ -278,8 +266,13 @@ int32_t mk_tokenizer_encode(const struct mk_tokenizer *tok, const struct mk_toke
     if (rc == MINKE_OK && in->text.len > 0)
         rc = tok_segment(&enc, (in->flags & MINKE_TOKENIZE_SPECIAL) != 0 ? 0 : 2, 0,
                          enc.in.text.len);
-    if (rc == MINKE_OK)
-        rc = tok_output(&enc.work.out, tokens, capacity, n_out);
+    if (rc == MINKE_OK) {
+        *n_out = enc.work.out.n;
+        if (*n_out > capacity)
+            rc = mk_fail(MINKE_ENOSPC, "%zu tokens, room for %zu", *n_out, capacity);
+        else if (*n_out > 0)
+            mk_ids_copy(&enc.work.out, tokens);
+    }
     mk_free(&tok->alloc, lossy.text);
     mk_free(&tok->alloc, lossy.plain);
     mk_bpe_work_free(&enc.work);
