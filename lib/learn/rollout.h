@@ -30,7 +30,7 @@ struct minke_rollout {
 /* One array as the file has it. */
 struct mk_rollout_array {
     const char *name, *dtype;
-    void *data;
+    const void *data;
     uint64_t shape[3];
     uint32_t n_dims;
     size_t bytes;

@@ -33,8 +33,8 @@ static const struct rollout_kind {
 static void rollout_describe(struct mk_rollout_array *a, const struct minke_rollout *r, int32_t key)
 {
     const struct mk_trail *t = &r->trail;
-    void *experts = t->experts16 != NULL ? (void *)t->experts16 : t->experts8;
-    void *const data[MK_ROLLOUT_N_ARRAYS + 1] = {
+    const void *experts = t->experts16 != NULL ? (const void *)t->experts16 : t->experts8;
+    const void *data[MK_ROLLOUT_N_ARRAYS + 1] = {
         NULL, r->offsets, r->tokens, r->logprobs, r->logprobs_full, r->allowed, t->selected, experts,
         r->sampled};
     size_t item = rollout_kinds[key].item;
@@ -368,7 +368,10 @@ static int32_t rollout_read_array(const struct rollout_reader *in, struct minke_
         || memcmp(t->shape, a.shape, a.n_dims * sizeof(*a.shape)) != 0)
         return mk_fail(MINKE_EFORMAT, "%s: array %s: type %s or shape is not as expected for this "
                                       "model", in->path, a.name, t->dtype);
-    return mk_file_read(in->file, t->offset, a.data, (size_t)t->size);
+    /* The places are r's own, and not constant. */
+    union { const void *from; void *to; } place = {.from = a.data};
+
+    return mk_file_read(in->file, t->offset, place.to, (size_t)t->size);
 }
 
 static int32_t rollout_bad(const struct rollout_reader *in, int32_t key, size_t at)
