@@ -132,7 +132,7 @@ static int32_t context_read_tokenizer(minke_context *ctx, const char *dir,
         rc = context_load(&chat, &chat_len, env, dir, "chat_template.jinja",
                           CONTEXT_MAX_CONFIG);
     if (rc == MINKE_OK && chat != NULL)
-        rc = mk_tokenizer_set_template(ctx->tokenizer, chat, chat_len);
+        rc = mk_tokenizer_set_template(ctx->tokenizer, (struct mk_view){chat, chat_len});
     mk_free(&env->alloc, chat);
     mk_free(&env->alloc, config);
     mk_free(&env->alloc, json);
@@ -192,10 +192,9 @@ static int32_t context_identify(minke_context *ctx)
     if (h == 0)
         return MINKE_ENOMEM;
     for (size_t i = 0; i < n; i++) {
-        size_t len = 0;
-        const char *bytes = mk_tokenizer_bytes(ctx->tokenizer, (int32_t)i, &len);
+        const struct mk_view bytes = mk_tokenizer_bytes(ctx->tokenizer, (int32_t)i);
 
-        h = mk_hash(h, bytes, len);
+        h = mk_hash(h, bytes.data, bytes.len);
     }
     ctx->identity = h;
     mk_hex(ctx->identity_text, h);

@@ -234,8 +234,7 @@ static void qmeta_put_tokenizer(struct mk_gguf_writer *w, const struct qmeta_fil
                                 const struct mk_tokenizer *tok)
 {
     const struct mk_json *add_bos = mk_json_get(f->config_root, "add_bos_token");
-    size_t len = 0;
-    const char *chat = mk_tokenizer_template(tok, &len);
+    const struct mk_view chat = mk_tokenizer_template(tok);
     const char *kind = mk_tokenizer_kind(tok);
 
     mk_gguf_put_string(w, "tokenizer.ggml.model", "gpt2", 4);
@@ -249,8 +248,8 @@ static void qmeta_put_tokenizer(struct mk_gguf_writer *w, const struct qmeta_fil
         mk_gguf_put_u32(w, "tokenizer.ggml.eos_token_id", (uint32_t)mk_tokenizer_eos(tok));
     if (add_bos != NULL && (add_bos->type == MK_JSON_TRUE || add_bos->type == MK_JSON_FALSE))
         mk_gguf_put_bool(w, "tokenizer.ggml.add_bos_token", add_bos->type == MK_JSON_TRUE);
-    if (chat != NULL)
-        mk_gguf_put_string(w, "tokenizer.chat_template", chat, len);
+    if (chat.data != NULL)
+        mk_gguf_put_string(w, "tokenizer.chat_template", chat.data, chat.len);
 }
 
 static int32_t qmeta_convert_tokenizer(struct mk_gguf_writer *w, struct qmeta_files *f,
@@ -265,7 +264,7 @@ static int32_t qmeta_convert_tokenizer(struct mk_gguf_writer *w, struct qmeta_fi
         return rc;
     f->n = s->config.vocab_size;
     if (f->chat != NULL)                    /* a file of its own is the one that counts */
-        rc = mk_tokenizer_set_template(tok, f->chat, f->chat_len);
+        rc = mk_tokenizer_set_template(tok, (struct mk_view){f->chat, f->chat_len});
     if (rc == MINKE_OK)
         rc = mk_json_parse(&f->root, &f->arena, f->json, f->json_len, "tokenizer.json");
     if (rc == MINKE_OK && f->config != NULL)
