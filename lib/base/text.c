@@ -54,6 +54,24 @@ void mk_text_add_view(struct mk_text *t, struct mk_view v)
     mk_text_add(t, v.data, v.len);
 }
 
+void mk_text_addf(struct mk_text *t, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    const size_t n = mk_vformat(NULL, 0, format, args);
+
+    va_end(args);
+    if (t->failed || text_reserve(t, n) < 0) {
+        t->failed = 1;
+        return;
+    }
+    va_start(args, format);
+    mk_vformat(t->data + t->len, n + 1, format, args);
+    va_end(args);
+    t->len += n;
+}
+
 struct mk_view mk_text_view(const struct mk_text *t)
 {
     return (struct mk_view){t->data, t->len};

@@ -41,8 +41,31 @@ static inline int mk_view_has(struct mk_view v, size_t at, struct mk_view part)
         && (part.len == 0 || memcmp(v.data + at, part.data, part.len) == 0);
 }
 
+/* White space of ASCII; and v without it at both ends. */
+static inline int mk_is_space(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+static inline struct mk_view mk_view_trim(struct mk_view v)
+{
+    for (; v.len > 0 && mk_is_space(v.data[0]); v.len--)
+        v.data++;
+    while (v.len > 0 && mk_is_space(v.data[v.len - 1]))
+        v.len--;
+    return v;
+}
+
 /* Where part stands first at or behind `from`, and last at or behind it; v.len when nowhere. */
 size_t mk_view_find(struct mk_view v, size_t from, struct mk_view part);
 size_t mk_view_find_last(struct mk_view v, size_t from, struct mk_view part);
+
+/* What stands behind the last part in v; all of v when it has none. */
+static inline struct mk_view mk_view_behind_last(struct mk_view v, struct mk_view part)
+{
+    const size_t at = mk_view_find_last(v, 0, part);
+
+    return at == v.len ? v : mk_view_part(v, at + part.len, v.len);
+}
 
 #endif
