@@ -574,12 +574,16 @@ int32_t minke_reward_boxed(const char *text, size_t text_len, size_t *begin, siz
     return MINKE_OK;
 }
 
-static int32_t answer_check(struct mk_view a, struct mk_view b, uint32_t flags)
+/* out, which must not be NULL, is called what. */
+static int32_t answer_check(struct mk_view a, struct mk_view b, uint32_t flags, const void *out,
+                            const char *what)
 {
     if ((a.data == NULL && a.len > 0) || (b.data == NULL && b.len > 0))
         return mk_fail(MINKE_EINVAL, "an answer is NULL");
     if (flags & ~(MINKE_ANSWER_PERCENT_UNIT | MINKE_ANSWER_SAME_UNITS))
         return mk_fail(MINKE_EVERSION, "flags %x: this build does not know them", flags);
+    if (out == NULL)
+        return mk_fail(MINKE_EINVAL, "%s is NULL", what);
     return MINKE_OK;
 }
 
@@ -587,26 +591,20 @@ int32_t minke_reward_equal(const char *a, size_t a_len, const char *b, size_t b_
                            uint32_t flags, int32_t *equal)
 {
     const struct mk_view one = {a, a_len}, two = {b, b_len};
-    const int32_t rc = answer_check(one, two, flags);
+    const int32_t rc = answer_check(one, two, flags, equal, "equal");
 
-    if (rc < 0)
-        return rc;
-    if (equal == NULL)
-        return mk_fail(MINKE_EINVAL, "equal is NULL");
-    *equal = answer_equal(one, two, flags);
-    return MINKE_OK;
+    if (rc == MINKE_OK)
+        *equal = answer_equal(one, two, flags);
+    return rc;
 }
 
 int32_t minke_reward_answer(const char *text, size_t text_len, const char *gold, size_t gold_len,
                             uint32_t flags, double *reward)
 {
     const struct mk_view reply = {text, text_len}, right = {gold, gold_len};
-    const int32_t rc = answer_check(reply, right, flags);
+    const int32_t rc = answer_check(reply, right, flags, reward, "reward");
 
-    if (rc < 0)
-        return rc;
-    if (reward == NULL)
-        return mk_fail(MINKE_EINVAL, "reward is NULL");
-    *reward = answer_equal(mk_reward_boxed(reply), right, flags);
-    return MINKE_OK;
+    if (rc == MINKE_OK)
+        *reward = answer_equal(mk_reward_boxed(reply), right, flags);
+    return rc;
 }
