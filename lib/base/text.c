@@ -128,3 +128,10 @@ size_t mk_view_find_last(struct mk_view v, size_t from, struct mk_view part)
             return at - 1;
     return v.len;
 }
+
+struct mk_view mk_view_behind_last(struct mk_view v, struct mk_view part)
+{
+    for (size_t at; part.len > 0 && (at = mk_view_find(v, 0, part)) < v.len;)
+        v = mk_view_part(v, at + part.len, v.len);
+    return v;
+}

@@ -60,12 +60,7 @@ static inline struct mk_view mk_view_trim(struct mk_view v)
 size_t mk_view_find(struct mk_view v, size_t from, struct mk_view part);
 size_t mk_view_find_last(struct mk_view v, size_t from, struct mk_view part);
 
-/* What stands behind the last part in v; all of v when it has none. */
-static inline struct mk_view mk_view_behind_last(struct mk_view v, struct mk_view part)
-{
-    const size_t at = mk_view_find_last(v, 0, part);
-
-    return at == v.len ? v : mk_view_part(v, at + part.len, v.len);
-}
+/* What stands behind the last of the parts in v, which do not overlap; all of v when it has none. */
+struct mk_view mk_view_behind_last(struct mk_view v, struct mk_view part);
 
 #endif
