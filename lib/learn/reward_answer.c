@@ -7,7 +7,7 @@
 
 static int answer_is(struct mk_view s, size_t i, const char *what)
 {
-    return mk_view_has(s, i, mk_view(what));
+    return i < s.len && s.data[i] == what[0] && mk_view_has(s, i, mk_view(what));
 }
 
 static int answer_holds(struct mk_view s, const char *what)

@@ -19,6 +19,9 @@
 static size_t proof_space(struct mk_view s, size_t i)
 {
     size_t len;
+
+    if ((unsigned char)s.data[i] < 0x80)
+        return (size_t)mk_is_space(s.data[i]);
     const int32_t c = mk_utf8_read(s.data + i, s.len - i, &len);
 
     return c >= 0 && (mk_unicode_class((uint32_t)c) & MK_UNICODE_SPACE) ? len : 0;
