@@ -60,7 +60,8 @@ static inline struct mk_view mk_view_trim(struct mk_view v)
 size_t mk_view_find(struct mk_view v, size_t from, struct mk_view part);
 size_t mk_view_find_last(struct mk_view v, size_t from, struct mk_view part);
 
-/* What stands behind the last of the parts in v, which do not overlap; all of v when it has none. */
+/* What stands behind the last of the parts in v, which do not overlap; all of v where it has
+ * none. */
 struct mk_view mk_view_behind_last(struct mk_view v, struct mk_view part);
 
 #endif
