@@ -90,7 +90,7 @@ static void read_settings(struct prover *p, int argc, char **argv)
     p->search.driver = choice("--driver: sequential, pool, vote, best or longest expected, not",
                               p->driver, drivers, 5);
     p->search.preset = choice("--preset: paper or repository expected, not", p->preset, presets, 2);
-    p->search.mode = p->strict ? MINKE_PROOF_STRICT : MINKE_PROOF_DEFAULT;
+    p->search.mode = p->strict ? MINKE_PROOF_MODE_STRICT : MINKE_PROOF_MODE_DEFAULT;
     p->talks = !p->quiet && is_terminal(stderr);
     program.options = NULL;
 }

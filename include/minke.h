@@ -1189,34 +1189,41 @@ typedef int32_t (*minke_complete_fn)(void *user, int32_t ask, uint64_t seed, con
 
 /* ---- Learning: judges ---------------------------------------------------- */
 
+/* Everything that params point to must stay as it is until minke_judge returns; nothing is
+ * kept. */
 typedef struct minke_judge_params {
     uint32_t struct_size;
     uint32_t n_samples;          /* judgements of each rubric, averaged; 0 = 1 */
     uint32_t max_score;          /* judges give 0 to max_score; 0 = 2 */
-    uint32_t reserved0;          /* must be 0 */
     uint64_t seed;               /* rubric i is asked about with seed + i * n_samples */
+    const char *question;        /* texts are UTF-8, and NULL only with length 0 */
+    size_t question_len;
+    const char *answer;
+    size_t answer_len;
+    const char *const *rubrics;  /* (n_rubrics,) criteria, none NULL */
+    const size_t *rubric_lens;   /* (n_rubrics,) bytes of each */
+    size_t n_rubrics;            /* at least 1 */
     const double *weights;       /* (n_rubrics,) as minke_reward_rubric; NULL = all 1 */
     const char *prompt;          /* text with {question}, {answer}, {rubric} and {max} in it, each
                                   * replaced once; NULL = minke's wording */
     size_t prompt_len;
+    minke_complete_fn complete;  /* must be set; may call minke, minke_judge too */
+    void *user;
 } minke_judge_params;
 
 MINKE_API void minke_judge_params_init(minke_judge_params *params, size_t size);
 
-/* The generative reward: for each of n_rubrics criteria (rubrics (n_rubrics,), rubric_lens their
- * bytes) complete is asked, with MINKE_ASK_JUDGE, for judgements of the answer.  A judgement's
- * score is the number in its last \boxed{} behind "</think>", as JSON writes numbers, from 0 to
- * max_score; it is divided by that.  Judgements without are left out; a rubric that has none
- * counts as 0, and its weight counts.  *reward: sum of weight * score over sum of |weight|.
- * scores: of each rubric in [0, 1], -1 for none; (n_rubrics,) or NULL.  params may be NULL.
+/* The generative reward: for each of the rubrics complete is asked, with MINKE_ASK_JUDGE, for
+ * judgements of the answer.  A judgement's score is the number in its last \boxed{} behind
+ * "</think>", as JSON writes numbers, from 0 to max_score; it is divided by that.  Judgements
+ * without are left out; a rubric that has none counts as 0, and its weight counts.  *reward: sum
+ * of weight * score over sum of |weight|, in [-1, 1].  scores: of each rubric in [0, 1], -1 for
+ * none; (n_rubrics,) or NULL.
  *
- * MINKE_ECANCELED: complete said so.  MINKE_EINVAL: no rubric, or weights that
- * minke_reward_rubric refuses; nothing is asked then.  MINKE_ENOMEM.  Any thread. */
-MINKE_API int32_t minke_judge(const char *question, size_t question_len, const char *answer,
-                              size_t answer_len, const char *const *rubrics,
-                              const size_t *rubric_lens, size_t n_rubrics,
-                              const minke_judge_params *params, minke_complete_fn complete,
-                              void *user, double *reward, double *scores);
+ * MINKE_ECANCELED: complete said so.  MINKE_EINVAL: no rubric, no complete, or weights that
+ * minke_reward_rubric refuses; nothing is asked then.  MINKE_ENOMEM.  Outputs are untouched on
+ * error.  Any thread; complete runs on it. */
+MINKE_API int32_t minke_judge(const minke_judge_params *params, double *reward, double *scores);
 
 /* ---- Learning: proofs ---------------------------------------------------- */
 
@@ -1227,39 +1234,59 @@ MINKE_API int32_t minke_judge(const char *question, size_t question_len, const c
  * 0.5 for sound but for small errors, 0 otherwise.  Texts are what the model ended with; what
  * stands up to the last "</think>" is left out.  Any thread; no state is kept. */
 
-#define MINKE_PROOF_DEFAULT  0   /* as released, but a score outside [0, 1] is none */
-#define MINKE_PROOF_RELEASED 1   /* exactly what DeepSeek's released code reads: also "boxed{"
-                                  * without backslash, a score of 2, inf or nan, headings as
-                                  * "**Solution**" or in the middle of a line */
-#define MINKE_PROOF_STRICT   2   /* both headings once, alone on their lines, the first at the
-                                  * beginning; both phrases, the first at the beginning; \boxed{}
-                                  * with 0, 0.5 or 1 at the end */
+/* How a text is read. */
+#define MINKE_PROOF_MODE_DEFAULT  0  /* as released, but a score outside [0, 1] is none */
+#define MINKE_PROOF_MODE_RELEASED 1  /* exactly what DeepSeek's released code reads: also "boxed{"
+                                      * without backslash, a score of 2, inf or nan, headings as
+                                      * "**Solution**" or in the middle of a line */
+#define MINKE_PROOF_MODE_STRICT   2  /* both headings once, alone on their lines, the first at the
+                                      * beginning; both phrases, the first at the beginning;
+                                      * \boxed{} with 0, 0.5 or 1 at the end */
 
-/* Score of an evaluation, or of an analysis of one: *score.  MINKE_EFORMAT when it has none. */
+/* Score of an evaluation, or of an analysis of one: *score.  mode: MINKE_PROOF_MODE_*.
+ * MINKE_EFORMAT when it has none.  MINKE_EVERSION: no such mode. */
 MINKE_API int32_t minke_proof_score(const char *text, size_t text_len, uint32_t mode,
                                     double *score);
 
-/* The two sections without white space around them, one behind the other: the solution's
- * *n_solution bytes and the evaluation's *n_evaluation, counted also on MINKE_ENOSPC.
- * MINKE_EFORMAT when a section is missing. */
+/* The two sections without white space around them, one behind the other in parts: the solution's
+ * *n_solution bytes and the evaluation's *n_evaluation, counted also on MINKE_ENOSPC, which a
+ * capacity (bytes) below their sum gives.  MINKE_EFORMAT when a section is missing.
+ * MINKE_EVERSION: no such mode.  MINKE_ENOMEM. */
 MINKE_API int32_t minke_proof_split(const char *text, size_t text_len, uint32_t mode,
                                     char *parts, size_t capacity, size_t *n_solution,
                                     size_t *n_evaluation);
 
-/* The prompt for MINKE_ASK_PROOF (of problem), MINKE_ASK_VERIFY (of problem and proof),
- * MINKE_ASK_META (and rating, an evaluation) or MINKE_ASK_REFINE (rating may be empty).  What a
- * kind does not need may be NULL.  *n_out: bytes, also on MINKE_ENOSPC.
+/* What a prompt is made of.  Texts are UTF-8, and NULL only with length 0; nothing is kept. */
+typedef struct minke_proof_prompt_params {
+    uint32_t struct_size;
+    int32_t ask;                 /* must be set: MINKE_ASK_PROOF, which needs problem;
+                                  * MINKE_ASK_VERIFY, and proof; MINKE_ASK_META and
+                                  * MINKE_ASK_REFINE, and rating */
+    const char *problem;
+    size_t problem_len;
+    const char *proof;           /* a solution */
+    size_t proof_len;
+    const char *rating;          /* an evaluation of it; to refine it may be empty */
+    size_t rating_len;
+    const char *prompts;         /* text of a file with other wording, or NULL */
+    size_t prompts_len;
+} minke_proof_prompt_params;
+
+MINKE_API void minke_proof_prompt_params_init(minke_proof_prompt_params *params, size_t size);
+
+/* The prompt as a search writes it, with no white space around the texts that are put in.
+ * *n_out: its bytes, also on MINKE_ENOSPC, which a capacity (bytes of text) below it gives.
  *
- * prompts: text of a file with other wording, or NULL.  A line "@prompt NAME" begins a part: proof,
- * verify, meta, refine, or solution and evaluation, of which candidates are made; what is in
- * front of the first is a comment, and parts that are missing keep minke's wording.  {problem},
- * {proof}, {rating}, {instruction} (the part proof, filled in), {candidates}, {number} (from 1) or
- * {index} (from 0), {solution} or {solution_index} (of an evaluation) are replaced, all other
- * braces stay.  MINKE_EFORMAT: the message names the line, or the part and what it lacks. */
-MINKE_API int32_t minke_proof_prompt(int32_t ask, const char *prompts, size_t prompts_len,
-                                     const char *problem, size_t problem_len, const char *proof,
-                                     size_t proof_len, const char *rating, size_t rating_len,
-                                     char *text, size_t capacity, size_t *n_out);
+ * A file of prompts: a line "@prompt NAME" begins a part: proof, verify, meta, refine, or solution
+ * and evaluation, of which candidates are made; what is in front of the first is a comment, and
+ * parts that are missing keep minke's wording.  {problem}, {proof}, {rating}, {instruction} (the
+ * part proof, filled in), {candidates}, {number} (from 1) or {index} (from 0), {solution} or
+ * {solution_index} (of an evaluation) are replaced, all other braces stay.
+ *
+ * MINKE_EINVAL: no such ask.  MINKE_EFORMAT: the message names the line of prompts, or the part
+ * and what it lacks.  MINKE_ENOMEM.  Outputs are untouched on other errors than MINKE_ENOSPC. */
+MINKE_API int32_t minke_proof_prompt(const minke_proof_prompt_params *params, char *text,
+                                     size_t capacity, size_t *n_out);
 
 /* What an evaluation earns whose solution deserves score: (1 - |s' - s|) * meta, or 0 when a
  * phrase or the score s' is missing.  score and meta, the rating of the evaluation (1 = none was
@@ -1289,32 +1316,31 @@ typedef struct minke_search minke_search;
 
 /* Solutions judge themselves and are refined with that judgement, until one gives itself 1; of
  * n_first chains the last solution with the best self-score wins. */
-#define MINKE_SEARCH_SEQUENTIAL 0
+#define MINKE_SEARCH_DRIVER_SEQUENTIAL 0
 /* A pool of solutions, each verified n_verifications times; in every round the n_best by their
  * mean score (then self-score, then by chance) are refined with their evaluations, until one
  * passes. */
-#define MINKE_SEARCH_POOL       1
+#define MINKE_SEARCH_DRIVER_POOL       1
 /* Of n_first samples: the answer that most give (the last \boxed{} of the solution, compared as a
  * number or a text; the whole solution where there is none), */
-#define MINKE_SEARCH_VOTE       2
-#define MINKE_SEARCH_BEST       3   /* the best self-score, */
-#define MINKE_SEARCH_LONGEST    4   /* the longest reasoning; ties to the first */
+#define MINKE_SEARCH_DRIVER_VOTE       2
+#define MINKE_SEARCH_DRIVER_BEST       3   /* the best self-score, */
+#define MINKE_SEARCH_DRIVER_LONGEST    4   /* the longest reasoning; ties to the first */
 
-/* How the pool works, and what 0 in the counts stands for. */
-#define MINKE_PRESET_PAPER      0   /* 64 first proofs, 64 verifications, 64 best; a prompt for
-                                     * each pair of a proof and one of 8 evaluations, low scores
-                                     * first; 1 sample; passed with 1 by all verifications; 16
-                                     * rounds behind the first */
-#define MINKE_PRESET_REPOSITORY 1   /* 128 first proofs, 64 verifications, 32 best; a prompt for
-                                     * each proof, with 4 evaluations of each score (8 where all
-                                     * scores are equal); 4 samples; passed with a mean above
-                                     * 0.99999; 15 rounds behind the first */
+/* How the pool works, and what 0 in the counts stands for: the paper's way with 64 first proofs,
+ * 64 verifications, 64 best; a prompt for each pair of a proof and one of 8 evaluations, low scores
+ * first; 1 sample; passed with 1 by all verifications; 16 rounds behind the first, */
+#define MINKE_SEARCH_PRESET_PAPER      0
+/* or the released repository's with 128 first proofs, 64 verifications, 32 best; a prompt for each
+ * proof, with 4 evaluations of each score (8 where all scores are equal); 4 samples; passed with a
+ * mean above 0.99999; 15 rounds behind the first. */
+#define MINKE_SEARCH_PRESET_REPOSITORY 1
 
 typedef struct minke_search_params {
     uint32_t struct_size;
-    uint32_t driver;             /* MINKE_SEARCH_* */
-    uint32_t preset;             /* MINKE_PRESET_* */
-    uint32_t mode;               /* MINKE_PROOF_DEFAULT or _STRICT */
+    uint32_t driver;             /* MINKE_SEARCH_DRIVER_* */
+    uint32_t preset;             /* MINKE_SEARCH_PRESET_* */
+    uint32_t mode;               /* MINKE_PROOF_MODE_DEFAULT or _STRICT */
     uint32_t n_first;            /* first solutions; 0 = sequential 1, samples 8, or the preset's */
     uint32_t n_verifications;    /* of every solution in the pool */
     uint32_t n_meta;             /* analyses of every evaluation with a score of 0.75 or less; 0 =
@@ -1323,12 +1349,11 @@ typedef struct minke_search_params {
     uint32_t n_analyses;         /* evaluations used of each: prompts, or shown per score */
     uint32_t n_samples;          /* completions of a prompt that refines */
     uint32_t max_rounds;         /* the first included; 0 = sequential 8, or the preset's */
-    uint32_t reserved0;          /* must be 0 */
     uint64_t seed;               /* of requests and of all that goes by chance */
     uint64_t max_bytes;          /* of the texts kept; 0 = 4 GiB (1 GiB with 32 bits) */
-    const char *prompts;         /* text as for minke_proof_prompt, copied; NULL = minke's */
+    const char *prompts;         /* text as for minke_proof_prompt; NULL = minke's.  Copied, as */
     size_t prompts_len;
-    const char *journal;         /* path of the journal, or NULL */
+    const char *journal;         /*   this: path of the journal, or NULL */
     minke_log_fn log;            /* NULL = silent; one line a round */
     void *log_user;
     minke_alloc_fn alloc;        /* NULL = C library; set both or neither */
@@ -1338,27 +1363,33 @@ typedef struct minke_search_params {
 
 MINKE_API void minke_search_params_init(minke_search_params *params, size_t size);
 
-/* params may be NULL.  Counts are at most 16384.  On success the caller owns *out.
+/* A search for problem (UTF-8).  params may be NULL.  Texts and the path are copied; log and the
+ * allocator are used until minke_search_free.  On success the caller owns *out.
  *
  * journal: every completion is appended to that file and is on disk before the next is taken; a
  * search that was killed goes on from there and finds what it would have found.  A last line that
- * is cut or damaged is left out; two searches must not write to one.  MINKE_EINVAL: the
- * journal is of another problem, or of other settings, seed or prompts.  MINKE_EFORMAT: the file
- * is no journal, or damaged (the message names the line), or the prompts are. */
+ * is cut or damaged is left out; two searches must not write to one.
+ *
+ * MINKE_EINVAL: a count above 16384; a problem that is no UTF-8; the journal is of another problem,
+ * or of other settings, seed or prompts.  MINKE_EFORMAT: the file is no journal, or damaged (the
+ * message names the line), or the prompts are.  MINKE_EVERSION: no such driver or preset.
+ * MINKE_EIO: the journal cannot be read or written.  MINKE_ENOMEM. */
 MINKE_API int32_t minke_search_open(minke_search **out, const char *problem, size_t problem_len,
                                     const minke_search_params *params);
 
+/* NULL is allowed.  While the search runs (from complete or log) nothing happens. */
 MINKE_API void minke_search_free(minke_search *s);
 
-/* Search to the end.  MINKE_ECANCELED: complete said so; MINKE_ENOMEM, also for max_bytes;
- * MINKE_EIO: the journal cannot be written; MINKE_EFORMAT: what the journal holds is not what this
- * search asks for.  After an error the search may be run again and goes on from what it has.
- * Finding nothing is no error. */
+/* Search to the end; complete and log run on this thread, and get MINKE_EBUSY from calls on s.
+ * MINKE_ECANCELED: complete said so; MINKE_ENOMEM, also for max_bytes; MINKE_EIO: the journal
+ * cannot be written; MINKE_EFORMAT: what the journal holds is not what this search asks for.  After
+ * an error the search may be run again and goes on from what it has.  Finding nothing is no
+ * error. */
 MINKE_API int32_t minke_search_run(minke_search *s, minke_complete_fn complete, void *user);
 
 /* The solution chosen, without its evaluation: *solution borrowed until the next run or free; NULL
  * with length 0 when there is none (yet).  *score: mean of its verifications, its share of the
- * votes, or its self-score; -1 = none; may be NULL. */
+ * votes, or its self-score, all in [0, 1]; -1 = none; may be NULL.  MINKE_EBUSY: it runs. */
 MINKE_API int32_t minke_search_best(const minke_search *s, const char **solution,
                                     size_t *solution_len, double *score);
 
@@ -1366,7 +1397,8 @@ MINKE_API int32_t minke_search_best(const minke_search *s, const char **solution
  * these unfinished and unreadable; best (id), score, answer; and proofs, an array of id, round,
  * chain (of sequential), parent (id), self_score, mean, ratings, qualities (of ratings), votes,
  * thinking, solution, evaluation, as far as the driver knows them.  *n_out: bytes, also on
- * MINKE_ENOSPC. */
+ * MINKE_ENOSPC, which a capacity (bytes of text) below it gives.  MINKE_EBUSY: it runs.
+ * MINKE_ENOMEM. */
 MINKE_API int32_t minke_search_result(const minke_search *s, char *text, size_t capacity,
                                       size_t *n_out);
 

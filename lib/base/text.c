@@ -54,6 +54,24 @@ void mk_text_add_view(struct mk_text *t, struct mk_view v)
     mk_text_add(t, v.data, v.len);
 }
 
+void mk_text_addf(struct mk_text *t, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    const size_t n = mk_vformat(NULL, 0, format, args);
+
+    va_end(args);
+    if (t->failed || text_reserve(t, n) < 0) {
+        t->failed = 1;
+        return;
+    }
+    va_start(args, format);
+    mk_vformat(t->data + t->len, n + 1, format, args);
+    va_end(args);
+    t->len += n;
+}
+
 struct mk_view mk_text_view(const struct mk_text *t)
 {
     return (struct mk_view){t->data, t->len};
@@ -109,4 +127,11 @@ size_t mk_view_find_last(struct mk_view v, size_t from, struct mk_view part)
         if (mk_view_has(v, at - 1, part))
             return at - 1;
     return v.len;
+}
+
+struct mk_view mk_view_behind_last(struct mk_view v, struct mk_view part)
+{
+    for (size_t at; part.len > 0 && (at = mk_view_find(v, 0, part)) < v.len;)
+        v = mk_view_part(v, at + part.len, v.len);
+    return v;
 }

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "base/alloc.h"
+#include "base/error.h"
 #include "base/view.h"
 
 /* Owned by whoever called init. */
@@ -19,6 +20,8 @@ void mk_text_free(struct mk_text *t);
 void mk_text_add(struct mk_text *t, const char *bytes, size_t n);
 void mk_text_adds(struct mk_text *t, const char *nul_terminated);
 void mk_text_add_view(struct mk_text *t, struct mk_view v);
+/* As mk_format writes it. */
+void mk_text_addf(struct mk_text *t, const char *format, ...) MK_PRINTF(2, 3);
 struct mk_view mk_text_view(const struct mk_text *t);
 
 /* For the last line of public functions that write text: frees t.  *n_out (bytes) also on

@@ -52,6 +52,15 @@ enum mk_utf8_state {
  * which Python's errors="replace" and Rust's from_utf8_lossy follow. */
 size_t mk_utf8_unit(const char *s, size_t n, enum mk_utf8_state *state);
 
+/* The character that s[0..n), n >= 1, begins with, or -1; *len: bytes of that unit. */
+static inline int32_t mk_utf8_read(const char *s, size_t n, size_t *len)
+{
+    enum mk_utf8_state state;
+
+    *len = mk_utf8_unit(s, n, &state);
+    return state == MK_UTF8_VALID ? (int32_t)mk_utf8_decode((const unsigned char *)s, len) : -1;
+}
+
 /* Bytes at the beginning of text that are valid UTF-8. */
 size_t mk_utf8_valid(const char *text, size_t len);
 

@@ -44,8 +44,27 @@ static inline int mk_view_has(struct mk_view v, size_t at, struct mk_view part)
         && (part.len == 0 || memcmp(v.data + at, part.data, part.len) == 0);
 }
 
+/* White space of ASCII; and v without it at both ends. */
+static inline int mk_is_space(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+static inline struct mk_view mk_view_trim(struct mk_view v)
+{
+    for (; v.len > 0 && mk_is_space(v.data[0]); v.len--)
+        v.data++;
+    while (v.len > 0 && mk_is_space(v.data[v.len - 1]))
+        v.len--;
+    return v;
+}
+
 /* Where part stands first at or behind `from`, and last at or behind it; v.len when nowhere. */
 size_t mk_view_find(struct mk_view v, size_t from, struct mk_view part);
 size_t mk_view_find_last(struct mk_view v, size_t from, struct mk_view part);
+
+/* What stands behind the last of the parts in v, which do not overlap; all of v where it has
+ * none. */
+struct mk_view mk_view_behind_last(struct mk_view v, struct mk_view part);
 
 #endif

@@ -32,8 +32,6 @@ static const struct objective_preset objective_presets[] = {
      MINKE_FILTER_NONE, 0.2, 0.2},
 };
 
-#define OBJECTIVE_PRESETS (MK_COUNT(objective_presets))
-
 /* What is computed of one sequence before any of its tokens is. */
 struct objective_row {
     int32_t group;
@@ -78,82 +76,81 @@ void minke_objective_stats_init(minke_objective_stats *stats, size_t size)
 
 static const struct objective_preset *objective_find(const char *name)
 {
-    for (size_t i = 0; i < OBJECTIVE_PRESETS; i++)
+    for (size_t i = 0; i < MK_COUNT(objective_presets); i++)
         if (strcmp(objective_presets[i].name, name) == 0)
             return &objective_presets[i];
     mk_fail(MINKE_EINVAL, "preset \"%s\": grpo, dapo, dr_grpo, olmo3 or v3.2 expected", name);
     return NULL;
 }
 
+static void objective_default(uint32_t *field, uint32_t value)
+{
+    if (*field == 0)
+        *field = value;
+}
+
 /* Fill in what is left to the preset. */
 static int32_t objective_resolve(minke_objective_params *p)
 {
     const struct objective_preset *preset = objective_find(p->preset ? p->preset : "v3.2");
+    const uint32_t given = p->given;
 
     if (preset == NULL)
         return MINKE_EINVAL;
-    if (p->aggregation == 0)
-        p->aggregation = p->constant_length != 0 ? MINKE_AGGREGATION_CONSTANT_LENGTH
-                                                 : preset->aggregation;
-    if (p->advantage == 0)
-        p->advantage = preset->advantage;
-    if (p->kl == 0)
-        p->kl = preset->kl;
-    if (p->filter == 0)
-        p->filter = preset->filter;
+    objective_default(&p->aggregation, p->constant_length != 0 ? MINKE_AGGREGATION_CONSTANT_LENGTH
+                                                               : preset->aggregation);
+    objective_default(&p->advantage, preset->advantage);
+    objective_default(&p->kl, preset->kl);
+    objective_default(&p->filter, preset->filter);
     if (p->constant_length == 0)
         p->constant_length = 1;
-    if (!(p->given & MINKE_OBJECTIVE_STD_DDOF))
+    if (!(given & MINKE_OBJECTIVE_STD_DDOF))
         p->std_ddof = 0;
-    if (!(p->given & MINKE_OBJECTIVE_STD_EPS))
+    if (!(given & MINKE_OBJECTIVE_STD_EPS))
         p->std_eps = 0;
-    if (!(p->given & MINKE_OBJECTIVE_CLIP_LOW))
+    if (!(given & MINKE_OBJECTIVE_CLIP_LOW))
         p->clip_low = preset->clip_low;
-    if (!(p->given & MINKE_OBJECTIVE_CLIP_HIGH))
+    if (!(given & MINKE_OBJECTIVE_CLIP_HIGH))
         p->clip_high = preset->clip_high;
-    if (!(p->given & MINKE_OBJECTIVE_OFF_POLICY_DELTA))
+    if (!(given & MINKE_OBJECTIVE_OFF_POLICY_DELTA))
         p->off_policy_delta = INFINITY;
     return MINKE_OK;
-}
-
-static int32_t objective_choice(const char *name, uint32_t value, uint32_t max)
-{
-    if (value <= max)
-        return MINKE_OK;
-    return mk_fail(MINKE_EINVAL, "%s is %u, at most %u expected", name, value, max);
-}
-
-/* not_zero: only above 0.  finite: not infinity. */
-static int32_t objective_number(const char *name, double v, int not_zero, int finite)
-{
-    if (v >= 0 && !(not_zero && v <= 0) && !(finite && isinf(v)))
-        return MINKE_OK;
-    return mk_fail(MINKE_EINVAL, "%s is %g: %s%s expected", name, v,
-                   not_zero ? "above 0" : "0 or more", finite ? ", finite" : "");
 }
 
 /* After objective_resolve. */
 static int32_t objective_check_params(const minke_objective_params *p)
 {
     const uint32_t all = 2 * MINKE_OBJECTIVE_OFF_POLICY_DELTA - 1;
-    int32_t rc;
+    const struct {
+        const char *name;
+        uint32_t value, max;
+    } choices[] = {{"advantage", p->advantage, MINKE_ADVANTAGE_MEAN_STD},
+                   {"aggregation", p->aggregation, MINKE_AGGREGATION_CONSTANT_LENGTH},
+                   {"kl", p->kl, MINKE_KL_UNBIASED}, {"filter", p->filter, MINKE_FILTER_DROP},
+                   {"std_ddof", p->std_ddof, 1}};
+    const struct {
+        const char *name;
+        double value;
+        int above, finite;       /* only above 0; not infinity */
+    } numbers[] = {{"std_eps", p->std_eps, 0, 1}, {"constant_length", p->constant_length, 1, 1},
+                   {"clip_low", p->clip_low, 0, 0}, {"clip_high", p->clip_high, 0, 0},
+                   {"tis_cap", p->tis_cap, 0, 0}, {"kl_weight", p->kl_weight, 0, 1}};
 
     if (p->reserved0 != 0 || (p->given & ~all) != 0)
         return mk_fail(MINKE_EVERSION, "given %x, reserved0 %u: this build does not know them",
                        p->given, p->reserved0);
-    if ((rc = objective_choice("advantage", p->advantage, MINKE_ADVANTAGE_MEAN_STD)) < 0
-        || (rc = objective_choice("aggregation", p->aggregation,
-                                  MINKE_AGGREGATION_CONSTANT_LENGTH)) < 0
-        || (rc = objective_choice("kl", p->kl, MINKE_KL_UNBIASED)) < 0
-        || (rc = objective_choice("filter", p->filter, MINKE_FILTER_DROP)) < 0
-        || (rc = objective_choice("std_ddof", p->std_ddof, 1)) < 0
-        || (rc = objective_number("std_eps", p->std_eps, 0, 1)) < 0
-        || (rc = objective_number("constant_length", p->constant_length, 1, 1)) < 0
-        || (rc = objective_number("clip_low", p->clip_low, 0, 0)) < 0
-        || (rc = objective_number("clip_high", p->clip_high, 0, 0)) < 0
-        || (rc = objective_number("tis_cap", p->tis_cap, 0, 0)) < 0
-        || (rc = objective_number("kl_weight", p->kl_weight, 0, 1)) < 0)
-        return rc;
+    for (size_t i = 0; i < MK_COUNT(choices); i++)
+        if (choices[i].value > choices[i].max)
+            return mk_fail(MINKE_EINVAL, "%s is %u, at most %u expected", choices[i].name,
+                           choices[i].value, choices[i].max);
+    for (size_t i = 0; i < MK_COUNT(numbers); i++) {
+        const double v = numbers[i].value;
+
+        if (!(v >= 0) || (numbers[i].above && v <= 0) || (numbers[i].finite && isinf(v)))
+            return mk_fail(MINKE_EINVAL, "%s is %g: %s%s expected", numbers[i].name, v,
+                           numbers[i].above ? "above 0" : "0 or more",
+                           numbers[i].finite ? ", finite" : "");
+    }
     if (isnan(p->off_policy_delta))
         return mk_fail(MINKE_EINVAL, "off_policy_delta is nan");
     if (p->overlong_cache > p->overlong_max)
@@ -286,21 +283,30 @@ static size_t objective_group_end(const struct objective *o, size_t first)
     return end;
 }
 
-/* A of the group at [first, end) of the order.  Equal rewards are told by comparison: their
- * rounded mean may differ from them, which divided by a std as small would be anything. */
-static int32_t objective_advantages(const struct objective *o, size_t first, size_t end,
-                                    int *equal)
+/* Whether the group at [first, end) of the order has equal rewards: as given, or shaped.  Told by
+ * comparison: their rounded mean may differ from them, which divided by a std as small would be
+ * anything. */
+static int objective_equal(const struct objective *o, size_t first, size_t end, int shaped)
+{
+    double lowest = INFINITY, highest = -INFINITY;
+
+    for (size_t k = first; k < end; k++) {
+        const struct objective_row *row = objective_at(o, k);
+        const double r = shaped ? row->reward : o->b.rewards[row->index];
+
+        lowest = fmin(lowest, r);
+        highest = fmax(highest, r);
+    }
+    return lowest >= highest;
+}
+
+/* A of the group at [first, end) of the order, which stays 0 where rewards are equal. */
+static int32_t objective_advantages(const struct objective *o, size_t first, size_t end)
 {
     const double n = (double)(end - first);
     const double shift = objective_at(o, first)->reward;
     double mean = 0, square = 0, divisor = 1;
 
-    *equal = 1;
-    for (size_t k = first; k < end; k++)
-        if (objective_at(o, k)->reward < shift || objective_at(o, k)->reward > shift)
-            *equal = 0;
-    if (*equal)
-        return MINKE_OK;
     for (size_t k = first; k < end; k++)
         mean += (objective_at(o, k)->reward - shift) / n;
     for (size_t k = first; k < end; k++) {
@@ -325,51 +331,36 @@ static int32_t objective_advantages(const struct objective *o, size_t first, siz
     return MINKE_OK;
 }
 
-/* Whether the rewards as they were given are all equal. */
-static int objective_dropped(const struct objective *o, size_t first, size_t end)
-{
-    const double *rewards = o->b.rewards;
-    const double one = rewards[objective_at(o, first)->index];
-
-    if (o->p.filter != MINKE_FILTER_DROP)
-        return 0;
-    for (size_t k = first; k < end; k++) {
-        const double r = rewards[objective_at(o, k)->index];
-
-        if (r < one || r > one)
-            return 0;
-    }
-    return 1;
-}
-
 /* Advantages, and what is dropped.  scale: for now 1 / tokens of the group. */
 static int32_t objective_groups(const struct objective *o, minke_objective_stats *s)
 {
     size_t end;
 
     for (size_t first = 0; first < o->b.n_sequences; first = end) {
-        const int32_t before = objective_dropped(o, first, end = objective_group_end(o, first));
         size_t tokens = 0;
-        int equal;
-        const int32_t rc = objective_advantages(o, first, end, &equal);
+        int32_t rc;
 
-        if (rc < 0)
+        end = objective_group_end(o, first);
+        const int dropped = o->p.filter == MINKE_FILTER_DROP && objective_equal(o, first, end, 0);
+        const int equal = objective_equal(o, first, end, 1);
+
+        if (!equal && (rc = objective_advantages(o, first, end)) < 0)
             return rc;
         s->groups++;
         s->zero_variance_groups += (uint64_t)equal;
-        s->dropped_groups += (uint64_t)before;
+        s->dropped_groups += (uint64_t)dropped;
         for (size_t k = first; k < end; k++)
             tokens += o->b.lengths[objective_at(o, k)->index];
         for (size_t k = first; k < end; k++) {
             struct objective_row *row = objective_at(o, k);
 
-            row->kept = !before;
+            row->kept = !dropped;
             row->scale = tokens > 0 ? 1.0 / (double)tokens : 0;
-            if (before)
+            if (dropped)
                 row->advantage = 0;
-            else
-                s->sequences++, s->tokens += o->b.lengths[row->index];
         }
+        s->sequences += dropped ? 0 : end - first;
+        s->tokens += dropped ? 0 : tokens;
     }
     return MINKE_OK;
 }

@@ -34,39 +34,32 @@ int32_t minke_reward_overlong(uint64_t length, uint64_t max, uint64_t cache, dou
 
 /* ---- Format -------------------------------------------------------------- */
 
-static int reward_blank(const char *s, size_t from, size_t end)
+static int reward_is_blank(struct mk_view s)
 {
-    for (; from < end; from++)
-        if (s[from] != ' ' && !(s[from] >= 9 && s[from] <= 13))
-            return 0;
-    return 1;
+    return mk_view_trim(s).len == 0;
 }
 
-/* Behind the one place where tag stands, at from or later; 0 when there is none or another. */
-static size_t reward_once(const char *s, size_t n, size_t from, const char *tag)
+/* Behind the one place where tag stands; 0 when there is none or another. */
+static size_t reward_once(struct mk_view s, const char *tag)
 {
-    const size_t at = mk_reward_find(s, n, from, tag);
+    const struct mk_view part = mk_view(tag);
+    const size_t at = mk_view_find(s, 0, part);
 
-    if (at == n || mk_reward_find(s, n, at + 1, tag) < n)
-        return 0;
-    return at + strlen(tag);
+    return at == s.len || mk_view_find(s, at + 1, part) < s.len ? 0 : at + part.len;
 }
 
 /* Reference: TRL rewards/format_rewards.py @f2cd577, the pattern that minke.h quotes. */
-static int reward_format(const char *s, size_t n, uint32_t rule)
+static int reward_format(struct mk_view s, uint32_t rule)
 {
-    size_t end, open, close;
+    const size_t think = reward_once(s, "<think>");
+    const size_t end = mk_view_find(s, think, mk_view("</think>"));
+    const size_t open = reward_once(s, "<answer>"), close = reward_once(s, "</answer>");
 
-    if (n < 7 || reward_once(s, n, 0, "<think>") != 7)
-        return 0;
-    end = mk_reward_find(s, n, 7, "</think>");
-    if (end == n || rule == MINKE_FORMAT_THINK)
-        return end < n;
-    end += 8;
-    open = reward_once(s, n, 0, "<answer>");
-    close = reward_once(s, n, 0, "</answer>");
-    return open >= end + 8 && close >= open + 9 && reward_blank(s, end, open - 8)
-           && reward_blank(s, close, n);
+    if (think != 7 || end == s.len || rule == MINKE_FORMAT_THINK)
+        return think == 7 && end < s.len;
+    return open >= end + 16 && close >= open + 9
+           && reward_is_blank(mk_view_part(s, end + 8, open - 8))
+           && reward_is_blank(mk_view_part(s, close, s.len));
 }
 
 int32_t minke_reward_format(const char *text, size_t text_len, uint32_t rule, double *reward)
@@ -76,7 +69,7 @@ int32_t minke_reward_format(const char *text, size_t text_len, uint32_t rule, do
     if (rule > MINKE_FORMAT_ANSWER)
         return mk_fail(MINKE_EINVAL, "rule is %u, at most %u expected", rule,
                        MINKE_FORMAT_ANSWER);
-    *reward = reward_format(text, text_len, rule);
+    *reward = reward_format((struct mk_view){text, text_len}, rule);
     return MINKE_OK;
 }
 
@@ -111,7 +104,6 @@ static const struct {
     {0xFFA0, 0xFFDC, REWARD_HANGUL}, {0x1B000, 0x1B16F, REWARD_KANA},
     {0x20000, 0x323AF, REWARD_HAN},
 };
-#define REWARD_BLOCKS (MK_COUNT(reward_blocks))
 
 static const struct {
     const char *name;
@@ -131,11 +123,10 @@ static const struct {
     {"th", REWARD_THAI, REWARD_THAI}, {"ko", REWARD_HANGUL, REWARD_HANGUL},
     {"zh", REWARD_HAN, REWARD_HAN}, {"ja", REWARD_HAN, REWARD_KANA},
 };
-#define REWARD_NAMES (MK_COUNT(reward_names))
 
 static enum reward_script reward_script(uint32_t c)
 {
-    for (size_t k = 0; k < REWARD_BLOCKS; k++)
+    for (size_t k = 0; k < MK_COUNT(reward_blocks); k++)
         if (c <= reward_blocks[k].last)
             return c >= reward_blocks[k].first ? reward_blocks[k].script : REWARD_OTHER;
     return REWARD_OTHER;
@@ -144,8 +135,8 @@ static enum reward_script reward_script(uint32_t c)
 /* A reader of words.  none: texts known not to come any more, so that a text full of openings
  * is read in linear time. */
 struct reward_reader {
-    const char *s;
-    size_t n, i;
+    struct mk_view s;
+    size_t i;
     unsigned none;
 };
 
@@ -155,28 +146,46 @@ static const struct {
 } reward_pairs[] = {
     {"```", "```"}, {"`", "`"}, {"$$", "$$"}, {"\\(", "\\)"}, {"\\[", "\\]"},
 };
-#define REWARD_PAIRS (MK_COUNT(reward_pairs))
-#define REWARD_NO_DOLLAR (1u << REWARD_PAIRS)
+#define REWARD_NO_DOLLAR (1u << MK_COUNT(reward_pairs))
 
-static int reward_at(const struct reward_reader *r, const char *what)
+/* Bytes of what when it stands at the reader, else 0. */
+static size_t reward_at(const struct reward_reader *r, const char *what)
 {
-    const size_t len = strlen(what);
+    const struct mk_view part = mk_view(what);
 
-    return r->n - r->i >= len && memcmp(r->s + r->i, what, len) == 0;
+    return mk_view_has(r->s, r->i, part) ? part.len : 0;
+}
+
+static int reward_skip_pair(struct reward_reader *r)
+{
+    for (size_t k = 0; k < MK_COUNT(reward_pairs); k++) {
+        const size_t open = r->none & 1u << k ? 0 : reward_at(r, reward_pairs[k].open);
+        const struct mk_view end = mk_view(reward_pairs[k].close);
+        const size_t close = open > 0 ? mk_view_find(r->s, r->i + open, end) : r->s.len;
+
+        if (close < r->s.len) {
+            r->i = close + end.len;
+            return 1;
+        }
+        if (open > 0)
+            r->none |= 1u << k;
+    }
+    return 0;
 }
 
 /* $...$: nothing blank behind the first and in front of the last, and no digit behind that. */
 static int reward_skip_dollar(struct reward_reader *r)
 {
+    const struct mk_view s = r->s;
     size_t i = r->i + 1;
 
-    if ((r->none & REWARD_NO_DOLLAR) || i >= r->n || reward_blank(r->s, i, i + 1))
+    if ((r->none & REWARD_NO_DOLLAR) || i >= s.len || mk_is_space(s.data[i]))
         return 0;
-    for (; i < r->n; i++) {
-        if (r->s[i] == '\\') {
+    for (; i < s.len; i++) {
+        if (s.data[i] == '\\') {
             i++;
-        } else if (r->s[i] == '$' && !reward_blank(r->s, i - 1, i)
-                   && !(i + 1 < r->n && r->s[i + 1] >= '0' && r->s[i + 1] <= '9')) {
+        } else if (s.data[i] == '$' && !mk_is_space(s.data[i - 1])
+                   && !(i + 1 < s.len && s.data[i + 1] >= '0' && s.data[i + 1] <= '9')) {
             r->i = i + 1;
             return 1;
         }
@@ -189,103 +198,74 @@ static int reward_skip_dollar(struct reward_reader *r)
 static int reward_skip(struct reward_reader *r)
 {
     static const char *const tags[] = {"<think>", "</think>", "<answer>", "</answer>"};
+    const char *s = r->s.data;
+    size_t taken = 0;
 
-    for (size_t k = 0; k < REWARD_PAIRS; k++) {
-        if ((r->none & 1u << k) || !reward_at(r, reward_pairs[k].open))
-            continue;
-        const size_t from = r->i + strlen(reward_pairs[k].open);
-        const size_t close = mk_reward_find(r->s, r->n, from, reward_pairs[k].close);
-
-        if (close < r->n) {
-            r->i = close + strlen(reward_pairs[k].close);
-            return 1;
-        }
-        r->none |= 1u << k;
-    }
-    if (r->s[r->i] == '$' && reward_skip_dollar(r))
+    if (reward_skip_pair(r) || (s[r->i] == '$' && reward_skip_dollar(r)))
         return 1;
-    for (size_t k = 0; k < MK_COUNT(tags); k++)
-        if (reward_at(r, tags[k])) {
-            r->i += strlen(tags[k]);
-            return 1;
-        }
-    if (r->s[r->i] != '\\')
-        return 0;
-    for (r->i++; r->i < r->n; r->i++)            /* a TeX command, letters of ASCII */
-        if (!((r->s[r->i] | 32) >= 'a' && (r->s[r->i] | 32) <= 'z'))
-            break;
-    return 1;
+    for (size_t k = 0; k < MK_COUNT(tags) && taken == 0; k++)
+        taken = reward_at(r, tags[k]);
+    if (s[r->i] == '\\')                         /* a TeX command, letters of ASCII */
+        for (taken = 1; r->i + taken < r->s.len && (s[r->i + taken] | 32) >= 'a'
+                        && (s[r->i + taken] | 32) <= 'z'; taken++)
+            ;
+    r->i += taken;
+    return taken > 0;
 }
 
 /* Script of the character at i, its bytes and its class, 0 for what is neither letter nor mark. */
 static enum reward_script reward_letter(const struct reward_reader *r, size_t i, size_t *len,
                                         uint32_t *class)
 {
-    enum mk_utf8_state state;
-    uint32_t c;
+    const int32_t c = mk_utf8_read(r->s.data + i, r->s.len - i, len);
 
-    *len = mk_utf8_unit(r->s + i, r->n - i, &state);
-    *class = 0;
-    if (state != MK_UTF8_VALID)
-        return REWARD_OTHER;
-    c = mk_utf8_decode((const unsigned char *)r->s + i, len);
-    *class = mk_unicode_class(c) & (MK_UNICODE_L | MK_UNICODE_M);
-    return reward_script(c);
-}
-
-/* Bytes of an apostrophe at i, 0 when there is none. */
-static size_t reward_apostrophe(const struct reward_reader *r, size_t i)
-{
-    if (i < r->n && r->s[i] == '\'')
-        return 1;
-    return r->n - i >= 3 && memcmp(r->s + i, "\xE2\x80\x99", 3) == 0 ? 3 : 0;
+    *class = c < 0 ? 0 : mk_unicode_class((uint32_t)c) & (MK_UNICODE_L | MK_UNICODE_M);
+    return c < 0 ? REWARD_OTHER : reward_script((uint32_t)c);
 }
 
 /* The next word's script; 0 at the end of the text. */
 static int reward_word(struct reward_reader *r, enum reward_script *script)
 {
     uint32_t class = 0;
-    size_t len, next;
+    size_t len;
 
-    for (;;) {
-        if (r->i >= r->n)
+    while (!(class & MK_UNICODE_L)) {
+        if (r->i >= r->s.len)
             return 0;
         if (reward_skip(r))
             continue;
         *script = reward_letter(r, r->i, &len, &class);
         r->i += len;
-        if (class & MK_UNICODE_L)
-            break;
     }
-    while (r->i < r->n) {
-        const size_t apostrophe = reward_apostrophe(r, r->i);
+    while (r->i < r->s.len) {
+        const size_t apostrophe = reward_at(r, "'") + reward_at(r, "\xE2\x80\x99");
         enum reward_script s;
 
-        if (r->i + apostrophe == r->n)
+        if (r->i + apostrophe == r->s.len)
             break;
-        s = reward_letter(r, r->i + apostrophe, &next, &class);
+        s = reward_letter(r, r->i + apostrophe, &len, &class);
         if (class == 0 || (apostrophe > 0 && !(class & MK_UNICODE_L)))
             break;
         if ((class & MK_UNICODE_L)
             && (s != *script || *script == REWARD_HAN || *script == REWARD_KANA))
             break;
-        r->i += apostrophe + next;
+        r->i += apostrophe + len;
     }
     return 1;
 }
 
 int32_t minke_reward_language(const char *text, size_t text_len, const char *script, double *share)
 {
-    struct reward_reader r = {text, text_len, 0, 0};
-    enum reward_script found;
+    struct reward_reader r = {{text, text_len}, 0, 0};
+    enum reward_script found = REWARD_OTHER;
     uint64_t words = 0, right = 0;
     size_t k = 0;
 
     if ((text == NULL && text_len > 0) || script == NULL || share == NULL)
         return mk_fail(MINKE_EINVAL, "text, script or share is NULL");
-    while (k < REWARD_NAMES && strcmp(reward_names[k].name, script) != 0)
+    while (k < MK_COUNT(reward_names) && strcmp(reward_names[k].name, script) != 0)
         k++;
-    if (k == REWARD_NAMES)
+    if (k == MK_COUNT(reward_names))
         return mk_fail(MINKE_EINVAL, "script \"%s\": no script or language that this build knows",
                        script);
     while (reward_word(&r, &found)) {

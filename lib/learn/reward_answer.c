@@ -5,91 +5,58 @@
 #include "base/error.h"
 #include "learn/reward.h"
 
+static int answer_is(struct mk_view s, size_t i, const char *what)
+{
+    return i < s.len && s.data[i] == what[0] && mk_view_has(s, i, mk_view(what));
+}
+
+static int answer_holds(struct mk_view s, const char *what)
+{
+    return mk_view_find(s, 0, mk_view(what)) < s.len;
+}
+
 /* ---- Boxes --------------------------------------------------------------- */
 
-size_t mk_reward_find(const char *s, size_t n, size_t from, const char *what)
-{
-    const size_t len = strlen(what);
-
-    while (from < n && n - from >= len) {
-        const char *at = memchr(s + from, what[0], n - from - len + 1);
-
-        if (at == NULL)
-            break;
-        from = (size_t)(at - s);
-        if (memcmp(at, what, len) == 0)
-            return from;
-        from++;
-    }
-    return n;
-}
-
-static int answer_is(const char *s, size_t n, size_t i, const char *what)
-{
-    const size_t len = strlen(what);
-
-    return n - i >= len && memcmp(s + i, what, len) == 0;
-}
-
-/* The brace that closes what was opened in front of i; end when none does. */
-static size_t answer_close(const char *s, size_t i, size_t end)
+/* The brace that closes what was opened in front of i; s.len when none does. */
+static size_t answer_close(struct mk_view s, size_t i)
 {
     size_t depth = 1;
 
-    for (; i < end; i++) {
-        if (s[i] == '\\')
+    for (; i < s.len; i++) {
+        if (s.data[i] == '\\')
             i++;
-        else if (s[i] == '{')
+        else if (s.data[i] == '{')
             depth++;
-        else if (s[i] == '}' && --depth == 0)
+        else if (s.data[i] == '}' && --depth == 0)
             return i;
     }
-    return end;
+    return s.len;
 }
 
-static int answer_space(char c)
+struct mk_view mk_reward_behind_thinking(struct mk_view text)
 {
-    return c == ' ' || (c >= 9 && c <= 13);
+    return mk_view_behind_last(text, mk_view("</think>"));
 }
 
-/* Behind the last "</think>"; n when thinking never ends. */
-static size_t answer_begin(const char *s, size_t n)
+/* A box that does not close holds no brace that could close one around it, so that those in front
+ * need not be looked for beyond it: every byte is seen twice at most. */
+struct mk_view mk_reward_boxed(struct mk_view text)
 {
-    size_t from = 0, at = 0;
+    struct mk_view s = mk_reward_behind_thinking(text);
 
-    while ((at = mk_reward_find(s, n, at, "</think>")) < n)
-        from = at += 8;
-    return from == 0 && mk_reward_find(s, n, 0, "<think>") < n ? n : from;
-}
+    if (s.len == text.len && answer_holds(text, "<think>"))
+        s.len = 0;                       /* thinking never ends */
+    for (size_t i = s.len; i-- > 0;) {
+        const size_t skip = s.data[i] != '\\' ? 0 : answer_is(s, i, "\\boxed{") ? 7
+                          : answer_is(s, i, "\\fbox{") ? 6 : 0;
+        const size_t close = skip > 0 ? answer_close(s, i + skip) : s.len;
 
-/* A box that is not closed by end holds no brace that could close one around it, so that those
- * in front need not be looked for beyond it: every byte is seen twice at most. */
-int mk_reward_boxed(const char *text, size_t n, size_t *begin, size_t *length)
-{
-    const size_t first = answer_begin(text, n);
-    size_t end = n;
-
-    for (size_t i = n; i-- > first;) {
-        const size_t skip = text[i] != '\\' ? 0 : answer_is(text, n, i, "\\boxed{") ? 7
-                            : answer_is(text, n, i, "\\fbox{") ? 6 : 0;
-        size_t from = i + skip, close;
-
-        if (skip == 0)
-            continue;
-        close = answer_close(text, from, end);
-        if (close == end) {
-            end = i;
-            continue;
-        }
-        while (from < close && answer_space(text[from]))
-            from++;
-        while (close > from && answer_space(text[close - 1]))
-            close--;
-        *begin = from;
-        *length = close - from;
-        return 0;
+        if (close < s.len)
+            return mk_view_trim(mk_view_part(s, i + skip, close));
+        if (skip > 0)
+            s.len = i;
     }
-    return -1;
+    return (struct mk_view){NULL, 0};
 }
 
 /* ---- Cleaning ------------------------------------------------------------ */
@@ -105,6 +72,8 @@ struct answer_text {
     char s[ANSWER_MAX + 1];
     size_t n;
     int space;               /* one is pending */
+    size_t skip;             /* bytes of "x =" in front, */
+    char letter;             /* and its letter, else 0 */
 };
 
 /* Commands and characters, and what takes their place.  Longer ones stand in front of those that
@@ -121,11 +90,18 @@ static const struct {
     {"\xC2\xA0", " "}, {"\xE2\x80\x89", " "}, {"\xE2\x80\xAF", " "}, {"{,}", ","},
     {"\xE2\x88\x92", "-"},
 };
-#define ANSWER_RULES (MK_COUNT(answer_rules))
 
-static const char *const answer_wrappers[] = {"\\text{", "\\textrm{", "\\mathrm{", "\\mbox{",
-                                              "\\textit{", "\\operatorname{"};
-static const char *const answer_fonts[] = {"\\textbf{", "\\mathbf{", "\\boldsymbol{", "\\bm{"};
+/* What opens a brace, and what it and the brace that closes it become; 0 is nothing. */
+static const struct answer_brace {
+    const char *from;
+    char open, close;
+} answer_braces[] = {
+    {"{", '{', '}'}, {"\\text{", ANSWER_OPEN, ANSWER_CLOSE},
+    {"\\textrm{", ANSWER_OPEN, ANSWER_CLOSE}, {"\\mathrm{", ANSWER_OPEN, ANSWER_CLOSE},
+    {"\\mbox{", ANSWER_OPEN, ANSWER_CLOSE}, {"\\textit{", ANSWER_OPEN, ANSWER_CLOSE},
+    {"\\operatorname{", ANSWER_OPEN, ANSWER_CLOSE}, {"\\textbf{", 0, 0}, {"\\mathbf{", 0, 0},
+    {"\\boldsymbol{", 0, 0}, {"\\bm{", 0, 0},
+};
 
 static int answer_letter(char c)
 {
@@ -133,8 +109,12 @@ static int answer_letter(char c)
            || ((unsigned char)c & 0x80) != 0;
 }
 
+/* One byte more; 0 is none, and a space waits for letters on both sides. */
 static void answer_put(struct answer_text *t, char c)
 {
+    t->space |= c == ' ';
+    if (c == ' ' || c == '\0')
+        return;
     if (t->space && t->n > 0 && answer_letter(c) && answer_letter(t->s[t->n - 1])
         && t->n < ANSWER_MAX)
         t->s[t->n++] = ' ';
@@ -143,70 +123,55 @@ static void answer_put(struct answer_text *t, char c)
         t->s[t->n++] = c;
 }
 
-/* Length of the wrapper that begins at i and its class, 1 or 2; 0 when none does. */
-static size_t answer_wrapper(const char *s, size_t n, size_t i, int *class)
-{
-    for (size_t k = 0; k < MK_COUNT(answer_wrappers); k++)
-        if (*class = 1, answer_is(s, n, i, answer_wrappers[k]))
-            return strlen(answer_wrappers[k]);
-    for (size_t k = 0; k < MK_COUNT(answer_fonts); k++)
-        if (*class = 2, answer_is(s, n, i, answer_fonts[k]))
-            return strlen(answer_fonts[k]);
-    return 0;
-}
-
 /* One rule at i; returns the bytes that it takes, 0 when none applies. */
-static size_t answer_rule(struct answer_text *t, const char *s, size_t n, size_t i)
+static size_t answer_rule(struct answer_text *t, struct mk_view s, size_t i)
 {
-    for (size_t k = 0; k < ANSWER_RULES; k++) {
-        if (!answer_is(s, n, i, answer_rules[k].from))
+    for (size_t k = 0; k < MK_COUNT(answer_rules); k++) {
+        if (!answer_is(s, i, answer_rules[k].from))
             continue;
         for (const char *c = answer_rules[k].to; *c != '\0'; c++)
-            if (*c == ' ')
-                t->space = 1;
-            else
-                answer_put(t, *c);
+            answer_put(t, *c);
         return strlen(answer_rules[k].from);
     }
     return 0;
 }
 
-/* s, of at most ANSWER_MAX / 2 bytes, into t.  class_at remembers what each open brace belongs
- * to; deeper ones than 64 are ordinary. */
-static void answer_clean(struct answer_text *t, const char *s, size_t n)
+/* What opens a brace at i, or NULL. */
+static const struct answer_brace *answer_brace(struct mk_view s, size_t i)
 {
-    uint8_t class_at[64];
+    if (answer_is(s, i, "{,}"))          /* a rule */
+        return NULL;
+    for (size_t k = 0; k < MK_COUNT(answer_braces); k++)
+        if (answer_is(s, i, answer_braces[k].from))
+            return &answer_braces[k];
+    return NULL;
+}
+
+/* s, of at most ANSWER_MAX / 2 bytes, into t.  Braces deeper than 64 close as ordinary ones. */
+static void answer_clean(struct answer_text *t, struct mk_view s)
+{
+    char close_at[64];
     size_t depth = 0, taken;
 
     t->n = 0;
     t->space = 0;
-    for (size_t i = 0; i < n; i += taken) {
-        int class = 0;
+    for (size_t i = 0; i < s.len; i += taken) {
+        const struct answer_brace *brace = answer_brace(s, i);
+        const char c = s.data[i];
 
-        if ((taken = answer_wrapper(s, n, i, &class)) > 0 || s[i] == '{') {
-            if (taken == 0 && answer_is(s, n, i, "{,}")) {
-                taken = answer_rule(t, s, n, i);
-                continue;
-            }
-            class = taken > 0 ? class : 0;
-            if (depth < 64)
-                class_at[depth] = (uint8_t)class;
+        taken = 1;
+        if (brace != NULL) {
+            taken = strlen(brace->from);
+            if (depth < sizeof(close_at))
+                close_at[depth] = brace->close;
             depth++;
-            taken += taken == 0;
-            if (class != 2)
-                answer_put(t, class == 1 ? ANSWER_OPEN : '{');
-        } else if (s[i] == '}') {
-            class = depth > 0 && depth <= 64 ? class_at[depth - 1] : 0;
+            answer_put(t, brace->open);
+        } else if (c == '}') {
+            answer_put(t, depth > 0 && depth <= sizeof(close_at) ? close_at[depth - 1] : '}');
             depth -= depth > 0;
+        } else if ((taken = answer_rule(t, s, i)) == 0) {
             taken = 1;
-            if (class != 2)
-                answer_put(t, class == 1 ? ANSWER_CLOSE : '}');
-        } else if ((taken = answer_rule(t, s, n, i)) == 0) {
-            taken = 1;
-            if (answer_space(s[i]))
-                t->space = 1;
-            else if ((unsigned char)s[i] > ANSWER_CURRENCY)
-                answer_put(t, s[i]);
+            answer_put(t, mk_is_space(c) ? ' ' : (unsigned char)c > ANSWER_CURRENCY ? c : '\0');
         }
     }
     if (t->n > 0 && t->s[t->n - 1] == '.')
@@ -218,6 +183,7 @@ static void answer_clean(struct answer_text *t, const char *s, size_t n)
 #define ANSWER_DIGITS 400
 /* num * den * 10^shift: (400 + 1 + 400) + 400 + 2 (2 * 400 + 400) digits, 9 in each limb. */
 #define ANSWER_LIMBS 420
+#define ANSWER_BASE 1000000000u
 
 struct answer_big {
     uint32_t limb[ANSWER_LIMBS];     /* base 10^9, least first */
@@ -225,67 +191,34 @@ struct answer_big {
 };
 
 /* b = b * m + add */
-static void answer_mul_small(struct answer_big *b, uint32_t m, uint32_t add)
+static void answer_scale(struct answer_big *b, uint32_t m, uint32_t add)
 {
     uint64_t carry = add;
 
     for (int i = 0; i < b->n; i++) {
         carry += (uint64_t)b->limb[i] * m;
-        b->limb[i] = (uint32_t)(carry % 1000000000u);
-        carry /= 1000000000u;
+        b->limb[i] = (uint32_t)(carry % ANSWER_BASE);
+        carry /= ANSWER_BASE;
     }
     if (carry > 0 && b->n < ANSWER_LIMBS)
         b->limb[b->n++] = (uint32_t)carry;
 }
 
-static void answer_mul_pow10(struct answer_big *b, int e)
+/* out = out + a * b */
+static void answer_add_product(struct answer_big *out, const struct answer_big *a,
+                               const struct answer_big *b)
 {
-    const int limbs = e / 9;
-
-    if (b->n == 0 || b->n + limbs > ANSWER_LIMBS)
-        return;
-    memmove(b->limb + limbs, b->limb, (size_t)b->n * sizeof(b->limb[0]));
-    memset(b->limb, 0, (size_t)limbs * sizeof(b->limb[0]));
-    b->n += limbs;
-    for (e %= 9; e > 0; e--)
-        answer_mul_small(b, 10, 0);
-}
-
-static void answer_mul(struct answer_big *out, const struct answer_big *a,
-                       const struct answer_big *b)
-{
-    memset(out->limb, 0, sizeof(out->limb));
-    out->n = 0;
     for (int i = 0; i < a->n; i++) {
         uint64_t carry = 0;
 
         for (int k = 0; i + k < ANSWER_LIMBS && (k < b->n || carry > 0); k++) {
-            carry += out->limb[i + k];
-            if (k < b->n)
-                carry += (uint64_t)a->limb[i] * b->limb[k];
-            out->limb[i + k] = (uint32_t)(carry % 1000000000u);
-            carry /= 1000000000u;
-            if (i + k >= out->n)
-                out->n = i + k + 1;
+            if (i + k == out->n)
+                out->limb[out->n++] = 0;
+            carry += out->limb[i + k] + (k < b->n ? (uint64_t)a->limb[i] * b->limb[k] : 0);
+            out->limb[i + k] = (uint32_t)(carry % ANSWER_BASE);
+            carry /= ANSWER_BASE;
         }
     }
-    while (out->n > 0 && out->limb[out->n - 1] == 0)
-        out->n--;
-}
-
-static void answer_add(struct answer_big *a, const struct answer_big *b)
-{
-    uint32_t carry = 0;
-
-    for (int i = 0; i < ANSWER_LIMBS && (i < a->n || i < b->n || carry > 0); i++) {
-        carry += (i < a->n ? a->limb[i] : 0) + (i < b->n ? b->limb[i] : 0);
-        a->limb[i] = carry % 1000000000u;
-        carry /= 1000000000u;
-        if (i >= a->n)
-            a->n = i + 1;
-    }
-    while (a->n > 0 && a->limb[a->n - 1] == 0)
-        a->n--;
 }
 
 /* ---- Numbers ------------------------------------------------------------- */
@@ -294,43 +227,55 @@ static void answer_add(struct answer_big *a, const struct answer_big *b)
 struct answer_number {
     struct answer_big num, den;
     int e, negative;
-    const char *unit;
-    size_t unit_len;
+    struct mk_view unit;     /* empty: none */
 };
 
 struct answer_reader {
-    const char *s;
-    size_t n, i;
+    struct mk_view s;
+    size_t i;
 };
 
 static int answer_at(const struct answer_reader *r, char c)
 {
-    return r->i < r->n && r->s[r->i] == c;
+    return r->i < r->s.len && r->s.data[r->i] == c;
 }
 
 static int answer_take(struct answer_reader *r, const char *what)
 {
-    if (!answer_is(r->s, r->n, r->i, what))
-        return 0;
-    r->i += strlen(what);
-    return 1;
+    const int found = answer_is(r->s, r->i, what);
+
+    r->i += found ? strlen(what) : 0;
+    return found;
+}
+
+/* Take a sign, if there is one; whether it is a minus. */
+static int answer_minus(struct answer_reader *r)
+{
+    return !answer_take(r, "+") && answer_take(r, "-");
 }
 
 static int answer_digit(const struct answer_reader *r, size_t ahead)
 {
-    return r->i + ahead < r->n && r->s[r->i + ahead] >= '0' && r->s[r->i + ahead] <= '9';
+    return ahead < r->s.len - r->i && r->s.data[r->i + ahead] >= '0'
+           && r->s.data[r->i + ahead] <= '9';
 }
 
-/* One more digit; -1 when there are too many. */
+/* The digit at the reader, taken. */
+static uint32_t answer_take_digit(struct answer_reader *r)
+{
+    return (uint32_t)(r->s.data[r->i++] - '0');
+}
+
+/* One more digit of b; -1 when there are too many. */
 static int answer_add_digit(struct answer_reader *r, struct answer_big *b, int *digits)
 {
-    const uint32_t d = (uint32_t)(r->s[r->i++] - '0');
+    const uint32_t d = answer_take_digit(r);
 
     if (b->n == 0 && d == 0)
         return 0;
     if (++*digits > ANSWER_DIGITS)
         return -1;
-    answer_mul_small(b, 10, d);
+    answer_scale(b, 10, d);
     return 0;
 }
 
@@ -349,23 +294,19 @@ static int answer_decimal(struct answer_reader *r, struct answer_big *b, int *e,
     char separator = 0;
 
     b->n = 0;
-    *e = 0;
     for (; answer_digit(r, 0); n++) {
         if (answer_add_digit(r, b, &digits) != 0)
             return -1;
         if (separator == 0 && n < 3 && (answer_group(r, ',') || answer_group(r, ' ')))
-            separator = r->s[r->i];
+            separator = r->s.data[r->i];
         if (separator != 0 && answer_group(r, separator))
             r->i++;
     }
-    *whole = !answer_at(r, '.');
-    if (!*whole) {
-        r->i++;
-        for (; answer_digit(r, 0); places++)
-            if (places > ANSWER_DIGITS || answer_add_digit(r, b, &digits) != 0)
-                return -1;
-        *e = -places;
-    }
+    *whole = !answer_take(r, ".");
+    for (; !*whole && answer_digit(r, 0); places++)
+        if (places > ANSWER_DIGITS || answer_add_digit(r, b, &digits) != 0)
+            return -1;
+    *e = -places;
     return n + places > 0 ? 0 : -1;
 }
 
@@ -374,22 +315,15 @@ static int answer_argument(struct answer_reader *r, struct answer_big *b, int *e
 {
     int whole;
 
-    if (answer_at(r, ' '))
-        r->i++;
-    if (answer_at(r, '{')) {
-        r->i++;
-        if (answer_at(r, '-') || answer_at(r, '+'))
-            *negative ^= r->s[r->i++] == '-';
-        if (answer_decimal(r, b, e, &whole) != 0 || !answer_at(r, '}'))
-            return -1;
-        r->i++;
-        return 0;
+    answer_take(r, " ");
+    if (answer_take(r, "{")) {
+        *negative ^= answer_minus(r);
+        return answer_decimal(r, b, e, &whole) == 0 && answer_take(r, "}") ? 0 : -1;
     }
     if (!answer_digit(r, 0))
         return -1;
-    b->n = 0;
-    *e = 0;
-    answer_mul_small(b, 1, (uint32_t)(r->s[r->i++] - '0'));
+    *e = b->n = 0;
+    answer_scale(b, 1, answer_take_digit(r));
     return 0;
 }
 
@@ -401,10 +335,9 @@ static int answer_fraction(struct answer_reader *r, struct answer_number *x)
         if (answer_argument(r, &x->num, &x->e, &x->negative) != 0
             || answer_argument(r, &x->den, &low, &x->negative) != 0)
             return -1;
-    } else {
-        if (answer_decimal(r, &x->num, &x->e, &whole) != 0 || !answer_take(r, "/")
-            || answer_decimal(r, &x->den, &low, &whole) != 0)
-            return -1;
+    } else if (answer_decimal(r, &x->num, &x->e, &whole) != 0 || !answer_take(r, "/")
+               || answer_decimal(r, &x->den, &low, &whole) != 0) {
+        return -1;
     }
     x->e -= low;
     return x->den.n > 0 ? 0 : -1;
@@ -414,33 +347,31 @@ static int answer_fraction(struct answer_reader *r, struct answer_number *x)
 static int answer_exponent(struct answer_reader *r, int *e)
 {
     const int braces = answer_take(r, "*10^{"), power = braces || answer_take(r, "*10^");
-    int negative = 0, v = 0, n = 0;
+    int v = 0, n = 0;
 
-    if (!power && !(answer_digit(r, 1) || answer_digit(r, 2)))
+    if (!power && !answer_digit(r, 1) && !answer_digit(r, 2))
         return 0;
     if (!power && !answer_take(r, "e") && !answer_take(r, "E"))
         return 0;
-    if (answer_at(r, '-') || answer_at(r, '+'))
-        negative = r->s[r->i++] == '-';
+    const int negative = answer_minus(r);
+
     for (; answer_digit(r, 0) && v <= ANSWER_DIGITS && !(power && !braces && n == 1); n++)
-        v = v * 10 + (r->s[r->i++] - '0');
+        v = v * 10 + (int)answer_take_digit(r);
     if (n == 0 || v > ANSWER_DIGITS || (braces && !answer_take(r, "}")))
         return -1;
     *e += negative ? -v : v;
     return 0;
 }
 
-/* A whole number whole in front of the fraction x that is about to be read. */
+/* A whole number in front of the fraction x that is about to be read. */
 static int answer_mixed(struct answer_reader *r, struct answer_number *x,
                         const struct answer_big *whole)
 {
-    struct answer_big product;
     const int negative = x->negative;
 
     if (answer_fraction(r, x) != 0 || x->e != 0 || x->negative != negative)
         return -1;
-    answer_mul(&product, whole, &x->den);
-    answer_add(&x->num, &product);
+    answer_add_product(&x->num, whole, &x->den);
     return 0;
 }
 
@@ -448,133 +379,122 @@ static int answer_value(struct answer_reader *r, struct answer_number *x)
 {
     const size_t start = r->i;
     struct answer_big first;
-    int e, whole;
+    int whole;
 
-    x->den.n = 0;
-    answer_mul_small(&x->den, 1, 1);
-    if (answer_is(r->s, r->n, r->i, "\\frac"))
+    if (answer_is(r->s, r->i, "\\frac"))
         return answer_fraction(r, x);
-    if (answer_decimal(r, &first, &e, &whole) != 0)
+    if (answer_decimal(r, &first, &x->e, &whole) != 0)
         return -1;
     if (answer_at(r, '/')) {
         r->i = start;
         return answer_fraction(r, x);
     }
-    if (whole && answer_is(r->s, r->n, r->i, "\\frac"))
+    if (whole && (answer_is(r->s, r->i, "\\frac")
+                  || (answer_digit(r, 1) && answer_take(r, " "))))
         return answer_mixed(r, x, &first);
-    if (whole && answer_at(r, ' ') && answer_digit(r, 1)) {
-        r->i++;
-        return answer_mixed(r, x, &first);
-    }
     x->num = first;
-    x->e = e;
     return answer_exponent(r, &x->e);
 }
 
-static int answer_scales(const char *s, size_t n)
+static int answer_scales(struct mk_view s)
 {
     static const char *const words[] = {"hundred", "thousand", "million", "billion", "trillion",
                                         "dozen", "percent", "base"};
+    size_t k = 0;
 
-    for (size_t k = 0; k < MK_COUNT(words); k++)
-        if (mk_reward_find(s, n, 0, words[k]) < n)
-            return 1;
-    return 0;
+    while (k < MK_COUNT(words) && !answer_holds(s, words[k]))
+        k++;
+    return k < MK_COUNT(words);
 }
 
 /* What stands behind the value, up to the end. */
 static int answer_unit(struct answer_reader *r, struct answer_number *x, uint32_t flags)
 {
     if (answer_take(r, "%")) {
-        if (x->unit != NULL)
+        if (x->unit.len > 0)
             return -1;
         if (flags & MINKE_ANSWER_PERCENT_UNIT)
-            x->unit = "%", x->unit_len = 1;
+            x->unit = mk_view("%");
         else
             x->e -= 2;
     } else if (answer_at(r, ANSWER_OPEN)) {
-        const size_t from = r->i + 1;
+        const char *from = r->s.data + r->i + 1;
+        const char *close = memchr(from, ANSWER_CLOSE, r->s.len - r->i - 1);
+        const struct mk_view unit = {from, close != NULL ? (size_t)(close - from) : 0};
 
-        while (r->i < r->n && r->s[r->i] != ANSWER_CLOSE)
-            r->i++;
-        if (r->i == r->n || x->unit != NULL || answer_scales(r->s + from, r->i - from))
+        if (close == NULL || x->unit.len > 0 || answer_scales(unit))
             return -1;
-        if (r->i > from) {
-            x->unit = r->s + from;
-            x->unit_len = r->i - from;
-        }
-        r->i++;
+        x->unit = unit;
+        r->i += unit.len + 2;
     }
-    return r->i == r->n ? 0 : -1;
+    return r->i == r->s.len ? 0 : -1;
 }
 
 /* Take away braces and \text{} around all. */
-static struct answer_reader answer_peel(const char *s, size_t n)
+static struct answer_reader answer_peel(struct mk_view s)
 {
-    size_t from = 0, close;
+    struct answer_reader r = {s, 0};
 
-    while (n - from >= 2) {
-        if (s[from] == '{' && answer_close(s, from + 1, n) == n - 1) {
-            from++, n--;
-        } else if (s[from] == ANSWER_OPEN) {
-            for (close = from + 1; close < n && s[close] != ANSWER_CLOSE; close++)
-                ;
-            if (close + 1 != n)
-                break;
-            from++, n--;
-        } else {
+    while (r.s.len - r.i >= 2) {
+        const char *last = r.s.data + r.s.len - 1;
+
+        if (!(answer_at(&r, '{') && r.s.data + answer_close(r.s, r.i + 1) == last)
+            && !(answer_at(&r, ANSWER_OPEN)
+                 && memchr(r.s.data + r.i, ANSWER_CLOSE, r.s.len - r.i) == last))
             break;
-        }
+        r.i++;
+        r.s.len--;
     }
-    return (struct answer_reader){s, n, from};
+    return r;
 }
 
 /* 0, or -1 when it is no number. */
-static int answer_number(struct answer_number *x, const char *s, size_t n, uint32_t flags)
+static int answer_number(struct answer_number *x, struct mk_view s, uint32_t flags)
 {
-    struct answer_reader r = answer_peel(s, n);
+    struct answer_reader r = answer_peel(s);
 
-    x->negative = 0;
-    x->e = 0;
-    x->unit = NULL;
-    x->unit_len = 0;
-    for (int sign = 0; r.i < r.n; r.i++) {
+    x->den.n = x->e = x->negative = 0;
+    x->unit = mk_view("");
+    answer_scale(&x->den, 1, 1);
+    for (int sign = 0; r.i < r.s.len; r.i++) {
         if (!sign && (answer_at(&r, '-') || answer_at(&r, '+'))) {
             x->negative = answer_at(&r, '-');
             sign = 1;
-        } else if (x->unit == NULL && answer_at(&r, ANSWER_CURRENCY)) {
-            x->unit = "$";
-            x->unit_len = 1;
+        } else if (x->unit.len == 0 && answer_at(&r, ANSWER_CURRENCY)) {
+            x->unit = mk_view("$");
         } else {
             break;
         }
     }
-    if (answer_value(&r, x) != 0)
-        return -1;
-    return answer_unit(&r, x, flags);
+    return answer_value(&r, x) != 0 ? -1 : answer_unit(&r, x, flags);
 }
 
-/* Whether a = b, a.num b.den 10^a.e against b.num a.den 10^b.e. */
+/* Whether a = b: a.num b.den 10^a.e against b.num a.den 10^b.e. */
 static int answer_same_value(const struct answer_number *a, const struct answer_number *b)
 {
-    struct answer_big x, y;
+    struct answer_big x = {.n = 0}, y = {.n = 0}, *shifted = a->e > b->e ? &x : &y;
+    int shift = a->e > b->e ? a->e - b->e : b->e - a->e;
 
     if (a->num.n == 0 || b->num.n == 0)
         return a->num.n == b->num.n;
     if (a->negative != b->negative)
         return 0;
-    answer_mul(&x, &a->num, &b->den);
-    answer_mul(&y, &b->num, &a->den);
-    answer_mul_pow10(a->e > b->e ? &x : &y, a->e > b->e ? a->e - b->e : b->e - a->e);
+    answer_add_product(&x, &a->num, &b->den);
+    answer_add_product(&y, &b->num, &a->den);
+    for (; shift >= 9; shift -= 9)
+        answer_scale(shifted, ANSWER_BASE, 0);
+    for (; shift > 0; shift--)
+        answer_scale(shifted, 10, 0);
     return x.n == y.n && memcmp(x.limb, y.limb, (size_t)x.n * sizeof(x.limb[0])) == 0;
 }
 
-/* ---- Comparing ----------------------------------------------------------- */
-
-static int answer_same_text(const struct answer_reader *a, const struct answer_reader *b)
+static int answer_same_units(struct mk_view a, struct mk_view b, uint32_t flags)
 {
-    return a->n - a->i == b->n - b->i && memcmp(a->s + a->i, b->s + b->i, a->n - a->i) == 0;
+    return ((a.len == 0 || b.len == 0) && !(flags & MINKE_ANSWER_SAME_UNITS))
+           || mk_view_equal(a, b);
 }
+
+/* ---- Comparing ----------------------------------------------------------- */
 
 /* Marks of \text{} away; between two letters a space takes their place. */
 static void answer_unmark(struct answer_text *t)
@@ -597,113 +517,94 @@ static void answer_unmark(struct answer_text *t)
     t->n = n;
 }
 
-/* The answer without \boxed{} around all, cleaned; *letter: of "x =" in front, else 0. */
-static struct answer_reader answer_prepare(struct answer_text *t, const char *s, size_t n,
-                                           char *letter)
+/* The answer without \boxed{} around all, cleaned. */
+static void answer_prepare(struct answer_text *t, struct mk_view s)
 {
-    struct answer_reader r;
-
-    while (n > 0 && answer_space(s[0]))
-        s++, n--;
-    while (n > 0 && answer_space(s[n - 1]))
-        n--;
-    while (answer_is(s, n, 0, "\\boxed{") && answer_close(s, 7, n) == n - 1)
-        s += 7, n -= 8;
-    answer_clean(t, s, n);
-    r = (struct answer_reader){t->s, t->n, 0};
-    *letter = 0;
+    s = mk_view_trim(s);
+    while (answer_is(s, 0, "\\boxed{") && answer_close(s, 7) == s.len - 1)
+        s = mk_view_part(s, 7, s.len - 1);
+    answer_clean(t, s);
+    t->letter = 0;
     if (t->n > 2 && t->s[1] == '=' && answer_letter(t->s[0]) && !(t->s[0] & 0x80)
-        && !(t->s[0] >= '0' && t->s[0] <= '9')) {
-        *letter = t->s[0];
-        r.i = 2;
-    }
-    return r;
+        && !(t->s[0] >= '0' && t->s[0] <= '9'))
+        t->letter = t->s[0];
+    t->skip = t->letter != 0 ? 2 : 0;
 }
 
-static int answer_same_units(const struct answer_number *a, const struct answer_number *b,
-                             uint32_t flags)
+/* What stands behind "x =". */
+static struct mk_view answer_rest(const struct answer_text *t)
 {
-    if ((a->unit_len == 0 || b->unit_len == 0) && !(flags & MINKE_ANSWER_SAME_UNITS))
-        return 1;
-    return a->unit_len == b->unit_len
-           && (a->unit_len == 0 || memcmp(a->unit, b->unit, a->unit_len) == 0);
+    return (struct mk_view){t->s + t->skip, t->n - t->skip};
 }
 
-int mk_reward_equal(const char *a, size_t a_len, const char *b, size_t b_len, uint32_t flags)
+static int answer_equal(struct mk_view a, struct mk_view b, uint32_t flags)
 {
     struct answer_text s, t;
-    struct answer_reader x, y;
-    struct answer_number p, q;
-    char letter, other;
-    size_t skip;
+    struct answer_number x, y;
 
-    /* A rule makes four bytes of two at most. */
-    if (a_len > ANSWER_MAX / 2 || b_len > ANSWER_MAX / 2)
-        return a_len == b_len && memcmp(a, b, a_len) == 0;
-    x = answer_prepare(&s, a, a_len, &letter);
-    y = answer_prepare(&t, b, b_len, &other);
-    if (letter != other && letter != 0 && other != 0)
+    if (a.len == 0 || b.len == 0)
         return 0;
-    if (answer_number(&p, x.s + x.i, x.n - x.i, flags) == 0
-        && answer_number(&q, y.s + y.i, y.n - y.i, flags) == 0)
-        return answer_same_value(&p, &q) && answer_same_units(&p, &q, flags);
-    skip = x.i;
+    /* A rule makes four bytes of two at most. */
+    if (a.len > ANSWER_MAX / 2 || b.len > ANSWER_MAX / 2)
+        return mk_view_equal(a, b);
+    answer_prepare(&s, a);
+    answer_prepare(&t, b);
+    if (s.letter != t.letter && s.letter != 0 && t.letter != 0)
+        return 0;
+    if (answer_number(&x, answer_rest(&s), flags) == 0
+        && answer_number(&y, answer_rest(&t), flags) == 0)
+        return answer_same_value(&x, &y) && answer_same_units(x.unit, y.unit, flags);
     answer_unmark(&s);
     answer_unmark(&t);
-    x = (struct answer_reader){s.s, s.n, skip};
-    y.n = t.n;
-    return x.n > x.i && answer_same_text(&x, &y);
+    return s.n > s.skip && mk_view_equal(answer_rest(&s), answer_rest(&t));
 }
 
 /* ---- The calls ----------------------------------------------------------- */
 
 int32_t minke_reward_boxed(const char *text, size_t text_len, size_t *begin, size_t *length)
 {
-    size_t at, n;
-
     if ((text == NULL && text_len > 0) || begin == NULL || length == NULL)
         return mk_fail(MINKE_EINVAL, "text, begin or length is NULL");
-    if (text_len == 0 || mk_reward_boxed(text, text_len, &at, &n) != 0)
+    const struct mk_view box = mk_reward_boxed((struct mk_view){text, text_len});
+
+    if (box.data == NULL)
         return mk_fail(MINKE_EFORMAT, "no box in the answer");
-    *begin = at;
-    *length = n;
+    *begin = (size_t)(box.data - text);
+    *length = box.len;
     return MINKE_OK;
 }
 
-static int32_t answer_check(const char *a, size_t a_len, const char *b, size_t b_len,
-                            uint32_t flags)
+/* out, which must not be NULL, is called what. */
+static int32_t answer_check(struct mk_view a, struct mk_view b, uint32_t flags, const void *out,
+                            const char *what)
 {
-    if ((a == NULL && a_len > 0) || (b == NULL && b_len > 0))
+    if ((a.data == NULL && a.len > 0) || (b.data == NULL && b.len > 0))
         return mk_fail(MINKE_EINVAL, "an answer is NULL");
     if (flags & ~(MINKE_ANSWER_PERCENT_UNIT | MINKE_ANSWER_SAME_UNITS))
         return mk_fail(MINKE_EVERSION, "flags %x: this build does not know them", flags);
+    if (out == NULL)
+        return mk_fail(MINKE_EINVAL, "%s is NULL", what);
     return MINKE_OK;
 }
 
 int32_t minke_reward_equal(const char *a, size_t a_len, const char *b, size_t b_len,
                            uint32_t flags, int32_t *equal)
 {
-    const int32_t rc = answer_check(a, a_len, b, b_len, flags);
+    const struct mk_view one = {a, a_len}, two = {b, b_len};
+    const int32_t rc = answer_check(one, two, flags, equal, "equal");
 
-    if (rc < 0)
-        return rc;
-    if (equal == NULL)
-        return mk_fail(MINKE_EINVAL, "equal is NULL");
-    *equal = a_len > 0 && b_len > 0 && mk_reward_equal(a, a_len, b, b_len, flags);
-    return MINKE_OK;
+    if (rc == MINKE_OK)
+        *equal = answer_equal(one, two, flags);
+    return rc;
 }
 
 int32_t minke_reward_answer(const char *text, size_t text_len, const char *gold, size_t gold_len,
                             uint32_t flags, double *reward)
 {
-    const int32_t rc = answer_check(text, text_len, gold, gold_len, flags);
-    size_t at, n;
+    const struct mk_view reply = {text, text_len}, right = {gold, gold_len};
+    const int32_t rc = answer_check(reply, right, flags, reward, "reward");
 
-    if (rc < 0)
-        return rc;
-    if (reward == NULL)
-        return mk_fail(MINKE_EINVAL, "reward is NULL");
-    *reward = text_len > 0 && mk_reward_boxed(text, text_len, &at, &n) == 0 && n > 0
-              && gold_len > 0 && mk_reward_equal(text + at, n, gold, gold_len, flags);
-    return MINKE_OK;
+    if (rc == MINKE_OK)
+        *reward = answer_equal(mk_reward_boxed(reply), right, flags);
+    return rc;
 }

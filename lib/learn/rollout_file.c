@@ -9,55 +9,76 @@
 
 #define ROLLOUT_HEADER 65536u    /* bytes of a file's header at most */
 
+/* By MINKE_FINISH_*. */
 static const char *const rollout_reasons[] = {
-    NULL, "stop", "length", "thinking_length", "tool_calls", "cancelled", "full"};
+    "", "stop", "length", "thinking_length", "tool_calls", "cancelled", "full"};
 
 /* ---- Arrays ------------------------------------------------------------- */
 
-/* Names and types are the file's; item is the size of one. */
-static const struct rollout_kind {
-    const char *name, *dtype;
-    size_t item;
-} rollout_kinds[MK_ROLLOUT_N_ARRAYS + 1] = {
-    [MINKE_ROLLOUT_ALLOWED_OFFSETS] = {"allowed_offsets", "I64", 8},
-    [MINKE_ROLLOUT_TOKENS] = {"tokens", "I32", 4},
-    [MINKE_ROLLOUT_LOGPROBS] = {"logprobs", "F32", 4},
-    [MINKE_ROLLOUT_LOGPROBS_FULL] = {"logprobs_full", "F32", 4},
-    [MINKE_ROLLOUT_ALLOWED] = {"allowed", "I32", 4},
-    [MINKE_ROLLOUT_SELECTED_IDS] = {"selected", "I32", 4},
-    [MINKE_ROLLOUT_EXPERTS] = {"experts", "U8", 1},
-    [MINKE_ROLLOUT_SAMPLED] = {"sampled", "U8", 1},
+enum rollout_shape {
+    ROLLOUT_TOKENS, ROLLOUT_BOUNDS, ROLLOUT_IDS, ROLLOUT_SELECTION, ROLLOUT_CHOICE
 };
 
-/* Data and shape of one array; data NULL when it is not kept. */
-static void rollout_describe(struct mk_rollout_array *a, const struct minke_rollout *r, int32_t key)
+/* Where a record points to an array, and the bytes of one item. */
+#define ROLLOUT_AT(member) \
+    offsetof(struct minke_rollout, member), sizeof(*((struct minke_rollout *)NULL)->member)
+
+/* The arrays of a record as files name them, in their order.  Of two with one key it keeps one. */
+static const struct rollout_kind {
+    int32_t key;
+    const char *name, *dtype;
+    size_t at, item;
+    enum rollout_shape shape;
+} rollout_kinds[] = {
+    {MINKE_ROLLOUT_ALLOWED_OFFSETS, "allowed_offsets", "I64", ROLLOUT_AT(offsets), ROLLOUT_BOUNDS},
+    {MINKE_ROLLOUT_TOKENS, "tokens", "I32", ROLLOUT_AT(tokens), ROLLOUT_TOKENS},
+    {MINKE_ROLLOUT_LOGPROBS, "logprobs", "F32", ROLLOUT_AT(logprobs), ROLLOUT_TOKENS},
+    {MINKE_ROLLOUT_LOGPROBS_FULL, "logprobs_full", "F32", ROLLOUT_AT(logprobs_full),
+     ROLLOUT_TOKENS},
+    {MINKE_ROLLOUT_ALLOWED, "allowed", "I32", ROLLOUT_AT(allowed), ROLLOUT_IDS},
+    {MINKE_ROLLOUT_SELECTED_IDS, "selected", "I32", ROLLOUT_AT(trail.selected), ROLLOUT_SELECTION},
+    {MINKE_ROLLOUT_EXPERTS, "experts", "U8", ROLLOUT_AT(trail.experts8), ROLLOUT_CHOICE},
+    {MINKE_ROLLOUT_EXPERTS, "experts", "U16", ROLLOUT_AT(trail.experts16), ROLLOUT_CHOICE},
+    {MINKE_ROLLOUT_SAMPLED, "sampled", "U8", ROLLOUT_AT(sampled), ROLLOUT_TOKENS},
+};
+
+static void *rollout_data(const struct minke_rollout *r, const struct rollout_kind *k)
 {
+    void *data;
+
+    memcpy(&data, (const char *)r + k->at, sizeof(data));
+    return data;
+}
+
+/* The array of this key that r keeps, or the first when it keeps none or r is NULL. */
+static const struct rollout_kind *rollout_kind(const struct minke_rollout *r, int32_t key)
+{
+    const struct rollout_kind *found = NULL;
+
+    for (size_t i = 0; i < MK_COUNT(rollout_kinds); i++)
+        if (rollout_kinds[i].key == key
+            && (found == NULL || (r != NULL && rollout_data(r, &rollout_kinds[i]) != NULL)))
+            found = &rollout_kinds[i];
+    return found;
+}
+
+/* Data and shape of one array; data NULL when it is not kept. */
+static void rollout_describe(struct mk_rollout_array *a, const struct minke_rollout *r,
+                             int32_t key)
+{
+    const struct rollout_kind *k = rollout_kind(r, key);
     const struct mk_trail *t = &r->trail;
-    const void *experts = t->experts16 != NULL ? (const void *)t->experts16 : t->experts8;
-    const void *data[MK_ROLLOUT_N_ARRAYS + 1] = {
-        NULL, r->offsets, r->tokens, r->logprobs, r->logprobs_full, r->allowed, t->selected, experts,
-        r->sampled};
-    size_t item = rollout_kinds[key].item;
+    const uint64_t n_ids = r->offsets != NULL ? (uint64_t)r->offsets[r->n] : 0;
+    const uint64_t shapes[][3] = {
+        [ROLLOUT_TOKENS] = {r->n, 1, 1}, [ROLLOUT_BOUNDS] = {r->n + 1, 1, 1},
+        [ROLLOUT_IDS] = {n_ids, 1, 1}, [ROLLOUT_SELECTION] = {t->n, t->n_layers, t->top_k},
+        [ROLLOUT_CHOICE] = {t->n, t->n_moe, t->n_experts}};
+    const uint64_t *shape = shapes[k->shape];
 
-    *a = (struct mk_rollout_array){rollout_kinds[key].name, rollout_kinds[key].dtype, data[key],
-                                   {r->n, 1, 1}, 1, 0};
-    if (key == MINKE_ROLLOUT_ALLOWED_OFFSETS)
-        a->shape[0] = r->n + 1;
-    if (key == MINKE_ROLLOUT_ALLOWED)
-        a->shape[0] = r->offsets != NULL ? (uint64_t)r->offsets[r->n] : 0;
-    if (key == MINKE_ROLLOUT_SELECTED_IDS || key == MINKE_ROLLOUT_EXPERTS) {
-        const int experts_of = key == MINKE_ROLLOUT_EXPERTS;
-
-        a->n_dims = 3;
-        a->shape[0] = t->n;
-        a->shape[1] = experts_of ? t->n_moe : t->n_layers;
-        a->shape[2] = experts_of ? t->n_experts : t->top_k;
-        if (experts_of && t->experts16 != NULL) {
-            a->dtype = "U16";
-            item = 2;
-        }
-    }
-    a->bytes = (size_t)(a->shape[0] * a->shape[1] * a->shape[2]) * item;
+    *a = (struct mk_rollout_array){k->name, k->dtype, rollout_data(r, k), {0, 0, 0},
+                                   k->shape < ROLLOUT_SELECTION ? 1 : 3,
+                                   (size_t)(shape[0] * shape[1] * shape[2]) * k->item};
+    memcpy(a->shape, shape, sizeof(a->shape));
 }
 
 int32_t mk_rollout_array(struct mk_rollout_array *out, const struct minke_rollout *r, int32_t key)
@@ -115,32 +136,27 @@ static const struct rollout_setting {
     {"penalty_window", offsetof(minke_sampler_params, penalty_window), 0},
     {"n_bias", offsetof(minke_sampler_params, n_bias), 0},
 };
-#define ROLLOUT_N_SETTINGS (MK_COUNT(rollout_settings))
 
 static void rollout_sampling_text(struct mk_text *t, const minke_sampler_params *p)
 {
-    char buffer[96];
-
     if (p->struct_size == 0) {
         mk_text_adds(t, "null");
         return;
     }
-    for (size_t i = 0; i < ROLLOUT_N_SETTINGS; i++) {
+    for (size_t i = 0; i < MK_COUNT(rollout_settings); i++) {
         const struct rollout_setting *k = &rollout_settings[i];
-        const char *field = (const char *)p + k->at;
         uint32_t whole;
         float real;
 
-        memcpy(&whole, field, sizeof(whole));
-        memcpy(&real, field, sizeof(real));
-        mk_text_add(t, buffer, k->is_float
-                    ? mk_format(buffer, sizeof(buffer), "%s\"%s\": %g", i > 0 ? ", " : "{", k->name,
-                                (double)real)
-                    : mk_format(buffer, sizeof(buffer), "%s\"%s\": %u", i > 0 ? ", " : "{", k->name,
-                                whole));
+        memcpy(&whole, (const char *)p + k->at, sizeof(whole));
+        memcpy(&real, (const char *)p + k->at, sizeof(real));
+        mk_text_addf(t, "%s\"%s\": ", i > 0 ? ", " : "{", k->name);
+        if (k->is_float)
+            mk_text_addf(t, "%g", (double)real);
+        else
+            mk_text_addf(t, "%u", whole);
     }
-    mk_text_add(t, buffer, mk_format(buffer, sizeof(buffer), ", \"seed\": \"%llu\"}",
-                                     (unsigned long long)p->seed));
+    mk_text_addf(t, ", \"seed\": \"%llu\"}", (unsigned long long)p->seed);
 }
 
 static size_t rollout_n_prompt(const struct minke_rollout *r)
@@ -155,32 +171,26 @@ static size_t rollout_n_prompt(const struct minke_rollout *r)
 /* The facts as members of an object; quoted: all values as texts, as safetensors wants them. */
 static void rollout_facts(struct mk_text *t, const struct minke_rollout *r, int quoted)
 {
-    const char *reason = rollout_reasons[r->finish];
     const char *quote = quoted ? "\"" : "";
     struct mk_text sampling;
-    char buffer[160];
 
-    mk_text_add(t, buffer, mk_format(buffer, sizeof(buffer), "\"model\": \"%s\", \"model_type\": ",
-                                     r->identity));
+    mk_text_addf(t, "\"model\": \"%s\", \"model_type\": ", r->identity);
     mk_text_add_quoted(t, r->model_type, strlen(r->model_type));
-    mk_text_add(t, buffer, mk_format(buffer, sizeof(buffer),
-                                     ", \"finish_reason\": \"%s\", \"n_prompt\": %s%zu%s, "
-                                     "\"sampling\": ", reason != NULL ? reason : "", quote,
-                                     rollout_n_prompt(r), quote));
+    mk_text_addf(t, ", \"finish_reason\": \"%s\", \"n_prompt\": %s%zu%s, \"sampling\": ",
+                 rollout_reasons[r->finish], quote, rollout_n_prompt(r), quote);
     mk_text_init(&sampling, t->a);
     rollout_sampling_text(&sampling, &r->sampling);
     t->failed |= sampling.failed;
     if (quoted)
         mk_text_add_quoted(t, sampling.data, sampling.len);
     else
-        mk_text_add(t, sampling.data, sampling.len);
+        mk_text_add_view(t, mk_text_view(&sampling));
     mk_text_free(&sampling);
 }
 
 int32_t minke_rollout_facts(const minke_rollout *r, char *text, size_t capacity, size_t *n_out)
 {
     struct mk_text t;
-    int32_t rc = MINKE_OK;
 
     if (r == NULL || n_out == NULL || (text == NULL && capacity > 0))
         return mk_fail(MINKE_EINVAL, "rollout, text or n_out is NULL");
@@ -188,26 +198,15 @@ int32_t minke_rollout_facts(const minke_rollout *r, char *text, size_t capacity,
     mk_text_adds(&t, "{");
     rollout_facts(&t, r, 0);
     mk_text_adds(&t, "}");
-    if (t.failed) {
-        rc = MINKE_ENOMEM;
-    } else {
-        *n_out = t.len;
-        if (t.len > capacity)
-            rc = mk_fail(MINKE_ENOSPC, "the facts take %zu bytes, room for %zu", t.len, capacity);
-        else
-            memcpy(text, t.data, t.len);
-    }
-    mk_text_free(&t);
-    return rc;
+    return mk_text_deliver(&t, text, capacity, n_out);
 }
 
 /* ---- Writing ------------------------------------------------------------ */
 
-/* Length in 8 bytes, JSON, blanks up to a multiple of 8. */
+/* JSON, with blanks up to a multiple of 8. */
 static void rollout_header(struct mk_text *t, const struct minke_rollout *r)
 {
-    char buffer[192];
-    uint64_t at = 0;
+    unsigned long long at = 0;
 
     mk_text_adds(t, "{\"__metadata__\": {\"format\": \"minke rollout 1\", ");
     rollout_facts(t, r, 1);
@@ -218,15 +217,10 @@ static void rollout_header(struct mk_text *t, const struct minke_rollout *r)
         rollout_describe(&a, r, key);
         if (a.data == NULL)
             continue;
-        mk_text_add(t, buffer, mk_format(buffer, sizeof(buffer),
-                                         ", \"%s\": {\"dtype\": \"%s\", \"shape\": [%llu", a.name,
-                                         a.dtype, (unsigned long long)a.shape[0]));
-        for (uint32_t d = 1; d < a.n_dims; d++)
-            mk_text_add(t, buffer, mk_format(buffer, sizeof(buffer), ", %llu",
-                                             (unsigned long long)a.shape[d]));
-        mk_text_add(t, buffer, mk_format(buffer, sizeof(buffer), "], \"data_offsets\": [%llu, %llu]}",
-                                         (unsigned long long)at,
-                                         (unsigned long long)(at + a.bytes)));
+        mk_text_addf(t, ", \"%s\": {\"dtype\": \"%s\", \"shape\": [", a.name, a.dtype);
+        for (uint32_t d = 0; d < a.n_dims; d++)
+            mk_text_addf(t, "%s%llu", d > 0 ? ", " : "", (unsigned long long)a.shape[d]);
+        mk_text_addf(t, "], \"data_offsets\": [%llu, %llu]}", at, at + a.bytes);
         at += a.bytes;
     }
     mk_text_adds(t, "}");
@@ -289,8 +283,10 @@ struct rollout_reader {
 
 static const struct mk_st_tensor *rollout_find(const struct rollout_reader *in, int32_t key)
 {
+    const char *name = rollout_kind(NULL, key)->name;
+
     for (size_t i = 0; i < in->n_tensors; i++)
-        if (strcmp(in->tensors[i].name, rollout_kinds[key].name) == 0)
+        if (strcmp(in->tensors[i].name, name) == 0)
             return &in->tensors[i];
     return NULL;
 }
@@ -324,7 +320,7 @@ static int32_t rollout_read_header(struct rollout_reader *in)
     return MINKE_OK;
 }
 
-/* The count of tokens, of allowed ids, and what is kept. */
+/* How many tokens there are, how many of them were evaluated, and what is kept. */
 static int32_t rollout_read_counts(const struct rollout_reader *in, minke_rollout_params *p,
                                    uint64_t *n, uint64_t *n_evaluated)
 {
@@ -334,31 +330,31 @@ static int32_t rollout_read_counts(const struct rollout_reader *in, minke_rollou
     const struct mk_st_tensor *selected = rollout_find(in, MINKE_ROLLOUT_SELECTED_IDS);
     const struct mk_st_tensor *trail = experts != NULL ? experts : selected;
 
-    if (tokens == NULL || tokens->n_dims != 1 || tokens->shape[0] == 0
-        || tokens->shape[0] > INT32_MAX)
-        return mk_fail(MINKE_EFORMAT, "%s: array tokens is missing or of no size", in->path);
+    if (tokens == NULL || tokens->n_dims != 1 || tokens->shape[0] > INT32_MAX)
+        return mk_fail(MINKE_EFORMAT, "%s: array tokens is missing, or no list", in->path);
     *n = tokens->shape[0];
     *n_evaluated = trail == NULL ? 0 : trail->n_dims == 3 ? trail->shape[0] : UINT64_MAX;
     if (*n_evaluated > *n)
         return mk_fail(MINKE_EFORMAT, "%s: array %s: shape", in->path, trail->name);
     p->max_tokens = (uint32_t)*n;
     p->max_allowed = allowed != NULL && allowed->n_dims == 1 ? allowed->shape[0] : 0;
+    p->max_allowed += p->max_allowed == 0;   /* sets that are all empty are kept too */
     p->flags = (allowed == NULL ? MINKE_ROLLOUT_NO_ALLOWED : 0)
              | (experts == NULL ? MINKE_ROLLOUT_NO_EXPERTS : 0)
              | (selected != NULL ? MINKE_ROLLOUT_SELECTED : 0);
     return MINKE_OK;
 }
 
-/* One array into the place that r has for it, when shape and type are what r says. */
+/* One array into the place that r has for it, when shape and type are what r says: the offsets,
+ * which come first, say how many ids are allowed. */
 static int32_t rollout_read_array(const struct rollout_reader *in, struct minke_rollout *r,
                                   int32_t key)
 {
+    const struct rollout_kind *k = rollout_kind(r, key);
     const struct mk_st_tensor *t = rollout_find(in, key);
     struct mk_rollout_array a;
 
     rollout_describe(&a, r, key);
-    if (key == MINKE_ROLLOUT_ALLOWED)
-        a.shape[0] = r->p.max_allowed;
     if (a.data == NULL && t == NULL)
         return MINKE_OK;
     if (t == NULL || a.data == NULL)
@@ -368,29 +364,23 @@ static int32_t rollout_read_array(const struct rollout_reader *in, struct minke_
         || memcmp(t->shape, a.shape, a.n_dims * sizeof(*a.shape)) != 0)
         return mk_fail(MINKE_EFORMAT, "%s: array %s: type %s or shape is not as expected for this "
                                       "model", in->path, a.name, t->dtype);
-    /* The places are r's own, and not constant. */
-    union { const void *from; void *to; } place = {.from = a.data};
-
-    return mk_file_read(in->file, t->offset, place.to, (size_t)t->size);
+    return mk_file_read(in->file, t->offset, rollout_data(r, k), (size_t)t->size);
 }
 
 static int32_t rollout_bad(const struct rollout_reader *in, int32_t key, size_t at)
 {
     return mk_fail(MINKE_EFORMAT, "%s: array %s: item %zu is out of range", in->path,
-                   rollout_kinds[key].name, at);
+                   rollout_kind(NULL, key)->name, at);
 }
 
-/* Rows of allowed ids: in order, within the array, ascending, the drawn token among them. */
+/* Rows of allowed ids: in order, ascending, the drawn token among them. */
 static int32_t rollout_check_allowed(const struct rollout_reader *in, const struct minke_rollout *r)
 {
     if (r->offsets == NULL)
         return MINKE_OK;
-    if (r->offsets[0] != 0 || r->offsets[r->n] < 0
-        || (uint64_t)r->offsets[r->n] != r->p.max_allowed)
-        return rollout_bad(in, MINKE_ROLLOUT_ALLOWED_OFFSETS, r->offsets[0] != 0 ? 0 : r->n);
-    for (size_t t = 0; t < r->n; t++)
-        if (r->offsets[t + 1] < r->offsets[t] || (uint64_t)r->offsets[t + 1] > r->p.max_allowed)
-            return rollout_bad(in, MINKE_ROLLOUT_ALLOWED_OFFSETS, t + 1);
+    for (size_t t = 0; t <= r->n; t++)
+        if (t == 0 ? r->offsets[t] != 0 : r->offsets[t] < r->offsets[t - 1])
+            return rollout_bad(in, MINKE_ROLLOUT_ALLOWED_OFFSETS, t);
     for (size_t t = 0; t < r->n; t++) {
         const size_t begin = (size_t)r->offsets[t], end = (size_t)r->offsets[t + 1];
         int found = begin == end;
@@ -410,13 +400,12 @@ static int32_t rollout_check_allowed(const struct rollout_reader *in, const stru
 static int32_t rollout_check_trail(const struct rollout_reader *in, const struct minke_rollout *r)
 {
     const struct mk_trail *t = &r->trail;
-    const size_t n_experts = t->n * t->n_moe * t->n_experts, per_token = (size_t)t->n_layers * t->top_k;
+    const int kept = t->experts8 != NULL || t->experts16 != NULL;
+    const size_t n_experts = kept ? t->n * t->n_moe * t->n_experts : 0;
+    const size_t per_token = (size_t)t->n_layers * t->top_k;
 
-    for (size_t i = 0; t->experts8 != NULL && i < n_experts; i++)
-        if (t->experts8[i] >= r->n_routed)
-            return rollout_bad(in, MINKE_ROLLOUT_EXPERTS, i);
-    for (size_t i = 0; t->experts16 != NULL && i < n_experts; i++)
-        if (t->experts16[i] >= r->n_routed)
+    for (size_t i = 0; i < n_experts; i++)
+        if ((t->experts8 != NULL ? t->experts8[i] : t->experts16[i]) >= r->n_routed)
             return rollout_bad(in, MINKE_ROLLOUT_EXPERTS, i);
     for (size_t i = 0; t->selected != NULL && i < t->n * per_token; i++) {
         const int32_t at = t->selected[i], before = i % t->top_k > 0 ? t->selected[i - 1] : -1;
@@ -439,9 +428,9 @@ static int32_t rollout_check(const struct rollout_reader *in, const struct minke
             return rollout_bad(in, MINKE_ROLLOUT_TOKENS, t);
         if (r->sampled[t] > (t > 0))
             return rollout_bad(in, MINKE_ROLLOUT_SAMPLED, t);
-        if (!(r->logprobs[t] <= 1e-3f) || r->logprobs[t] < -1e30f)
+        if (!(r->logprobs[t] <= 1e-3f))
             return rollout_bad(in, MINKE_ROLLOUT_LOGPROBS, t);
-        if (!(r->logprobs_full[t] <= 1e-3f) || r->logprobs_full[t] < -1e30f)
+        if (!(r->logprobs_full[t] <= 1e-3f))
             return rollout_bad(in, MINKE_ROLLOUT_LOGPROBS_FULL, t);
     }
     rc = rollout_check_allowed(in, r);
@@ -484,56 +473,66 @@ static int rollout_read_seed(uint64_t *seed, const struct mk_json *v)
     return 0;
 }
 
-/* The facts that r keeps: identity, how it ended, how it was drawn. */
-static int32_t rollout_read_facts(struct rollout_reader *in, struct minke_rollout *r)
+/* How it was drawn, from the text of an object or of null. */
+static int32_t rollout_read_sampling(struct rollout_reader *in, struct minke_rollout *r,
+                                     struct mk_view text)
 {
-    const struct mk_json *model = mk_json_get(in->facts, "model"), *v = NULL;
-    const struct mk_json *reason = mk_json_get(in->facts, "finish_reason");
-    const struct mk_json *sampling = mk_json_get(in->facts, "sampling");
-    int32_t rc;
+    const struct mk_json *v = NULL;
+    const int32_t rc = mk_json_parse(&v, &in->arena, text.data, text.len, "sampling");
 
-    if (model == NULL || model->text.len != 16 || strspn(model->text.data, "0123456789abcdef") != 16)
-        return mk_fail(MINKE_EFORMAT, "%s: model: no 16 digits", in->path);
-    memcpy(r->identity, model->text.data, 16);
-    for (int32_t i = 1; reason != NULL && i <= MINKE_FINISH_FULL; i++)
-        if (mk_json_is(reason, rollout_reasons[i]))
-            r->finish = i;
-    if (reason == NULL || (r->finish == 0 && reason->text.len > 0))
-        return mk_fail(MINKE_EFORMAT, "%s: finish_reason is none of those known", in->path);
-    if (sampling == NULL)
-        return mk_fail(MINKE_EFORMAT, "%s: sampling is missing", in->path);
-    rc = mk_json_parse(&v, &in->arena, sampling->text.data, sampling->text.len, "sampling");
     if (rc < 0 || v->type == MK_JSON_NULL)
         return rc;
     r->sampling.struct_size = sizeof(r->sampling);
-    for (size_t i = 0; i < ROLLOUT_N_SETTINGS; i++)
-        if (rollout_read_setting((char *)&r->sampling + rollout_settings[i].at,
-                                 &rollout_settings[i],
-                                 mk_json_get(v, rollout_settings[i].name)) != 0)
+    for (size_t i = 0; i < MK_COUNT(rollout_settings); i++) {
+        const struct rollout_setting *k = &rollout_settings[i];
+
+        if (rollout_read_setting((char *)&r->sampling + k->at, k, mk_json_get(v, k->name)) != 0)
             return mk_fail(MINKE_EFORMAT, "%s: sampling: %s is no number in its range", in->path,
-                           rollout_settings[i].name);
+                           k->name);
+    }
     if (rollout_read_seed(&r->sampling.seed, mk_json_get(v, "seed")) != 0)
         return mk_fail(MINKE_EFORMAT, "%s: sampling: seed is no whole number", in->path);
     return MINKE_OK;
+}
+
+/* The facts that r keeps: identity, how it ended, how it was drawn. */
+static int32_t rollout_read_facts(struct rollout_reader *in, struct minke_rollout *r)
+{
+    const struct mk_json *model = mk_json_get(in->facts, "model");
+    const struct mk_json *reason = mk_json_get(in->facts, "finish_reason");
+    const struct mk_json *sampling = mk_json_get(in->facts, "sampling");
+    int32_t finish = 0;
+
+    if (model == NULL || model->text.len != 16
+        || strspn(model->text.data, "0123456789abcdef") != 16)
+        return mk_fail(MINKE_EFORMAT, "%s: model: no 16 digits", in->path);
+    memcpy(r->identity, model->text.data, 16);
+    while (finish <= MINKE_FINISH_FULL && !mk_json_is(reason, rollout_reasons[finish]))
+        finish++;
+    if (finish > MINKE_FINISH_FULL)
+        return mk_fail(MINKE_EFORMAT, "%s: finish_reason is none of those known", in->path);
+    r->finish = finish;
+    if (sampling == NULL)
+        return mk_fail(MINKE_EFORMAT, "%s: sampling is missing", in->path);
+    return rollout_read_sampling(in, r, sampling->text);
 }
 
 /* Room for experts and selection is made by the model's shape: see that it is the file's. */
 static int32_t rollout_read_shapes(const struct rollout_reader *in, const minke_context *m,
                                    uint64_t n, uint64_t n_evaluated)
 {
+    static const int32_t keys[2] = {MINKE_ROLLOUT_SELECTED_IDS, MINKE_ROLLOUT_EXPERTS};
     const struct mk_config *c = &m->config;
-    uint64_t n_moe = 0;
+    uint64_t dims[2][2] = {{c->num_hidden_layers, c->index_topk}, {0, c->num_experts_per_tok}};
 
     for (uint32_t l = 0; l < c->num_hidden_layers; l++)
-        n_moe += m->weights.layers[l].experts != NULL;
-    for (int32_t key = MINKE_ROLLOUT_SELECTED_IDS; key <= MINKE_ROLLOUT_EXPERTS; key++) {
-        const struct mk_st_tensor *t = rollout_find(in, key);
-        const int experts = key == MINKE_ROLLOUT_EXPERTS;
+        dims[1][0] += m->weights.layers[l].experts != NULL;
+    for (size_t i = 0; i < 2; i++) {
+        const struct mk_st_tensor *t = rollout_find(in, keys[i]);
 
         if (t == NULL)
             continue;
-        if (t->n_dims != 3 || t->shape[1] != (experts ? n_moe : c->num_hidden_layers)
-            || t->shape[2] != (experts ? c->num_experts_per_tok : c->index_topk))
+        if (t->n_dims != 3 || memcmp(t->shape + 1, dims[i], sizeof(dims[i])) != 0)
             return mk_fail(MINKE_EINVAL, "%s: array %s: shape is not this model's", in->path,
                            t->name);
         if (t->shape[0] != n_evaluated || n_evaluated + 1 < n)
@@ -548,23 +547,20 @@ static int32_t rollout_read(struct minke_rollout *r, struct rollout_reader *in,
 {
     minke_rollout_params p = {.struct_size = sizeof(p)};
     uint64_t n = 0, n_evaluated = 0, bytes;
-    int32_t rc = rollout_read_header(in);
+    int32_t rc;
 
-    if (rc < 0 || (rc = rollout_read_counts(in, &p, &n, &n_evaluated)) < 0)
-        return rc;
-    if ((rc = rollout_read_shapes(in, m, n, n_evaluated)) < 0
+    if ((rc = rollout_read_header(in)) < 0
+        || (rc = rollout_read_counts(in, &p, &n, &n_evaluated)) < 0
+        || (rc = rollout_read_shapes(in, m, n, n_evaluated)) < 0
         || (rc = mk_rollout_layout(r, m, &p, &bytes)) < 0)
         return rc;
     r->n = (size_t)n;
     r->trail.n = (size_t)n_evaluated;
     for (int32_t key = 1; key <= MK_ROLLOUT_N_ARRAYS; key++)
-        if (key != MINKE_ROLLOUT_ALLOWED_OFFSETS
-            && (rc = rollout_read_array(in, r, key)) < 0)
+        if ((rc = rollout_read_array(in, r, key)) < 0)
             return rc;
-    if ((rc = rollout_read_array(in, r, MINKE_ROLLOUT_ALLOWED_OFFSETS)) < 0
-        || (rc = rollout_check(in, r)) < 0)
-        return rc;
-    return rollout_read_facts(in, r);
+    rc = rollout_check(in, r);
+    return rc < 0 ? rc : rollout_read_facts(in, r);
 }
 
 int32_t minke_rollout_load(minke_rollout **out, const minke_context *ctx, const char *path)

@@ -1,12 +1,9 @@
 /* What the model is told: to solve, to judge, to judge a judgement, to improve.
  * Reference: DeepSeekMath-V2, appendix A, for what each prompt must ask and the phrases that an
  * answer must hold.  The wording is our own. */
-#include <string.h>
-
+#include "base/checked.h"
 #include "base/error.h"
 #include "prove/proof.h"
-
-#define TEXT_MARK "@prompt "
 
 #define TEXT_LEVELS \
     "- 1: everything that was asked is there, every step is right and justified.\n" \
@@ -14,6 +11,8 @@
     "- 0: it does not solve the problem: a decisive error, a decisive gap, or another problem.\n" \
     "A result taken from the literature counts only where its proof is given too; a solution\n" \
     "that leans on one without proof does not deserve 1.\n"
+
+#define TEXT_BOX "with 0, 0.5 or 1 in the box and nothing behind it.\n"
 
 #define TEXT_EVALUATION \
     "Here is my evaluation of the solution:\n" \
@@ -23,7 +22,21 @@
     "Based on my evaluation, the final overall score should be:\n" \
     "\\boxed{...}\n" \
     "\n" \
-    "with 0, 0.5 or 1 in the box and nothing behind it.\n"
+    TEXT_BOX
+
+#define TEXT_PROBLEM \
+    "\n" \
+    "---\n" \
+    "\n" \
+    "## Problem\n" \
+    "{problem}"
+
+#define TEXT_SOLVED \
+    TEXT_PROBLEM \
+    "\n" \
+    "\n" \
+    "## Solution\n" \
+    "{proof}"
 
 static const char text_proof[] =
     "## Instruction\n"
@@ -43,11 +56,7 @@ static const char text_proof[] =
     "\n"
     "## Self Evaluation\n"
     TEXT_EVALUATION
-    "\n"
-    "---\n"
-    "\n"
-    "## Problem\n"
-    "{problem}";
+    TEXT_PROBLEM;
 
 static const char text_verify[] =
     "## Instruction\n"
@@ -57,14 +66,7 @@ static const char text_verify[] =
     "Answer in this form, with these phrases word for word:\n"
     "\n"
     TEXT_EVALUATION
-    "\n"
-    "---\n"
-    "\n"
-    "## Problem\n"
-    "{problem}\n"
-    "\n"
-    "## Solution\n"
-    "{proof}";
+    TEXT_SOLVED;
 
 static const char text_meta[] =
     "## Instruction\n"
@@ -93,15 +95,9 @@ static const char text_meta[] =
     "Based on my analysis, I will rate the \"solution evaluation\" as:\n"
     "\\boxed{...}\n"
     "\n"
-    "with 0, 0.5 or 1 in the box and nothing behind it.\n"
+    TEXT_BOX
+    TEXT_SOLVED
     "\n"
-    "---\n"
-    "\n"
-    "## Problem\n"
-    "{problem}\n"
-    "\n"
-    "## Solution\n"
-    "{proof}\n"
     "\n"
     "## Solution Evaluation\n"
     "{rating}";
@@ -120,45 +116,24 @@ static const char text_refine[] =
 
 static const struct {
     const char *name, *text;
-    const char *needs[3];
+    const char *needs[2];
 } text_kinds[MK_PROMPTS] = {
-    {"proof", text_proof, {"{problem}", NULL, NULL}},
-    {"verify", text_verify, {"{problem}", "{proof}", NULL}},
-    {"meta", text_meta, {"{proof}", "{rating}", NULL}},
-    {"refine", text_refine, {"{candidates}", NULL, NULL}},
-    {"solution", "--- Solution {number} ---\n{proof}", {"{proof}", NULL, NULL}},
+    {"proof", text_proof, {"{problem}", NULL}},
+    {"verify", text_verify, {"{problem}", "{proof}"}},
+    {"meta", text_meta, {"{proof}", "{rating}"}},
+    {"refine", text_refine, {"{candidates}", NULL}},
+    {"solution", "--- Solution {number} ---\n{proof}", {"{proof}", NULL}},
     {"evaluation", "=== Evaluation {number} of Solution {solution} ===\n{rating}",
-     {"{rating}", NULL, NULL}}};
+     {"{rating}", NULL}}};
 
 /* ---- Reading ------------------------------------------------------------- */
 
-/* Bytes of the line at s, its break included. */
-static size_t text_line(const char *s, size_t n)
-{
-    const char *end = n > 0 ? memchr(s, '\n', n) : NULL;
-
-    return end != NULL ? (size_t)(end - s) + 1 : n;
-}
-
-static int text_holds(struct mk_view s, const char *what)
-{
-    const size_t len = strlen(what);
-
-    for (size_t i = 0; i + len <= s.len; i++)
-        if (memcmp(s.data + i, what, len) == 0)
-            return 1;
-    return 0;
-}
-
 /* The kind that a line "@prompt NAME" begins, MK_PROMPTS when there is none of this name. */
-static size_t text_kind(const char *line, size_t n)
+static size_t text_kind(struct mk_view name)
 {
-    const size_t head = sizeof(TEXT_MARK) - 1;
-    const struct mk_view name = mk_proof_strip(line + head, n - head);
     size_t k = 0;
 
-    while (k < MK_PROMPTS && (strlen(text_kinds[k].name) != name.len
-                              || memcmp(text_kinds[k].name, name.data, name.len) != 0))
+    while (k < MK_PROMPTS && !mk_view_is(name, text_kinds[k].name))
         k++;
     return k;
 }
@@ -166,127 +141,134 @@ static size_t text_kind(const char *line, size_t n)
 static int32_t text_check(const struct mk_prompts *p)
 {
     for (size_t k = 0; k < MK_PROMPTS; k++)
-        for (size_t i = 0; i < 3 && text_kinds[k].needs[i] != NULL; i++)
-            if (!text_holds(p->part[k], text_kinds[k].needs[i]))
+        for (size_t i = 0; i < 2 && text_kinds[k].needs[i] != NULL; i++)
+            if (mk_view_find(p->part[k], 0, mk_view(text_kinds[k].needs[i])) == p->part[k].len)
                 return mk_fail(MINKE_EFORMAT, "prompts: %s lacks %s", text_kinds[k].name,
                                text_kinds[k].needs[i]);
     return MINKE_OK;
 }
 
-int32_t mk_prompts_read(struct mk_prompts *out, const char *text, size_t len)
+/* The parts of a file, with white space around them. */
+static int32_t text_parts(struct mk_prompts *p, struct mk_view text)
 {
-    struct mk_prompts p;
-    size_t kind = MK_PROMPTS, begin = 0;
+    const struct mk_view mark = MK_VIEW("@prompt "), newline = MK_VIEW("\n");
+    size_t kind = MK_PROMPTS, begin = 0, next;
     unsigned seen = 0;
 
-    for (size_t k = 0; k < MK_PROMPTS; k++)
-        p.part[k] = (struct mk_view){text_kinds[k].text, strlen(text_kinds[k].text)};
-    for (size_t i = 0, line = 1; i <= len && text != NULL; line++) {
-        const size_t n = text_line(text + i, len - i);
-        const int mark = n >= sizeof(TEXT_MARK) - 1
-                         && memcmp(text + i, TEXT_MARK, sizeof(TEXT_MARK) - 1) == 0;
+    for (size_t i = 0, line = 1; i < text.len; i = next, line++) {
+        const size_t end = mk_view_find(text, i, newline);
 
-        if ((mark || i == len) && kind < MK_PROMPTS)
-            p.part[kind] = mk_proof_strip(text + begin, i - begin);
-        if (i == len)
-            break;
-        if (mark) {
-            kind = text_kind(text + i, n);
-            if (kind == MK_PROMPTS || (seen >> kind & 1))
-                return mk_fail(MINKE_EFORMAT, "prompts: line %zu: %s", line,
-                               kind == MK_PROMPTS ? "one of proof, verify, meta, refine, solution,"
-                                                    " evaluation expected" : "given twice");
+        next = end + (end < text.len);
+        if (mk_view_has(text, i, mark)) {
+            kind = text_kind(mk_proof_strip(mk_view_part(text, i + mark.len, end)));
+            if (kind == MK_PROMPTS)
+                return mk_fail(MINKE_EFORMAT, "prompts: line %zu: one of proof, verify, meta, "
+                               "refine, solution, evaluation expected", line);
+            if (seen >> kind & 1)
+                return mk_fail(MINKE_EFORMAT, "prompts: line %zu: given twice", line);
             seen |= 1u << kind;
-            begin = i + n;
+            begin = next;
         }
-        i += n;
+        if (kind < MK_PROMPTS)
+            p->part[kind] = mk_view_part(text, begin, next);
     }
-    const int32_t rc = text_check(&p);
+    return MINKE_OK;
+}
 
-    if (rc == MINKE_OK)
-        *out = p;
-    return rc;
+int32_t mk_prompts_read(struct mk_prompts *out, struct mk_view text)
+{
+    struct mk_prompts p;
+    int32_t rc;
+
+    for (size_t k = 0; k < MK_PROMPTS; k++)
+        p.part[k] = mk_view(text_kinds[k].text);
+    if ((rc = text_parts(&p, text)) < 0)
+        return rc;
+    for (size_t k = 0; k < MK_PROMPTS; k++)
+        p.part[k] = mk_proof_strip(p.part[k]);
+    if ((rc = text_check(&p)) < 0)
+        return rc;
+    *out = p;
+    return MINKE_OK;
 }
 
 /* ---- Filling in ---------------------------------------------------------- */
 
+/* The fill whose {name} stands at i, NULL when none does; *len: its bytes. */
+static const struct mk_fill *text_fill(struct mk_view prompt, size_t i, const struct mk_fill *fills,
+                                       size_t n, size_t *len)
+{
+    for (size_t k = 0; prompt.data[i] == '{' && k < n; k++) {
+        const struct mk_view name = mk_view(fills[k].name);
+
+        *len = name.len + 2;
+        if (mk_view_has(prompt, i + 1, name) && prompt.len - i >= *len
+            && prompt.data[i + *len - 1] == '}')
+            return &fills[k];
+    }
+    return NULL;
+}
+
 void mk_prompts_fill(struct mk_text *out, struct mk_view prompt, const struct mk_fill *fills,
                      size_t n)
 {
-    size_t from = 0, i = 0;
+    size_t from = 0, len;
 
-    while (i < prompt.len) {
-        size_t k = 0, len = 0;
+    for (size_t i = 0; i < prompt.len; i++) {
+        const struct mk_fill *fill = text_fill(prompt, i, fills, n, &len);
 
-        for (; prompt.data[i] == '{' && k < n; k++) {
-            len = strlen(fills[k].name);
-            if (prompt.len - i > len + 1 && prompt.data[i + len + 1] == '}'
-                && memcmp(prompt.data + i + 1, fills[k].name, len) == 0)
-                break;
-        }
-        if (prompt.data[i] != '{' || k == n) {
-            i++;
+        if (fill == NULL)
             continue;
-        }
-        mk_text_add(out, prompt.data + from, i - from);
-        mk_text_add(out, fills[k].value.data, fills[k].value.len);
-        i += len + 2;
-        from = i;
+        mk_text_add_view(out, mk_view_part(prompt, from, i));
+        mk_text_add_view(out, fill->value);
+        from = i + len;
+        i = from - 1;
     }
-    mk_text_add(out, prompt.data + from, prompt.len - from);
+    mk_text_add_view(out, mk_view_part(prompt, from, prompt.len));
 }
 
-/* {number} counts from 1, {index} from 0. */
-static void text_candidate(struct mk_text *out, struct mk_view prompt, uint32_t number,
-                           uint32_t solution, const char *name, struct mk_view value)
+/* A part of {candidates}, of which there is one.  {number} counts from 1, {index} from 0. */
+static void text_candidate(struct mk_text *out, struct mk_view prompt, size_t index,
+                           const char *name, struct mk_view value)
 {
-    char digits[4][16];
-    const uint32_t numbers[4] = {number + 1, number, solution + 1, solution};
-    static const char *const names[4] = {"number", "index", "solution", "solution_index"};
-    struct mk_fill fills[5];
+    char from_1[24], from_0[24];
+    const struct mk_view number = {from_1, mk_format(from_1, sizeof(from_1), "%zu", index + 1)};
+    const struct mk_view i = {from_0, mk_format(from_0, sizeof(from_0), "%zu", index)};
+    const struct mk_fill fills[] = {{"number", number}, {"index", i}, {"solution", MK_VIEW("1")},
+                                    {"solution_index", MK_VIEW("0")}, {name, value}};
 
-    for (size_t i = 0; i < 4; i++) {
-        const size_t n = mk_format(digits[i], sizeof(digits[i]), "%u", numbers[i]);
+    mk_prompts_fill(out, prompt, fills, MK_COUNT(fills));
+}
 
-        fills[i] = (struct mk_fill){names[i], {digits[i], n}};
+static void text_candidates(struct mk_text *out, const struct mk_prompts *p,
+                            const struct mk_asked *asked)
+{
+    text_candidate(out, p->part[MK_PROMPT_SOLUTION], 0, "proof", asked->proof);
+    for (size_t i = 0; i < asked->n_ratings; i++) {
+        mk_text_adds(out, "\n\n");
+        text_candidate(out, p->part[MK_PROMPT_EVALUATION], i, "rating", asked->ratings[i]);
     }
-    fills[4] = (struct mk_fill){name, value};
-    mk_prompts_fill(out, prompt, fills, 5);
 }
 
-void mk_prompts_solution(struct mk_text *out, const struct mk_prompts *p, uint32_t solution,
-                         struct mk_view proof)
+void mk_prompts_write(struct mk_text *out, const struct mk_prompts *p,
+                      const struct mk_asked *asked)
 {
-    if (solution > 0)
-        mk_text_adds(out, "\n\n\n");
-    text_candidate(out, p->part[MK_PROMPT_SOLUTION], solution, solution, "proof", proof);
-}
+    struct mk_view rating = asked->n_ratings > 0 ? asked->ratings[0] : mk_view("");
+    struct mk_fill fills[] = {{"problem", asked->problem}, {"proof", asked->proof},
+                              {"rating", rating}, {"candidates", rating},
+                              {"instruction", MK_VIEW("")}};
+    struct mk_text candidates, instruction;
 
-void mk_prompts_evaluation(struct mk_text *out, const struct mk_prompts *p, uint32_t solution,
-                           uint32_t evaluation, struct mk_view rating)
-{
-    mk_text_adds(out, "\n\n");
-    text_candidate(out, p->part[MK_PROMPT_EVALUATION], evaluation, solution, "rating", rating);
-}
-
-void mk_prompts_write(struct mk_text *out, const struct mk_prompts *p, int32_t ask,
-                      struct mk_view problem, struct mk_view proof, struct mk_view rating)
-{
-    const size_t kind = ask == MINKE_ASK_VERIFY ? MK_PROMPT_VERIFY
-                      : ask == MINKE_ASK_META ? MK_PROMPT_META
-                      : ask == MINKE_ASK_REFINE ? MK_PROMPT_REFINE : MK_PROMPT_PROOF;
-    struct mk_fill fills[5] = {{"problem", problem}, {"proof", proof}, {"rating", rating},
-                               {"candidates", rating}, {"instruction", {"", 0}}};
-    struct mk_text instruction;
-
+    mk_text_init(&candidates, out->a);
     mk_text_init(&instruction, out->a);
-    if (ask == MINKE_ASK_REFINE) {
+    if (asked->ask == MINKE_ASK_REFINE) {
+        text_candidates(&candidates, p, asked);
         mk_prompts_fill(&instruction, p->part[MK_PROMPT_PROOF], fills, 1);
-        fills[4].value = (struct mk_view){instruction.data, instruction.len};
+        fills[2].value = fills[3].value = mk_text_view(&candidates);
+        fills[4].value = mk_text_view(&instruction);
     }
-    if (instruction.failed)
-        out->failed = 1;
-    else
-        mk_prompts_fill(out, p->part[kind], fills, 5);
+    mk_prompts_fill(out, p->part[asked->ask - 1], fills, MK_COUNT(fills));
+    out->failed |= candidates.failed || instruction.failed;
+    mk_text_free(&candidates);
     mk_text_free(&instruction);
 }

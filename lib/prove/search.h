@@ -46,13 +46,15 @@ struct mk_order {
 
 struct minke_search {
     struct mk_env env;
-    minke_search_params p;       /* with nothing left at 0 that has a default */
+    minke_search_params p;       /* with nothing left at 0 that has a default; texts are copies */
     struct mk_arena arena;       /* as long as the search: texts given and taken */
     struct mk_arena derived;     /* as long as a run */
     struct mk_view problem;
     struct mk_prompts prompts;
     uint64_t prompts_hash, n_bytes;
 
+    minke_complete_fn complete;  /* of this run */
+    void *user;
     struct mk_completion *taken; /* (n_taken,) */
     size_t n_taken, max_taken;
     size_t next;                 /* of these, used by this run */
@@ -67,7 +69,7 @@ struct minke_search {
     size_t n_order, max_order, max_sorted;
     size_t *best;                /* (n_best,) candidates to be refined */
     size_t n_best, max_best;
-    struct mk_view *shown;      /* (n_shown,) evaluations in the prompt */
+    struct mk_view *shown;      /* (n_shown,) evaluations in the next prompt */
     size_t n_shown, max_shown;
     size_t n_unreadable;         /* finished, but without both sections */
     uint32_t round;
@@ -75,26 +77,44 @@ struct minke_search {
     double score;                /* of the best */
     int solved, finished, busy;
 
-    char *journal_path;
-    struct mk_append *journal;   /* NULL = none */
+    struct mk_append *journal;   /* at p.journal; NULL = none */
     uint64_t journal_check;      /* of its last line */
 };
 
 /* ---- search.c ---- */
 
-/* Ask for n completions: *first is the first of them in taken.  proof, and what s->shown holds,
- * go into the prompt. */
-int32_t mk_search_request(struct minke_search *s, int32_t ask, uint32_t n, struct mk_view proof,
-                          minke_complete_fn complete, void *user, size_t *first);
+#define MK_SEARCH_DRIVERS 5
+
+/* By MINKE_SEARCH_DRIVER_*. */
+extern const struct mk_search_driver {
+    const char *name;
+    int32_t (*run)(struct minke_search *s);
+    int distinct;               /* solutions that are there already are left out */
+    int whole;                  /* what has no sections is a solution as a whole */
+} mk_search_drivers[MK_SEARCH_DRIVERS];
+
+/* The i-th of the settings that decide what a search asks for, which are all uint32_t: its name,
+ * NULL behind the last, and *value. */
+const char *mk_search_setting(const minke_search_params *p, size_t i, uint32_t *value);
+
+/* Room for need items in one of the arrays above, whose pointer stands at items. */
+int32_t mk_search_grow(struct minke_search *s, void *items, size_t *capacity, size_t need,
+                       size_t item_size);
 
 /* Keep a completion that came or was read; its text is copied. */
 int32_t mk_search_keep(struct minke_search *s, const struct mk_completion *c);
 
-/* Make candidates of n completions from first on, each a descendant of parent (0 = none) in
- * its chain, counted on from chain.  distinct: leave out solutions that are there already.
- * whole: what has no sections is a solution as a whole. */
-int32_t mk_search_collect(struct minke_search *s, size_t first, uint32_t n, uint32_t parent,
-                          uint32_t chain, int distinct, int whole);
+/* Show an evaluation in the next prompt, beside those that are shown already. */
+int32_t mk_search_show(struct minke_search *s, struct mk_view evaluation);
+
+/* Ask for n completions: *first is the first of them in taken.  proof, and what is shown, go into
+ * the prompt; behind it nothing is shown. */
+int32_t mk_search_request(struct minke_search *s, int32_t ask, uint32_t n, struct mk_view proof,
+                          size_t *first);
+
+/* Ask for n solutions, each made from parent (0 = first ones) in its chain, counted on from
+ * chain, and keep those that have what the driver needs. */
+int32_t mk_search_solve(struct minke_search *s, uint32_t n, uint32_t parent, uint32_t chain);
 
 /* Order n items, whose order[0..n) is filled in except for index. */
 int32_t mk_search_order(struct minke_search *s, size_t n);
@@ -105,13 +125,13 @@ uint64_t mk_search_random(const struct minke_search *s, uint64_t a, uint64_t b, 
 
 /* ---- search_pool.c, search_chain.c ---- */
 
-int32_t mk_search_pool(struct minke_search *s, minke_complete_fn complete, void *user);
-int32_t mk_search_sequential(struct minke_search *s, minke_complete_fn complete, void *user);
-int32_t mk_search_sample(struct minke_search *s, minke_complete_fn complete, void *user);
+int32_t mk_search_pool(struct minke_search *s);
+int32_t mk_search_sequential(struct minke_search *s);
+int32_t mk_search_sample(struct minke_search *s);
 
 /* ---- search_journal.c ---- */
 
-/* Read what the journal at s->journal_path holds, and open it for more. */
+/* Read what the journal at s->p.journal holds, and open it for more. */
 int32_t mk_journal_open(struct minke_search *s);
 int32_t mk_journal_add(struct minke_search *s, const struct mk_completion *c);
 

@@ -1,6 +1,4 @@
 /* Refining one solution step by step, and choosing among independent ones. */
-#include <string.h>
-
 #include "prove/search.h"
 
 #define CHAIN_SOLVED 0.99999
@@ -16,74 +14,68 @@ static uint32_t chain_last(const struct minke_search *s, uint32_t chain)
     return 0;
 }
 
-/* One more attempt of a chain: the last solution with its own evaluation goes into the prompt. */
-static int32_t chain_step(struct minke_search *s, uint32_t chain, uint32_t last,
-                          minke_complete_fn complete, void *user)
+static int chain_is_open(const struct minke_search *s, uint32_t chain)
 {
-    struct mk_view proof = {"", 0};
-    void *items = s->shown;
-    size_t first;
-    int32_t rc = mk_grow(&s->env.alloc, &items, &s->max_shown, 1, sizeof(*s->shown));
+    const uint32_t last = chain_last(s, chain);
 
-    s->shown = items;
-    s->n_shown = 0;
-    if (rc < 0)
-        return rc;
-    if (last > 0) {
-        proof = s->found[last - 1].solution;
-        s->shown[0] = s->found[last - 1].evaluation;
-        s->n_shown = s->shown[0].len > 0;
-    }
-    rc = mk_search_request(s, last > 0 ? MINKE_ASK_REFINE : MINKE_ASK_PROOF, 1, proof,
-                           complete, user, &first);
-    return rc < 0 ? rc : mk_search_collect(s, first, 1, last, chain, 0, 0);
+    return last == 0 || s->found[last - 1].self_score <= CHAIN_SOLVED;
 }
 
-/* Of every chain its last solution counts; the best of these by its own score. */
-static void chain_choose(struct minke_search *s)
+/* One more attempt of a chain: the last solution with its own evaluation goes into the prompt. */
+static int32_t chain_step(struct minke_search *s, uint32_t chain)
 {
+    const uint32_t last = chain_last(s, chain);
+    int32_t rc = MINKE_OK;
+
+    if (last > 0 && s->found[last - 1].evaluation.len > 0)
+        rc = mk_search_show(s, s->found[last - 1].evaluation);
+    return rc < 0 ? rc : mk_search_solve(s, 1, last, chain);
+}
+
+static int32_t chain_round(struct minke_search *s)
+{
+    int32_t rc = MINKE_OK;
+
+    if (s->round == 1)
+        return mk_search_solve(s, s->p.n_first, 0, 0);
+    for (uint32_t c = 0; c < s->p.n_first && rc == MINKE_OK; c++)
+        if (chain_is_open(s, c))
+            rc = chain_step(s, c);
+    return rc;
+}
+
+/* Of every chain its last solution counts; the best of these by its own score.  Returns how many
+ * are still open. */
+static uint32_t chain_choose(struct minke_search *s)
+{
+    uint32_t n_open = 0;
+
     s->choice = 0;
     for (uint32_t c = 0; c < s->p.n_first; c++) {
         const uint32_t last = chain_last(s, c);
 
+        n_open += (uint32_t)chain_is_open(s, c);
         if (last > 0 && (s->choice == 0 || s->found[last - 1].self_score > s->score)) {
             s->choice = last;
             s->score = s->found[last - 1].self_score;
         }
     }
     s->solved = s->choice > 0 && s->score > CHAIN_SOLVED;
+    return n_open;
 }
 
 /* Reference: DeepSeekMath-V2, section 3.3, sequential refinement.  Differs: an answer without
  * both sections leaves its chain where it was. */
-int32_t mk_search_sequential(struct minke_search *s, minke_complete_fn complete, void *user)
+int32_t mk_search_sequential(struct minke_search *s)
 {
-    size_t first;
-    int32_t rc = MINKE_OK;
     uint32_t n_open = 1;
 
     for (s->round = 1; s->round <= s->p.max_rounds && n_open > 0; s->round++) {
-        n_open = s->p.n_first;
-        if (s->round == 1) {
-            s->n_shown = 0;
-            rc = mk_search_request(s, MINKE_ASK_PROOF, n_open, (struct mk_view){"", 0},
-                                   complete, user, &first);
-            if (rc == MINKE_OK)
-                rc = mk_search_collect(s, first, n_open, 0, 0, 0, 0);
-        }
-        n_open = 0;
-        for (uint32_t c = 0; c < s->p.n_first && rc == MINKE_OK; c++) {
-            uint32_t last = chain_last(s, c);
+        const int32_t rc = chain_round(s);
 
-            if (s->round > 1 && (last == 0 || s->found[last - 1].self_score <= CHAIN_SOLVED)) {
-                rc = chain_step(s, c, last, complete, user);
-                last = chain_last(s, c);
-            }
-            n_open += last == 0 || s->found[last - 1].self_score <= CHAIN_SOLVED;
-        }
         if (rc < 0)
             return rc;
-        chain_choose(s);
+        n_open = chain_choose(s);
         if (s->choice == 0)
             mk_log(&s->env, MINKE_LOG_INFO, "iteration %u: no solution yet", s->round);
         else
@@ -96,14 +88,13 @@ int32_t mk_search_sequential(struct minke_search *s, minke_complete_fn complete,
 
 /* ---- Independent samples ------------------------------------------------- */
 
-static int sample_same(const struct mk_view *a, const struct mk_view *b)
+/* Whether two answers are one: as texts or as numbers. */
+static int sample_agree(struct mk_view a, struct mk_view b)
 {
     double x, y;
 
-    if (a->len == b->len && memcmp(a->data, b->data, a->len) == 0)
-        return 1;
-    return mk_proof_number(a->data, a->len, &x) == 0 && mk_proof_number(b->data, b->len, &y) == 0
-           && x == y;
+    return mk_view_equal(a, b)
+        || (mk_proof_number(a, &x) == 0 && mk_proof_number(b, &y) == 0 && x == y);
 }
 
 /* Votes of every answer, counted at the first solution that gives it. */
@@ -113,42 +104,37 @@ static void sample_vote(struct minke_search *s)
         size_t k = 0;
 
         while (k < i && !(s->found[k].n_votes > 0
-                          && sample_same(&s->found[i].answer, &s->found[k].answer)))
+                          && sample_agree(s->found[i].answer, s->found[k].answer)))
             k++;
         s->found[k].n_votes++;
     }
 }
 
 /* Majority vote over the answers, best self-score, or longest reasoning; ties to the first. */
-int32_t mk_search_sample(struct minke_search *s, minke_complete_fn complete, void *user)
+int32_t mk_search_sample(struct minke_search *s)
 {
-    size_t first;
-    int32_t rc;
+    const uint32_t driver = s->p.driver;
     double best = -2;
+    int32_t rc;
 
     s->round = 1;
-    s->n_shown = 0;
-    rc = mk_search_request(s, MINKE_ASK_PROOF, s->p.n_first, (struct mk_view){"", 0}, complete,
-                           user, &first);
-    if (rc == MINKE_OK)
-        rc = mk_search_collect(s, first, s->p.n_first, 0, 0, 0, 1);
-    if (rc < 0)
+    if ((rc = mk_search_solve(s, s->p.n_first, 0, 0)) < 0)
         return rc;
-    if (s->p.driver == MINKE_SEARCH_VOTE)
+    if (driver == MINKE_SEARCH_DRIVER_VOTE)
         sample_vote(s);
     for (size_t i = 0; i < s->n_found; i++) {
         const struct mk_candidate *c = &s->found[i];
-        const double v = s->p.driver == MINKE_SEARCH_VOTE ? (double)c->n_votes
-                       : s->p.driver == MINKE_SEARCH_BEST ? c->self_score
+        const double v = driver == MINKE_SEARCH_DRIVER_VOTE ? (double)c->n_votes
+                       : driver == MINKE_SEARCH_DRIVER_BEST ? c->self_score
                        : (double)c->n_thinking;
 
         if (v <= best)
             continue;
         best = v;
         s->choice = (uint32_t)i + 1;
-        s->score = s->p.driver == MINKE_SEARCH_VOTE ? v / (double)s->n_found : c->self_score;
+        s->score = driver == MINKE_SEARCH_DRIVER_VOTE ? v / (double)s->n_found : c->self_score;
     }
-    s->solved = s->p.driver == MINKE_SEARCH_BEST && s->score > CHAIN_SOLVED;
+    s->solved = driver == MINKE_SEARCH_DRIVER_BEST && s->score > CHAIN_SOLVED;
     mk_log(&s->env, MINKE_LOG_INFO, "%zu of %u samples usable", s->n_found, s->p.n_first);
     return MINKE_OK;
 }

@@ -8,101 +8,70 @@
 #define POOL_SHOWN 8u        /* evaluations in a prompt of the repository's, more or less */
 #define POOL_DOUBT 0.75      /* scores above are not worth an analysis */
 
-struct pool_host {
-    minke_complete_fn complete;
-    void *user;
-};
-
 /* ---- Verifying ----------------------------------------------------------- */
 
-static int32_t pool_keep_rating(struct minke_search *s, const struct mk_rating *r)
+/* The score that the i-th completion holds; 0, or -1 when it has none. */
+static int pool_score(const struct minke_search *s, size_t i, double *score)
 {
-    void *items = s->ratings;
-    const int32_t rc = mk_grow(&s->env.alloc, &items, &s->max_ratings, s->n_ratings + 1,
-                               sizeof(*s->ratings));
+    const struct mk_completion *c = &s->taken[i];
 
-    s->ratings = items;
-    if (rc == MINKE_OK)
-        s->ratings[s->n_ratings++] = *r;
-    return rc;
-}
-
-/* Mean of the scores that finished completions hold; -1 when none does. */
-static double pool_mean(const struct minke_search *s, size_t first, uint32_t n)
-{
-    double sum = 0, score;
-    uint32_t m = 0;
-
-    for (size_t i = first; i < first + n; i++) {
-        const struct mk_completion *c = &s->taken[i];
-
-        if (c->reason != MINKE_FINISH_STOP
-            || mk_proof_score(c->text.data, c->text.len, s->p.mode, &score) != 0)
-            continue;
-        sum += score;
-        m++;
-    }
-    return m > 0 ? sum / m : -1;
+    return c->reason == MINKE_FINISH_STOP ? mk_proof_score(c->text, s->p.mode, score) : -1;
 }
 
 /* Analyses of one evaluation; they are reported and choose nothing. */
-static int32_t pool_meta(struct minke_search *s, const struct pool_host *h,
-                         struct mk_view solution, struct mk_rating *r)
+static int32_t pool_meta(struct minke_search *s, struct mk_view solution, struct mk_rating *r)
 {
-    void *items = s->shown;
+    double sum = 0, score;
+    uint32_t n = 0;
     size_t first;
-    int32_t rc = mk_grow(&s->env.alloc, &items, &s->max_shown, 1, sizeof(*s->shown));
+    int32_t rc;
 
-    s->shown = items;
-    if (rc < 0)
+    if ((rc = mk_search_show(s, r->text)) < 0
+        || (rc = mk_search_request(s, MINKE_ASK_META, s->p.n_meta, solution, &first)) < 0)
         return rc;
-    s->shown[0] = r->text;
-    s->n_shown = 1;
-    rc = mk_search_request(s, MINKE_ASK_META, s->p.n_meta, solution, h->complete, h->user,
-                           &first);
-    s->n_shown = 0;
-    if (rc == MINKE_OK)
-        r->quality = pool_mean(s, first, s->p.n_meta);
-    return rc;
+    for (size_t i = first; i < first + s->p.n_meta; i++)
+        if (pool_score(s, i, &score) == 0) {
+            sum += score;
+            n++;
+        }
+    r->quality = n > 0 ? sum / n : -1;
+    return MINKE_OK;
 }
 
-static int32_t pool_rate(struct minke_search *s, const struct pool_host *h, struct mk_candidate *c)
+static int32_t pool_rate(struct minke_search *s, struct mk_candidate *c)
 {
+    double sum = 0, score;
     size_t first;
-    double sum = 0;
     int32_t rc;
 
     c->first_rating = s->n_ratings;
-    s->n_shown = 0;
-    rc = mk_search_request(s, MINKE_ASK_VERIFY, s->p.n_verifications, c->solution, h->complete,
-                           h->user, &first);
+    rc = mk_search_request(s, MINKE_ASK_VERIFY, s->p.n_verifications, c->solution, &first);
     for (size_t i = first; rc == MINKE_OK && i < first + s->p.n_verifications; i++) {
-        const struct mk_completion t = s->taken[i];
-        struct mk_rating r = {t.text, 0, -1};
-
-        if (t.reason != MINKE_FINISH_STOP
-            || mk_proof_score(t.text.data, t.text.len, s->p.mode, &r.score) != 0)
+        if (pool_score(s, i, &score) != 0)
             continue;
-        rc = pool_keep_rating(s, &r);
-        sum += r.score;
+        rc = mk_search_grow(s, &s->ratings, &s->max_ratings, s->n_ratings + 1,
+                            sizeof(*s->ratings));
+        if (rc == MINKE_OK)
+            s->ratings[s->n_ratings++] = (struct mk_rating){s->taken[i].text, score, -1};
+        sum += score;
     }
     if (rc < 0)
         return rc;
     c->n_ratings = (uint32_t)(s->n_ratings - c->first_rating);
     c->mean = c->n_ratings > 0 ? sum / c->n_ratings : -1;
-    for (uint32_t i = 0; s->p.n_meta > 0 && i < c->n_ratings && rc == MINKE_OK; i++)
-        if (s->ratings[c->first_rating + i].score <= POOL_DOUBT)
-            rc = pool_meta(s, h, c->solution, &s->ratings[c->first_rating + i]);
+    for (size_t i = c->first_rating; s->p.n_meta > 0 && i < s->n_ratings && rc == MINKE_OK; i++)
+        if (s->ratings[i].score <= POOL_DOUBT)
+            rc = pool_meta(s, c->solution, &s->ratings[i]);
     return rc;
 }
 
 /* Rate the candidates from begin on; those that nobody could rate leave. */
-static int32_t pool_verify(struct minke_search *s, const struct pool_host *h, size_t begin)
+static int32_t pool_verify(struct minke_search *s, size_t begin)
 {
     size_t kept = begin;
 
     for (size_t i = begin; i < s->n_found; i++) {
-        const int32_t rc = pool_rate(s, h, &s->found[i]);
+        const int32_t rc = pool_rate(s, &s->found[i]);
 
         if (rc < 0)
             return rc;
@@ -124,13 +93,11 @@ static const struct mk_order *pool_at(const struct minke_search *s, size_t i)
 /* The n_best by mean, then by their own score, then by chance, anew in every round. */
 static int32_t pool_order(struct minke_search *s)
 {
-    const size_t n = s->n_found < s->p.n_best ? s->n_found : s->p.n_best;
-    void *items = s->best;
     int32_t rc = mk_search_order(s, s->n_found);
 
+    s->n_best = s->n_found < s->p.n_best ? s->n_found : s->p.n_best;
     if (rc == MINKE_OK)
-        rc = mk_grow(&s->env.alloc, &items, &s->max_best, n, sizeof(*s->best));
-    s->best = items;
+        rc = mk_search_grow(s, &s->best, &s->max_best, s->n_best, sizeof(*s->best));
     if (rc < 0)
         return rc;
     for (size_t i = 0; i < s->n_found; i++) {
@@ -141,9 +108,8 @@ static int32_t pool_order(struct minke_search *s)
         s->order[i].key = mk_search_random(s, s->round, 0, i);
     }
     mk_search_sort(s);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < s->n_best; i++)
         s->best[i] = pool_at(s, i)->index;
-    s->n_best = n;
     return MINKE_OK;
 }
 
@@ -168,7 +134,7 @@ static int32_t pool_order_ratings(struct minke_search *s, const struct mk_candid
 }
 
 static struct mk_view pool_rating(const struct minke_search *s, const struct mk_candidate *c,
-                                   size_t i)
+                                  size_t i)
 {
     return s->ratings[c->first_rating + pool_at(s, i)->index].text;
 }
@@ -178,85 +144,57 @@ static struct mk_view pool_rating(const struct minke_search *s, const struct mk_
  * three scores show 4 + 4 + 4. */
 static int32_t pool_show(struct minke_search *s, const struct mk_candidate *c)
 {
-    void *items = s->shown;
-    uint32_t most = s->p.n_analyses;
-    size_t i = 0;
+    uint32_t most = s->p.n_analyses, n = 0;
+    int full = 0;
     int32_t rc = pool_order_ratings(s, c, 1);
 
-    if (rc == MINKE_OK)
-        rc = mk_grow(&s->env.alloc, &items, &s->max_shown, c->n_ratings, sizeof(*s->shown));
-    s->shown = items;
-    if (rc < 0)
-        return rc;
-    s->n_shown = 0;
-    if (pool_at(s, 0)->a == pool_at(s, c->n_ratings - 1)->a)
+    if (rc == MINKE_OK && pool_at(s, 0)->a >= pool_at(s, c->n_ratings - 1)->a)
         most = POOL_SHOWN;
-    while (i < c->n_ratings) {
-        const double score = pool_at(s, i)->a;
-        uint32_t n = 0;
-        int full = 0;
-
-        for (; i < c->n_ratings && pool_at(s, i)->a == score; i++) {
-            if (full || n == most)
-                continue;
-            s->shown[s->n_shown++] = pool_rating(s, c, i);
-            n++;
-            full = s->n_shown == POOL_SHOWN;
+    for (size_t i = 0; i < c->n_ratings && rc == MINKE_OK; i++) {
+        if (i > 0 && pool_at(s, i)->a > pool_at(s, i - 1)->a) {
+            n = 0;
+            full = 0;
         }
-    }
-    return MINKE_OK;
-}
-
-/* ---- Refining ------------------------------------------------------------ */
-
-static int32_t pool_ask(struct minke_search *s, const struct pool_host *h, int32_t ask, uint32_t n,
-                        size_t parent)
-{
-    const struct mk_view proof = parent > 0 ? s->found[parent - 1].solution
-                                             : (struct mk_view){"", 0};
-    size_t first;
-    int32_t rc = mk_search_request(s, ask, n, proof, h->complete, h->user, &first);
-
-    s->n_shown = 0;
-    return rc < 0 ? rc
-              : mk_search_collect(s, first, n, (uint32_t)parent, 0, 1, 0);
-}
-
-/* One prompt a proof, with several evaluations. */
-static int32_t pool_refine_repository(struct minke_search *s, const struct pool_host *h,
-                                      size_t parent)
-{
-    const int32_t rc = pool_show(s, &s->found[parent]);
-
-    return rc < 0 ? rc : pool_ask(s, h, MINKE_ASK_REFINE, s->p.n_samples, parent + 1);
-}
-
-/* One prompt a pair of proof and evaluation. */
-static int32_t pool_refine_paper(struct minke_search *s, const struct pool_host *h, size_t parent)
-{
-    const uint32_t n = s->found[parent].n_ratings;
-    void *items = s->shown;
-    int32_t rc = mk_grow(&s->env.alloc, &items, &s->max_shown, 1, sizeof(*s->shown));
-
-    s->shown = items;
-    if (rc == MINKE_OK)
-        rc = pool_order_ratings(s, &s->found[parent], 0);
-    for (uint32_t i = 0; i < n && i < s->p.n_analyses && rc == MINKE_OK; i++) {
-        s->shown[0] = pool_rating(s, &s->found[parent], i);
-        s->n_shown = 1;
-        rc = pool_ask(s, h, MINKE_ASK_REFINE, s->p.n_samples, parent + 1);
+        if (full || n == most)
+            continue;
+        rc = mk_search_show(s, pool_rating(s, c, i));
+        n++;
+        full = s->n_shown == POOL_SHOWN;
     }
     return rc;
 }
 
-static int32_t pool_refine(struct minke_search *s, const struct pool_host *h)
+/* ---- Refining ------------------------------------------------------------ */
+
+/* One prompt a proof, with several evaluations. */
+static int32_t pool_refine_repository(struct minke_search *s, size_t parent)
+{
+    const int32_t rc = pool_show(s, &s->found[parent]);
+
+    return rc < 0 ? rc : mk_search_solve(s, s->p.n_samples, (uint32_t)parent + 1, 0);
+}
+
+/* One prompt a pair of proof and evaluation. */
+static int32_t pool_refine_paper(struct minke_search *s, size_t parent)
+{
+    const uint32_t n = s->found[parent].n_ratings;
+    int32_t rc = pool_order_ratings(s, &s->found[parent], 0);
+
+    for (uint32_t i = 0; i < n && i < s->p.n_analyses && rc == MINKE_OK; i++) {
+        rc = mk_search_show(s, pool_rating(s, &s->found[parent], i));
+        if (rc == MINKE_OK)
+            rc = mk_search_solve(s, s->p.n_samples, (uint32_t)parent + 1, 0);
+    }
+    return rc;
+}
+
+static int32_t pool_refine(struct minke_search *s)
 {
     int32_t rc = pool_order(s);
 
     for (size_t i = 0; i < s->n_best && rc == MINKE_OK; i++)
-        rc = s->p.preset == MINKE_PRESET_REPOSITORY
-                 ? pool_refine_repository(s, h, s->best[i])
-                 : pool_refine_paper(s, h, s->best[i]);
+        rc = s->p.preset == MINKE_SEARCH_PRESET_REPOSITORY
+                 ? pool_refine_repository(s, s->best[i]) : pool_refine_paper(s, s->best[i]);
     return rc;
 }
 
@@ -271,7 +209,7 @@ static void pool_choose(struct minke_search *s)
     for (size_t i = 0; i < s->n_found; i++) {
         const struct mk_candidate *c = &s->found[i];
         const int passed = c->mean > POOL_PASSED
-                           && (s->p.preset == MINKE_PRESET_REPOSITORY
+                           && (s->p.preset == MINKE_SEARCH_PRESET_REPOSITORY
                                || c->n_ratings == s->p.n_verifications);
 
         if (s->choice > 0 && (passed ? s->solved : s->solved || c->mean <= s->score))
@@ -282,22 +220,16 @@ static void pool_choose(struct minke_search *s)
     }
 }
 
-int32_t mk_search_pool(struct minke_search *s, minke_complete_fn complete, void *user)
+int32_t mk_search_pool(struct minke_search *s)
 {
-    const struct pool_host h = {complete, user};
-
     for (uint32_t round = 1; round <= s->p.max_rounds && !s->solved; round++) {
         const size_t begin = s->n_found;
         int32_t rc;
 
         s->round = round;
-        s->n_shown = 0;
-        if (begin == 0)
-            rc = pool_ask(s, &h, MINKE_ASK_PROOF, s->p.n_first, 0);
-        else
-            rc = pool_refine(s, &h);
+        rc = begin == 0 ? mk_search_solve(s, s->p.n_first, 0, 0) : pool_refine(s);
         if (rc == MINKE_OK)
-            rc = pool_verify(s, &h, begin);
+            rc = pool_verify(s, begin);
         if (rc < 0)
             return rc;
         pool_choose(s);

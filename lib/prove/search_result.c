@@ -1,86 +1,69 @@
 /* What a search found, as JSON. */
-#include <string.h>
-
 #include "base/error.h"
 #include "prove/search.h"
 
-static const char *const result_drivers[] = {"sequential", "pool", "vote", "best", "longest"};
-
 /* A number, null where it is negative. */
-static void result_number(struct mk_text *t, const char *name, double v)
+static void result_number(struct mk_text *t, double v)
 {
-    char buffer[32];
+    char buffer[32] = "null";
 
-    mk_text_adds(t, ", \"");
-    mk_text_adds(t, name);
-    mk_text_adds(t, "\": ");
-    if (v < 0)
-        mk_text_adds(t, "null");
-    else
-        mk_text_add(t, buffer, mk_number_write(buffer, v));
+    if (v >= 0)
+        mk_number_write(buffer, v);
+    mk_text_adds(t, buffer);
+}
+
+static void result_real(struct mk_text *t, const char *name, double v)
+{
+    mk_text_addf(t, ", \"%s\": ", name);
+    result_number(t, v);
 }
 
 static void result_count(struct mk_text *t, const char *name, uint64_t v)
 {
-    char buffer[64];
-
-    mk_text_add(t, buffer, mk_format(buffer, sizeof(buffer), ", \"%s\": %llu", name,
-                                     (unsigned long long)v));
+    mk_text_addf(t, ", \"%s\": %llu", name, (unsigned long long)v);
 }
 
 static void result_text(struct mk_text *t, const char *name, struct mk_view v)
 {
-    mk_text_adds(t, ", \"");
-    mk_text_adds(t, name);
-    mk_text_adds(t, "\": ");
+    mk_text_addf(t, ", \"%s\": ", name);
     mk_text_add_quoted(t, v.data, v.len);
 }
 
 static void result_ratings(struct mk_text *t, const struct minke_search *s,
                            const struct mk_candidate *c)
 {
+    const size_t end = c->first_rating + c->n_ratings;
     int analysed = 0;
 
     mk_text_adds(t, ", \"ratings\": [");
-    for (uint32_t i = 0; i < c->n_ratings; i++) {
-        const struct mk_rating *r = &s->ratings[c->first_rating + i];
-        char buffer[32];
-
-        analysed |= r->quality >= 0;
-        mk_text_adds(t, i > 0 ? ", " : "");
-        mk_text_add(t, buffer, mk_number_write(buffer, r->score));
+    for (size_t i = c->first_rating; i < end; i++) {
+        analysed |= s->ratings[i].quality >= 0;
+        mk_text_adds(t, i > c->first_rating ? ", " : "");
+        result_number(t, s->ratings[i].score);
     }
     mk_text_adds(t, "]");
-    for (uint32_t i = 0; analysed && i < c->n_ratings; i++) {
-        const struct mk_rating *r = &s->ratings[c->first_rating + i];
-        char buffer[32];
-
-        mk_text_adds(t, i > 0 ? ", " : ", \"qualities\": [");
-        if (r->quality < 0)
-            mk_text_adds(t, "null");
-        else
-            mk_text_add(t, buffer, mk_number_write(buffer, r->quality));
-        mk_text_adds(t, i + 1 == c->n_ratings ? "]" : "");
+    for (size_t i = c->first_rating; analysed && i < end; i++) {
+        mk_text_adds(t, i > c->first_rating ? ", " : ", \"qualities\": [");
+        result_number(t, s->ratings[i].quality);
     }
+    mk_text_adds(t, analysed ? "]" : "");
 }
 
 static void result_candidate(struct mk_text *t, const struct minke_search *s, size_t i)
 {
     const struct mk_candidate *c = &s->found[i];
-    char buffer[64];
 
-    mk_text_add(t, buffer, mk_format(buffer, sizeof(buffer), "%s{\"id\": %zu", i > 0 ? ", " : "",
-                                     i + 1));
+    mk_text_addf(t, "%s{\"id\": %zu", i > 0 ? ", " : "", i + 1);
     result_count(t, "round", c->round);
     result_count(t, "chain", c->chain);
     if (c->parent > 0)
         result_count(t, "parent", c->parent);
-    result_number(t, "self_score", c->self_score);
-    if (s->p.driver == MINKE_SEARCH_POOL) {
-        result_number(t, "mean", c->mean);
+    result_real(t, "self_score", c->self_score);
+    if (s->p.driver == MINKE_SEARCH_DRIVER_POOL) {
+        result_real(t, "mean", c->mean);
         result_ratings(t, s, c);
     }
-    if (s->p.driver == MINKE_SEARCH_VOTE)
+    if (s->p.driver == MINKE_SEARCH_DRIVER_VOTE)
         result_count(t, "votes", c->n_votes);
     result_count(t, "thinking", c->n_thinking);
     result_text(t, "solution", c->solution);
@@ -94,10 +77,9 @@ static void result_write(struct mk_text *t, const struct minke_search *s)
 
     for (size_t i = 0; i < s->n_taken; i++)
         n_unfinished += s->taken[i].reason != MINKE_FINISH_STOP;
-    mk_text_adds(t, "{\"driver\": \"");
-    mk_text_adds(t, result_drivers[s->p.driver]);
-    mk_text_adds(t, s->solved ? "\", \"solved\": true" : "\", \"solved\": false");
-    mk_text_adds(t, s->finished ? ", \"finished\": true" : ", \"finished\": false");
+    mk_text_addf(t, "{\"driver\": \"%s\", \"solved\": %s, \"finished\": %s",
+                 mk_search_drivers[s->p.driver].name, s->solved ? "true" : "false",
+                 s->finished ? "true" : "false");
     result_count(t, "rounds", s->round);
     result_count(t, "requests", s->n_requests);
     result_count(t, "completions", s->n_taken);
@@ -105,7 +87,7 @@ static void result_write(struct mk_text *t, const struct minke_search *s)
     result_count(t, "unreadable", s->n_unreadable);
     if (s->choice > 0) {
         result_count(t, "best", s->choice);
-        result_number(t, "score", s->score);
+        result_real(t, "score", s->score);
         result_text(t, "answer", s->found[s->choice - 1].answer);
     } else {
         mk_text_adds(t, ", \"best\": null, \"score\": null, \"answer\": null");
@@ -119,7 +101,6 @@ static void result_write(struct mk_text *t, const struct minke_search *s)
 int32_t minke_search_result(const minke_search *s, char *text, size_t capacity, size_t *n_out)
 {
     struct mk_text t;
-    int32_t rc = MINKE_OK;
 
     if (s == NULL || n_out == NULL || (text == NULL && capacity > 0))
         return mk_fail(MINKE_EINVAL, "search, text or n_out is NULL");
@@ -127,17 +108,7 @@ int32_t minke_search_result(const minke_search *s, char *text, size_t capacity, 
         return mk_fail(MINKE_EBUSY, "the search is running");
     mk_text_init(&t, &s->env.alloc);
     result_write(&t, s);
-    if (t.failed) {
-        rc = mk_fail_memory(t.len, "the result");
-    } else {
-        *n_out = t.len;
-        if (t.len > capacity)
-            rc = mk_fail(MINKE_ENOSPC, "%zu bytes, room for %zu", t.len, capacity);
-        else
-            memcpy(text, t.data, t.len);
-    }
-    mk_text_free(&t);
-    return rc;
+    return mk_text_deliver(&t, text, capacity, n_out);
 }
 
 int32_t minke_search_best(const minke_search *s, const char **solution, size_t *solution_len,

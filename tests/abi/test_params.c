@@ -242,9 +242,51 @@ TEST(searches_take_newer_structs_with_a_zero_tail)
     CHECK_INT(search_status(&p), MINKE_OK);
     p.known.struct_size -= 8;
     CHECK_INT(search_status(&p), MINKE_EINVAL);
-    p.known.struct_size += 8;
-    p.known.reserved0 = 1;
-    CHECK_INT(search_status(&p), MINKE_EVERSION);
+}
+
+struct newer_judge { minke_judge_params known; uint64_t later; };
+struct newer_prompt { minke_proof_prompt_params known; uint64_t later; };
+
+static int32_t asks_nobody(void *user, int32_t ask, uint64_t seed, const char *prompt,
+                           size_t prompt_len, uint32_t n, minke_take_fn take, void *sink)
+{
+    (void)user, (void)ask, (void)seed, (void)prompt, (void)prompt_len, (void)n, (void)take;
+    (void)sink;
+    return 0;
+}
+
+TEST(judges_take_newer_structs_with_a_zero_tail)
+{
+    static const char *const rubrics[1] = {"x"};
+    static const size_t lens[1] = {1};
+    struct newer_judge p;
+    double reward = 5;
+
+    minke_judge_params_init(&p.known, sizeof p);
+    p.known.rubrics = rubrics;
+    p.known.rubric_lens = lens;
+    p.known.n_rubrics = 1;
+    p.known.complete = asks_nobody;
+    CHECK_INT(minke_judge(&p.known, &reward, NULL), MINKE_OK);
+    p.later = 1;
+    CHECK_INT(minke_judge(&p.known, &reward, NULL), MINKE_EVERSION);
+    p.known.struct_size = sizeof p.known - 8;
+    CHECK_INT(minke_judge(&p.known, &reward, NULL), MINKE_EINVAL);
+}
+
+TEST(prompts_take_newer_structs_with_a_zero_tail)
+{
+    struct newer_prompt p;
+    char text[4096];
+    size_t n = 0;
+
+    minke_proof_prompt_params_init(&p.known, sizeof p);
+    p.known.ask = MINKE_ASK_PROOF;
+    CHECK_INT(minke_proof_prompt(&p.known, text, sizeof text, &n), MINKE_OK);
+    p.later = 1;
+    CHECK_INT(minke_proof_prompt(&p.known, text, sizeof text, &n), MINKE_EVERSION);
+    p.known.struct_size = sizeof p.known - 8;
+    CHECK_INT(minke_proof_prompt(&p.known, text, sizeof text, &n), MINKE_EINVAL);
 }
 
 /* ---- With a model ------------------------------------------------------- */
@@ -362,6 +404,8 @@ TEST_MAIN(RUN(init_sets_the_callers_size_and_zero_elsewhere),
           RUN(trimming_takes_newer_structs_with_a_zero_tail),
           RUN(quantizing_takes_structs_of_before_importance_and_of_later),
           RUN(searches_take_newer_structs_with_a_zero_tail),
+          RUN(judges_take_newer_structs_with_a_zero_tail),
+          RUN(prompts_take_newer_structs_with_a_zero_tail),
           RUN(sessions_take_structs_of_the_first_release_and_of_later),
           RUN(generators_take_newer_structs_with_a_zero_tail),
           RUN(version_and_abi_are_the_headers),

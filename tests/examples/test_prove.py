@@ -131,11 +131,15 @@ class Program(unittest.TestCase):
 class Prompts(unittest.TestCase):
     def written(self, ask, *parts):
         """minke_proof_prompt with calf's file."""
-        lib, prompts = _ffi.load(), (CALF / "prompts.txt").read_bytes()
+        lib, params = _ffi.load(), _ffi.ProofPromptParams()
         n, buffer = ctypes.c_size_t(), ctypes.create_string_buffer(1 << 14)
-        data = [part.encode() for part in parts] + [b""] * (3 - len(parts))
-        texts = [argument for part in data for argument in (part, len(part))]
-        lib.check(lib.minke_proof_prompt(ask, prompts, len(prompts), *texts, buffer, len(buffer),
+        lib.minke_proof_prompt_params_init(ctypes.byref(params), ctypes.sizeof(params))
+        params.ask = ask
+        prompts = (CALF / "prompts.txt").read_text("utf-8")
+        for name, text in zip(("prompts", "problem", "proof", "rating"), (prompts, *parts)):
+            setattr(params, name, text.encode())
+            setattr(params, f"{name}_len", len(text.encode()))
+        lib.check(lib.minke_proof_prompt(ctypes.byref(params), buffer, len(buffer),
                                          ctypes.byref(n)))
         return buffer.raw[:n.value].decode()
 

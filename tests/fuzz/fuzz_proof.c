@@ -30,19 +30,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     double strict, plain, released, reward;
     size_t n = 0;
 
-    if (score_of(text, size, MINKE_PROOF_STRICT, &strict))
-        FUZZ_CHECK(score_of(text, size, MINKE_PROOF_DEFAULT, &plain) && plain == strict);
-    if (score_of(text, size, MINKE_PROOF_DEFAULT, &plain))
-        FUZZ_CHECK(score_of(text, size, MINKE_PROOF_RELEASED, &released) && plain == released);
-    if (split_of(text, size, MINKE_PROOF_STRICT, one, sizeof one) > 0)
-        FUZZ_CHECK(split_of(text, size, MINKE_PROOF_DEFAULT, two, sizeof two) > 0);
-    n = split_of(text, size, MINKE_PROOF_DEFAULT, one, sizeof one);
-    FUZZ_CHECK(n == split_of(text, size, MINKE_PROOF_RELEASED, two, sizeof two));
+    if (score_of(text, size, MINKE_PROOF_MODE_STRICT, &strict))
+        FUZZ_CHECK(score_of(text, size, MINKE_PROOF_MODE_DEFAULT, &plain) && plain == strict);
+    if (score_of(text, size, MINKE_PROOF_MODE_DEFAULT, &plain))
+        FUZZ_CHECK(score_of(text, size, MINKE_PROOF_MODE_RELEASED, &released) && plain == released);
+    if (split_of(text, size, MINKE_PROOF_MODE_STRICT, one, sizeof one) > 0)
+        FUZZ_CHECK(split_of(text, size, MINKE_PROOF_MODE_DEFAULT, two, sizeof two) > 0);
+    n = split_of(text, size, MINKE_PROOF_MODE_DEFAULT, one, sizeof one);
+    FUZZ_CHECK(n == split_of(text, size, MINKE_PROOF_MODE_RELEASED, two, sizeof two));
     FUZZ_CHECK(n == 0 || memcmp(one, two, n - 1) == 0);
     FUZZ_CHECK(minke_proof_generator_reward(text, size, 0.5, 1, &reward) == MINKE_OK);
     FUZZ_CHECK(reward >= 0 && reward <= 1);
-    const int32_t status = minke_proof_prompt(MINKE_ASK_REFINE, text, size, text, size, text, size,
-                                              text, size, one, sizeof one, &n);
+    minke_proof_prompt_params p = {.struct_size = sizeof p, .ask = MINKE_ASK_REFINE,
+                                   .problem = text, .problem_len = size, .proof = text,
+                                   .proof_len = size, .rating = text, .rating_len = size,
+                                   .prompts = text, .prompts_len = size};
+    const int32_t status = minke_proof_prompt(&p, one, sizeof one, &n);
     FUZZ_CHECK(status == MINKE_OK || status == MINKE_EFORMAT || status == MINKE_ENOSPC);
     return 0;
 }

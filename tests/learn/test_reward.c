@@ -337,11 +337,22 @@ static int32_t judge_script(void *user, int32_t ask, uint64_t seed, const char *
 static const char *const rubrics[3] = {"It is {answer}.", "It is short.", "It is rude."};
 static const size_t rubric_lens[3] = {15, 12, 11};
 
-static int32_t judge(struct judge_script *s, const minke_judge_params *p, double *reward,
-                     double *scores)
+/* What asks s to judge an answer by the three. */
+static minke_judge_params judged_by(struct judge_script *s)
 {
-    return minke_judge("Why {rubric}?", 13, "Because.", 8, rubrics, rubric_lens, 3, p,
-                       judge_script, s, reward, scores);
+    minke_judge_params p;
+
+    minke_judge_params_init(&p, sizeof p);
+    p.question = "Why {rubric}?";
+    p.question_len = 13;
+    p.answer = "Because.";
+    p.answer_len = 8;
+    p.rubrics = rubrics;
+    p.rubric_lens = rubric_lens;
+    p.n_rubrics = 3;
+    p.complete = judge_script;
+    p.user = s;
+    return p;
 }
 
 TEST(judges_score_each_rubric)
@@ -352,14 +363,13 @@ TEST(judges_score_each_rubric)
                                            "\\boxed{3}|\\boxed{0}"};
     static const double weights[3] = {2, 1, -1};
     struct judge_script s = {.replies = replies, .reason = MINKE_FINISH_STOP, .stop_at = -1};
-    minke_judge_params p;
+    minke_judge_params p = judged_by(&s);
     double reward = 5, scores[3];
 
-    minke_judge_params_init(&p, sizeof p);
     p.n_samples = 2;
     p.seed = 100;
     p.weights = weights;
-    CHECK_INT(judge(&s, &p, &reward, scores), MINKE_OK);
+    CHECK_INT(minke_judge(&p, &reward, scores), MINKE_OK);
     CHECK(fabs(scores[0] - 1) < 1e-15 && fabs(scores[1] - 0.625) < 1e-15);
     CHECK(fabs(scores[2]) < 1e-15);
     CHECK(fabs(reward - 2.625 / 4) < 1e-15);
@@ -373,13 +383,14 @@ TEST(judges_that_fail_count_as_nothing_with_their_weight)
 {
     static const char *const replies[3] = {"good", "\\boxed{2}", "\\boxed{nan}|\\boxed{-1}"};
     struct judge_script s = {.replies = replies, .reason = MINKE_FINISH_STOP, .stop_at = -1};
+    const minke_judge_params p = judged_by(&s);
     double reward = 5, scores[3];
 
-    CHECK_INT(judge(&s, NULL, &reward, scores), MINKE_OK);
+    CHECK_INT(minke_judge(&p, &reward, scores), MINKE_OK);
     CHECK(scores[0] < 0 && fabs(scores[1] - 1) < 1e-15 && scores[2] < 0);
     CHECK(fabs(reward - 1.0 / 3) < 1e-15);
     s = (struct judge_script){.replies = replies, .reason = MINKE_FINISH_LENGTH, .stop_at = -1};
-    CHECK_INT(judge(&s, NULL, &reward, scores), MINKE_OK);
+    CHECK_INT(minke_judge(&p, &reward, scores), MINKE_OK);
     CHECK(scores[1] < 0 && fabs(reward) < 1e-15);
 }
 
@@ -388,22 +399,26 @@ TEST(judges_are_stopped_and_wrong_input_asks_nobody)
     static const char *const replies[3] = {"\\boxed{2}", "", ""};
     static const double weights[3] = {0, 0, 0};
     struct judge_script s = {.replies = replies, .reason = MINKE_FINISH_STOP, .stop_at = 1};
-    struct { minke_judge_params known; uint64_t later; } p;
+    const minke_judge_params good = judged_by(&s);
+    minke_judge_params p = good;
     double reward = 5, scores[3] = {5, 5, 5};
 
-    CHECK_INT(judge(&s, NULL, &reward, scores), MINKE_ECANCELED);
+    CHECK_INT(minke_judge(&p, &reward, scores), MINKE_ECANCELED);
     CHECK_INT(s.n_calls, 2);
-    minke_judge_params_init(&p.known, sizeof p);
-    p.known.weights = weights;
     s.n_calls = 0;
-    CHECK_INT(judge(&s, &p.known, &reward, scores), MINKE_EINVAL);
-    p.known.weights = NULL;
-    p.later = 1;
-    CHECK_INT(judge(&s, &p.known, &reward, scores), MINKE_EVERSION);
-    CHECK_INT(minke_judge("", 0, "", 0, rubrics, rubric_lens, 0, NULL, judge_script, &s, &reward,
-                          scores), MINKE_EINVAL);
-    CHECK_INT(minke_judge("", 0, "", 0, rubrics, rubric_lens, 3, NULL, NULL, &s, &reward, scores),
-              MINKE_EINVAL);
+    p.weights = weights;
+    CHECK_INT(minke_judge(&p, &reward, scores), MINKE_EINVAL);
+    p = good;
+    p.n_rubrics = 0;
+    CHECK_INT(minke_judge(&p, &reward, scores), MINKE_EINVAL);
+    p = good;
+    p.complete = NULL;
+    CHECK_INT(minke_judge(&p, &reward, scores), MINKE_EINVAL);
+    p = good;
+    p.answer = NULL;
+    CHECK_INT(minke_judge(&p, &reward, scores), MINKE_EINVAL);
+    CHECK_INT(minke_judge(NULL, &reward, scores), MINKE_EINVAL);
+    CHECK_INT(minke_judge(&good, NULL, scores), MINKE_EINVAL);
     CHECK_INT(s.n_calls, 0);
     CHECK(reward > 4 && scores[0] > 4);
 }

@@ -49,18 +49,24 @@ static minke_session *open_session(minke_context *ctx, uint32_t chunk)
     return s;
 }
 
-static minke_sampler *open_sampler(uint32_t top_k, float top_p, uint64_t seed)
+static minke_sampler *open_sampler_at(float temperature, uint32_t top_k, float top_p,
+                                      uint64_t seed)
 {
     minke_sampler_params p;
     minke_sampler *s = NULL;
 
     minke_sampler_params_init(&p, sizeof p);
-    p.temperature = 1.0f;
+    p.temperature = temperature;
     p.top_k = top_k;
     p.top_p = top_p;
     p.seed = seed;
     CHECK_INT(minke_sampler_open(&s, &p), MINKE_OK);
     return s;
+}
+
+static minke_sampler *open_sampler(uint32_t top_k, float top_p, uint64_t seed)
+{
+    return open_sampler_at(1.0f, top_k, top_p, seed);
 }
 
 static minke_rollout *open_rollout(minke_context *ctx, uint32_t flags, uint64_t max_allowed)
@@ -522,6 +528,117 @@ TEST(a_damaged_file_is_refused_or_harmless)
     minke_context_free(ctx);
 }
 
+/* How a record came about, and what is kept of it. */
+struct origin {
+    float temperature, top_p;
+    enum { EMPTY, PROMPT, REPLY, EVALUATED } end;    /* EVALUATED: the last token, too */
+    uint32_t flags;
+};
+
+static minke_rollout *write_as(minke_context *ctx, const struct origin *o)
+{
+    minke_rollout *r = open_rollout(ctx, o->flags, 65536);
+    minke_session *s = open_session(ctx, 0);
+    minke_sampler *sampler = open_sampler_at(o->temperature, 0, o->top_p, UINT64_MAX);
+    int32_t prompt[9], token = -1;
+
+    make_prompt(ctx, prompt, 9);
+    CHECK_INT(minke_session_record(s, r), MINKE_OK);
+    if (o->end >= PROMPT)
+        CHECK_INT(minke_session_eval(s, prompt, 9), MINKE_OK);
+    for (size_t i = 0; i < 3 && o->end >= REPLY; i++) {
+        CHECK_INT(minke_rollout_sample(s, sampler, &token), MINKE_OK);
+        if (i < 2 || o->end == EVALUATED)
+            CHECK_INT(minke_session_eval(s, &token, 1), MINKE_OK);
+    }
+    if (o->end == EVALUATED)
+        CHECK_INT(minke_rollout_finish(r, MINKE_FINISH_FULL), MINKE_OK);
+    minke_sampler_free(sampler);
+    minke_session_free(s);
+    return r;
+}
+
+static void check_same_array(const minke_rollout *a, const minke_rollout *b, int32_t key)
+{
+    uint64_t shape[2][3] = {{0, 1, 1}, {0, 1, 1}};
+    const char *name[2] = {"", ""}, *dtype[2] = {"", ""};
+    const void *data[2] = {NULL, NULL};
+    uint32_t n_dims[2] = {0, 0};
+    const int32_t kept = minke_rollout_array(a, key, &name[0], &dtype[0], shape[0], &n_dims[0],
+                                             &data[0]);
+
+    CHECK_INT(minke_rollout_array(b, key, &name[1], &dtype[1], shape[1], &n_dims[1], &data[1]),
+              kept);
+    CHECK_STR(name[0], name[1]);
+    CHECK_STR(dtype[0], dtype[1]);
+    CHECK_INT(n_dims[0], n_dims[1]);
+    CHECK(memcmp(shape[0], shape[1], sizeof shape[0]) == 0);
+    if (kept != MINKE_OK)
+        return;
+    const size_t item = (size_t)atoi(dtype[0] + 1) / 8;
+    const size_t bytes = (size_t)(shape[0][0] * shape[0][1] * shape[0][2]) * item;
+
+    CHECK(data[0] != NULL && data[1] != NULL && memcmp(data[0], data[1], bytes) == 0);
+}
+
+static void check_same_record(const minke_rollout *a, const minke_rollout *b)
+{
+    char facts[2][1024];
+    size_t n[2] = {0, 0};
+
+    for (int32_t key = MINKE_ROLLOUT_ALLOWED_OFFSETS; key <= MINKE_ROLLOUT_SAMPLED; key++)
+        check_same_array(a, b, key);
+    CHECK_INT(minke_rollout_facts(a, facts[0], sizeof facts[0], &n[0]), MINKE_OK);
+    CHECK_INT(minke_rollout_facts(b, facts[1], sizeof facts[1], &n[1]), MINKE_OK);
+    CHECK(n[0] == n[1] && memcmp(facts[0], facts[1], n[0]) == 0);
+}
+
+/* Loaded, it is followed and scored as the one that was saved. */
+static void check_round_trip(minke_context *ctx, const struct origin *o)
+{
+    minke_rollout *r = write_as(ctx, o), *loaded = NULL;
+    minke_session *s = open_session(ctx, 0);
+    const int cut = o->temperature < 0.5f || o->top_p < 1.0f;
+    float masked[ROOM], full[ROOM];
+
+    CHECK_INT(minke_rollout_save(r, path_of("r")), MINKE_OK);
+    CHECK_INT(minke_rollout_load(&loaded, ctx, path_of("r")), MINKE_OK);
+    if (loaded == NULL) {
+        fprintf(stderr, "%s\n", minke_last_error());
+    } else {
+        check_same_record(r, loaded);
+        CHECK_INT(minke_session_replay(s, loaded, 0), MINKE_OK);
+        CHECK_INT(minke_rollout_score(loaded, s, masked, full, ROOM),
+                  o->end < REPLY ? MINKE_EINVAL
+                  : cut && (o->flags & MINKE_ROLLOUT_NO_ALLOWED) ? MINKE_EUNSUPPORTED : MINKE_OK);
+        if (o->end >= REPLY && !(cut && (o->flags & MINKE_ROLLOUT_NO_ALLOWED)))
+            check_same_bits(r, masked, full);
+    }
+    minke_session_free(s);
+    minke_rollout_free(loaded);
+    minke_rollout_free(r);
+}
+
+TEST(every_record_that_is_saved_is_loaded)
+{
+    for (size_t m = 0; m < 2; m++) {
+        minke_context *ctx = open_model(models[m], 1);
+
+        for (uint32_t i = 0; i < 128; i++) {
+            const struct origin o = {.temperature = i & 1 ? 1.0f : 0.0f,
+                                     .top_p = i & 2 ? 1.0f : 0.9f, .end = (int)(i >> 2 & 3),
+                                     .flags = i >> 4};
+            const int before = test_failures;
+
+            check_round_trip(ctx, &o);
+            if (test_failures > before)
+                fprintf(stderr, "%s: temperature %g, top-p %g, end %d, flags %u\n", models[m],
+                        (double)o.temperature, (double)o.top_p, (int)o.end, o.flags);
+        }
+        minke_context_free(ctx);
+    }
+}
+
 /* An allocator whose n-th call fails, once it is told to. */
 struct meagre {
     int64_t left, live;
@@ -693,6 +810,7 @@ static int32_t all(void)
     RUN(scored_again_the_probabilities_are_the_same_bits);
     RUN(under_changed_weights_the_recorded_routing_keeps_closer);
     RUN(a_damaged_file_is_refused_or_harmless);
+    RUN(every_record_that_is_saved_is_loaded);
     RUN(any_allocation_may_fail);
     RUN(wrong_arguments_are_named);
     RUN(handles_are_freed_in_any_order);

@@ -23,7 +23,7 @@ static double score(const char *text, uint32_t mode)
 
 static double released(const char *text)
 {
-    return score(text, MINKE_PROOF_RELEASED);
+    return score(text, MINKE_PROOF_MODE_RELEASED);
 }
 
 static char solution[4096], evaluation[4096];
@@ -46,10 +46,10 @@ static int split(const char *text, uint32_t mode)
 
 #define CHECK_SPLIT(text, a, b)                          \
     do {                                                 \
-        CHECK(split(text, MINKE_PROOF_RELEASED));        \
+        CHECK(split(text, MINKE_PROOF_MODE_RELEASED));        \
         CHECK_STR(solution, a);                          \
         CHECK_STR(evaluation, b);                        \
-        CHECK(split(text, MINKE_PROOF_DEFAULT));         \
+        CHECK(split(text, MINKE_PROOF_MODE_DEFAULT));         \
         CHECK_STR(solution, a);                          \
     } while (0)
 
@@ -115,11 +115,11 @@ TEST(scores_are_read_as_python_reads_floats)
 
 TEST(by_default_a_score_outside_0_to_1_is_none)
 {
-    CHECK(score("\\boxed{0.75}", MINKE_PROOF_DEFAULT) == .75);
-    CHECK(score("\\boxed{2}", MINKE_PROOF_DEFAULT) == -1000);
-    CHECK(score("\\boxed{-0.5}", MINKE_PROOF_DEFAULT) == -1000);
-    CHECK(score("\\boxed{nan}", MINKE_PROOF_DEFAULT) == -1000);
-    CHECK(score("\\boxed{inf}", MINKE_PROOF_DEFAULT) == -1000);
+    CHECK(score("\\boxed{0.75}", MINKE_PROOF_MODE_DEFAULT) == .75);
+    CHECK(score("\\boxed{2}", MINKE_PROOF_MODE_DEFAULT) == -1000);
+    CHECK(score("\\boxed{-0.5}", MINKE_PROOF_MODE_DEFAULT) == -1000);
+    CHECK(score("\\boxed{nan}", MINKE_PROOF_MODE_DEFAULT) == -1000);
+    CHECK(score("\\boxed{inf}", MINKE_PROOF_MODE_DEFAULT) == -1000);
 }
 
 TEST(reasoning_in_front_is_left_out)
@@ -131,7 +131,7 @@ TEST(reasoning_in_front_is_left_out)
 
 TEST(the_strict_score_needs_both_phrases_and_one_of_three_values)
 {
-    const uint32_t strict = MINKE_PROOF_STRICT;
+    const uint32_t strict = MINKE_PROOF_MODE_STRICT;
 
     CHECK(score(HERE "\nFine.\n\n" BASED "\n\\boxed{1}", strict) == 1);
     CHECK(score(HERE "\nFine.\n\n" OVERAL "\n\n\\boxed{0.5}\n", strict) == .5);
@@ -163,17 +163,17 @@ TEST(headings_in_stars_are_headings)
     CHECK_SPLIT("**Solution**\nA\n**Self Evaluation**\nC", "A", "C");
     CHECK_SPLIT("*Solution*\nA\n\n  ** Self Evaluation **  \n\nC", "A", "C");
     CHECK_SPLIT("***Solution*\nA\n* \nSelf Evaluation*\nC", "A", "C");
-    CHECK(!split("**Solution\nA\n**Self Evaluation**\nC", MINKE_PROOF_RELEASED));
-    CHECK(!split("**Solution** A\n**Self Evaluation**\nC", MINKE_PROOF_RELEASED));
-    CHECK(!split("**Solution**\nA\n**Self evaluation**\nC", MINKE_PROOF_RELEASED));
+    CHECK(!split("**Solution\nA\n**Self Evaluation**\nC", MINKE_PROOF_MODE_RELEASED));
+    CHECK(!split("**Solution** A\n**Self Evaluation**\nC", MINKE_PROOF_MODE_RELEASED));
+    CHECK(!split("**Solution**\nA\n**Self evaluation**\nC", MINKE_PROOF_MODE_RELEASED));
 }
 
 TEST(a_heading_may_be_part_of_its_line)
 {
     CHECK_SPLIT("### Solution\nA\n## Self Evaluation\nC", "A", "C");
     CHECK_SPLIT("My ## Solution\nA\n## Self Evaluation\nC", "A", "C");
-    CHECK(!split("## Solution: A\n## Self Evaluation\nC", MINKE_PROOF_RELEASED));
-    CHECK(!split("## Solution\nA\n### Self Evaluation\nC", MINKE_PROOF_RELEASED));
+    CHECK(!split("## Solution: A\n## Self Evaluation\nC", MINKE_PROOF_MODE_RELEASED));
+    CHECK(!split("## Solution\nA\n### Self Evaluation\nC", MINKE_PROOF_MODE_RELEASED));
 }
 
 TEST(of_two_solutions_the_first_counts)
@@ -192,8 +192,8 @@ TEST(a_missing_section_drops_the_proof)
         "## Solution## Self Evaluation"};
 
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        CHECK(!split(bad[i], MINKE_PROOF_RELEASED));
-    CHECK(split("## Solution\nA\n## Self Evaluation\n\nC", MINKE_PROOF_RELEASED));
+        CHECK(!split(bad[i], MINKE_PROOF_MODE_RELEASED));
+    CHECK(split("## Solution\nA\n## Self Evaluation\n\nC", MINKE_PROOF_MODE_RELEASED));
 }
 
 TEST(white_space_is_unicodes)
@@ -204,7 +204,7 @@ TEST(white_space_is_unicodes)
 
 TEST(the_strict_mode_takes_the_form_as_it_was_asked_for)
 {
-    const uint32_t strict = MINKE_PROOF_STRICT;
+    const uint32_t strict = MINKE_PROOF_MODE_STRICT;
 
     CHECK(split("## Solution\nA\n\n## Self Evaluation\n" HERE "\nC\n" BASED "\n\\boxed{1}",
                 strict));
@@ -234,8 +234,9 @@ TEST(long_runs_of_headings_and_blanks_take_linear_time)
 
         for (size_t i = 0; i < n; i++)
             text[i] = unit[k][i % len];
-        CHECK_INT(minke_proof_split(text, n, MINKE_PROOF_RELEASED, NULL, 0, &a, &b), MINKE_EFORMAT);
-        CHECK_INT(minke_proof_score(text, n, MINKE_PROOF_RELEASED, &s), MINKE_EFORMAT);
+        CHECK_INT(minke_proof_split(text, n, MINKE_PROOF_MODE_RELEASED, NULL, 0, &a, &b),
+                  MINKE_EFORMAT);
+        CHECK_INT(minke_proof_score(text, n, MINKE_PROOF_MODE_RELEASED, &s), MINKE_EFORMAT);
     }
     free(text);
 }
@@ -262,12 +263,21 @@ static char prompt[16384];
 static int32_t ask(int32_t kind, const char *prompts, const char *problem, const char *proof,
                    const char *rating)
 {
+    minke_proof_prompt_params p;
     size_t n = 0;
-    const int32_t status = minke_proof_prompt(
-        kind, prompts, prompts != NULL ? strlen(prompts) : 0, problem,
-        problem != NULL ? strlen(problem) : 0, proof, proof != NULL ? strlen(proof) : 0, rating,
-        rating != NULL ? strlen(rating) : 0, prompt, sizeof prompt - 1, &n);
+    int32_t status;
 
+    minke_proof_prompt_params_init(&p, sizeof p);
+    p.ask = kind;
+    p.problem = problem;
+    p.problem_len = problem != NULL ? strlen(problem) : 0;
+    p.proof = proof;
+    p.proof_len = proof != NULL ? strlen(proof) : 0;
+    p.rating = rating;
+    p.rating_len = rating != NULL ? strlen(rating) : 0;
+    p.prompts = prompts;
+    p.prompts_len = prompts != NULL ? strlen(prompts) : 0;
+    status = minke_proof_prompt(&p, prompt, sizeof prompt - 1, &n);
     if (status == MINKE_OK)
         prompt[n] = '\0';
     return status;
@@ -329,6 +339,29 @@ TEST(a_broken_file_of_prompts_is_refused_by_line_or_name)
     CHECK_HAS(minke_last_error(), "twice");
     CHECK_INT(ask(MINKE_ASK_JUDGE, NULL, "P", NULL, NULL), MINKE_EINVAL);
     CHECK_INT(ask(MINKE_ASK_PROOF, "@prompt ", "P", NULL, NULL), MINKE_EFORMAT);
+}
+
+TEST(a_prompt_says_how_long_it_is_and_needs_a_purpose)
+{
+    minke_proof_prompt_params p;
+    char text[4] = "xyz";
+    size_t n = 7;
+
+    CHECK_INT(ask(MINKE_ASK_PROOF, NULL, "P", NULL, NULL), MINKE_OK);
+    minke_proof_prompt_params_init(&p, sizeof p);
+    CHECK_INT(minke_proof_prompt(&p, text, 3, &n), MINKE_EINVAL);
+    CHECK_HAS(minke_last_error(), "ask 0");
+    CHECK_INT(minke_proof_prompt(NULL, text, 3, &n), MINKE_EINVAL);
+    p.ask = MINKE_ASK_PROOF;
+    p.problem_len = 1;
+    CHECK_INT(minke_proof_prompt(&p, text, 3, &n), MINKE_EINVAL);
+    CHECK_INT(n, 7);
+    p.problem = "P";
+    CHECK_INT(minke_proof_prompt(&p, text, 3, &n), MINKE_ENOSPC);
+    CHECK_INT(n, strlen(prompt));
+    CHECK_STR(text, "xyz");
+    CHECK_INT(minke_proof_prompt(&p, NULL, 0, &n), MINKE_ENOSPC);
+    CHECK_INT(minke_proof_prompt(&p, prompt, n, &n), MINKE_OK);
 }
 
 /* ---- Rewards ---- */
@@ -423,6 +456,7 @@ TEST_MAIN(
     RUN(braces_in_a_problem_are_safe);
     RUN(prompts_are_replaced_from_a_file);
     RUN(a_broken_file_of_prompts_is_refused_by_line_or_name);
+    RUN(a_prompt_says_how_long_it_is_and_needs_a_purpose);
     RUN(generators_earn_most_by_honesty);
     RUN(verifiers_earn_by_agreement);
     RUN(labels_follow_the_lowest_score_that_is_confirmed))

@@ -145,7 +145,7 @@ static minke_search_params settings(uint32_t driver)
     minke_search_params_init(&p, sizeof p);
     p.driver = driver;
     p.seed = 7;
-    p.n_first = driver == MINKE_SEARCH_SEQUENTIAL ? 2 : 4;
+    p.n_first = driver == MINKE_SEARCH_DRIVER_SEQUENTIAL ? 2 : 4;
     p.n_verifications = 3;
     p.n_best = 2;
     p.n_analyses = 2;
@@ -187,7 +187,7 @@ static struct script search(const minke_search_params *p, enum kind kind)
 
 TEST(a_model_that_improves_is_refined_until_it_gives_itself_1)
 {
-    minke_search_params p = settings(MINKE_SEARCH_SEQUENTIAL);
+    minke_search_params p = settings(MINKE_SEARCH_DRIVER_SEQUENTIAL);
     struct script m = search(&p, NEVER);
 
     CHECK_HAS(result, "\"solved\": false, \"finished\": true, \"rounds\": 6");
@@ -205,7 +205,7 @@ TEST(a_model_that_improves_is_refined_until_it_gives_itself_1)
 
 TEST(what_gives_itself_no_score_is_refined_to_the_last_round)
 {
-    minke_search_params p = settings(MINKE_SEARCH_SEQUENTIAL);
+    minke_search_params p = settings(MINKE_SEARCH_DRIVER_SEQUENTIAL);
     struct script m;
 
     m = search(&p, GARBAGE);
@@ -216,7 +216,7 @@ TEST(what_gives_itself_no_score_is_refined_to_the_last_round)
     m = search(&p, TIMES_OUT);
     CHECK_HAS(result, "\"unfinished\": 12");
     CHECK_HAS(result, "\"proofs\": []");
-    p.driver = MINKE_SEARCH_POOL;
+    p.driver = MINKE_SEARCH_DRIVER_POOL;
     m = search(&p, TIMES_OUT);
     CHECK_INT(m.n_by_ask[MINKE_ASK_VERIFY], 0);
     CHECK_HAS(result, "\"rounds\": 6");
@@ -228,7 +228,7 @@ TEST(what_gives_itself_no_score_is_refined_to_the_last_round)
 TEST(the_pool_is_refined_until_a_proof_passes)
 {
     for (uint32_t preset = 0; preset < 2; preset++) {
-        minke_search_params p = settings(MINKE_SEARCH_POOL);
+        minke_search_params p = settings(MINKE_SEARCH_DRIVER_POOL);
         struct script m;
 
         p.preset = preset;
@@ -247,10 +247,10 @@ TEST(the_pool_is_refined_until_a_proof_passes)
 
 TEST(the_repository_shows_4_4_4_or_8_evaluations)
 {
-    minke_search_params p = settings(MINKE_SEARCH_POOL);
+    minke_search_params p = settings(MINKE_SEARCH_DRIVER_POOL);
     struct script m;
 
-    p.preset = MINKE_PRESET_REPOSITORY;
+    p.preset = MINKE_SEARCH_PRESET_REPOSITORY;
     p.n_first = p.n_best = p.n_analyses = 0;   /* as the preset has them */
     p.n_verifications = 64;
     p.max_rounds = 2;
@@ -275,7 +275,7 @@ TEST(the_repository_shows_4_4_4_or_8_evaluations)
 
 TEST(the_paper_pairs_each_proof_with_single_evaluations_low_ones_first)
 {
-    minke_search_params p = settings(MINKE_SEARCH_POOL);
+    minke_search_params p = settings(MINKE_SEARCH_DRIVER_POOL);
     struct script m;
 
     p.n_first = 1;
@@ -293,7 +293,7 @@ TEST(the_paper_pairs_each_proof_with_single_evaluations_low_ones_first)
 
 TEST(analyses_of_evaluations_are_reported_and_choose_nothing)
 {
-    minke_search_params p = settings(MINKE_SEARCH_POOL);
+    minke_search_params p = settings(MINKE_SEARCH_DRIVER_POOL);
     struct script m;
 
     p.n_meta = 2;
@@ -304,17 +304,17 @@ TEST(analyses_of_evaluations_are_reported_and_choose_nothing)
 
 TEST(samples_are_chosen_by_votes_self_score_or_length_of_thinking)
 {
-    minke_search_params p = settings(MINKE_SEARCH_VOTE);
+    minke_search_params p = settings(MINKE_SEARCH_DRIVER_VOTE);
 
     p.n_first = 0;
     search(&p, IMPROVES);
     CHECK_HAS(result, "\"completions\": 8");
     CHECK_HAS(result, "\"best\": 1, \"score\": 1.0, \"answer\": \"0\"");
     CHECK_HAS(result, "\"votes\": 8");
-    p.driver = MINKE_SEARCH_BEST;
+    p.driver = MINKE_SEARCH_DRIVER_BEST;
     search(&p, IMPROVES);
     CHECK_HAS(result, "\"score\": 0.5");
-    p.driver = MINKE_SEARCH_LONGEST;
+    p.driver = MINKE_SEARCH_DRIVER_LONGEST;
     search(&p, IMPROVES);
     long longest = 0, chosen = 0, id;
     const char *best = strstr(result, "\"best\": ");
@@ -347,7 +347,7 @@ static int32_t answers(void *user, int32_t ask, uint64_t seed, const char *promp
 
 TEST(votes_compare_numbers_and_ties_go_to_the_first)
 {
-    minke_search_params p = settings(MINKE_SEARCH_VOTE);
+    minke_search_params p = settings(MINKE_SEARCH_DRIVER_VOTE);
     minke_search *s;
     const char *text;
     size_t n;
@@ -366,7 +366,7 @@ TEST(votes_compare_numbers_and_ties_go_to_the_first)
 
 TEST(a_search_depends_on_its_seed_and_nothing_else)
 {
-    minke_search_params p = settings(MINKE_SEARCH_POOL);
+    minke_search_params p = settings(MINKE_SEARCH_DRIVER_POOL);
     static char first[sizeof result];
 
     search(&p, FLAKY);
@@ -403,13 +403,15 @@ static void write_journal(const char *text, size_t n)
 
 TEST(a_kill_at_every_step_and_a_resume_find_the_same)
 {
-    for (uint32_t k = 0; k <= MINKE_SEARCH_LONGEST + 1; k++) {   /* the pool in both ways */
-        minke_search_params p = settings(k <= MINKE_SEARCH_LONGEST ? k : MINKE_SEARCH_POOL);
+    for (uint32_t k = 0; k <= MINKE_SEARCH_DRIVER_LONGEST + 1; k++) {   /* the pool both ways */
+        minke_search_params p = settings(k <= MINKE_SEARCH_DRIVER_LONGEST
+                                             ? k : MINKE_SEARCH_DRIVER_POOL);
         static char whole[sizeof result];
         struct script m;
         int total;
 
-        p.preset = k == MINKE_SEARCH_POOL ? MINKE_PRESET_REPOSITORY : MINKE_PRESET_PAPER;
+        p.preset = k == MINKE_SEARCH_DRIVER_POOL ? MINKE_SEARCH_PRESET_REPOSITORY
+                                                 : MINKE_SEARCH_PRESET_PAPER;
         p.max_rounds = 3;
         total = search(&p, FLAKY).n_taken;
         memcpy(whole, result, sizeof whole);
@@ -435,7 +437,7 @@ TEST(a_kill_at_every_step_and_a_resume_find_the_same)
 
 TEST(a_journal_that_is_cut_anywhere_is_resumed)
 {
-    minke_search_params p = settings(MINKE_SEARCH_POOL);
+    minke_search_params p = settings(MINKE_SEARCH_DRIVER_POOL);
     static char whole[sizeof result], all[sizeof file];
     size_t n;
 
@@ -469,7 +471,7 @@ static int32_t reopen(const minke_search_params *p, const char *problem)
 
 TEST(a_journal_of_something_else_is_refused_and_stays_as_it_is)
 {
-    minke_search_params p = settings(MINKE_SEARCH_POOL), q;
+    minke_search_params p = settings(MINKE_SEARCH_DRIVER_POOL), q;
     static const char problem[] = "Show that {proof} holds.";
     static char all[sizeof file];
     size_t n;
@@ -506,7 +508,7 @@ TEST(a_journal_of_something_else_is_refused_and_stays_as_it_is)
 
 TEST(a_damaged_line_is_named_unless_it_is_the_last)
 {
-    minke_search_params p = settings(MINKE_SEARCH_SEQUENTIAL);
+    minke_search_params p = settings(MINKE_SEARCH_DRIVER_SEQUENTIAL);
     static const char problem[] = "Show that {proof} holds.";
     static char all[sizeof file];
     size_t n, second, last;
@@ -591,6 +593,7 @@ TEST(any_failing_allocation_is_an_error_and_the_search_goes_on)
         long fail = 0;
         int done = 0;
 
+        p.n_first = driver == MINKE_SEARCH_DRIVER_VOTE ? 16 : 4;
         p.max_rounds = 3;
         p.n_meta = 1;
         search(&p, FLAKY);
@@ -604,7 +607,7 @@ TEST(any_failing_allocation_is_an_error_and_the_search_goes_on)
             p.alloc = faulty_alloc;
             p.free = faulty_free;
             p.alloc_user = &f;
-            p.journal = driver == MINKE_SEARCH_SEQUENTIAL ? journal : NULL;
+            p.journal = driver == MINKE_SEARCH_DRIVER_SEQUENTIAL ? journal : NULL;
             remove(journal);
             status = minke_search_open(&s, "Show that {proof} holds.", 24, &p);
             if (status == MINKE_OK)
@@ -627,7 +630,7 @@ TEST(any_failing_allocation_is_an_error_and_the_search_goes_on)
 
 TEST(texts_beyond_max_bytes_are_refused)
 {
-    minke_search_params p = settings(MINKE_SEARCH_POOL);
+    minke_search_params p = settings(MINKE_SEARCH_DRIVER_POOL);
     struct script m = {.kind = NEVER, .stop_after = -1};
     minke_search *s;
 
@@ -640,7 +643,7 @@ TEST(texts_beyond_max_bytes_are_refused)
 
 TEST(a_host_that_misbehaves_does_no_harm)
 {
-    minke_search_params p = settings(MINKE_SEARCH_SEQUENTIAL);
+    minke_search_params p = settings(MINKE_SEARCH_DRIVER_SEQUENTIAL);
     struct script m = {.kind = IMPROVES, .stop_after = -1};
     minke_search *s = open_search(&p), *none = NULL;
 
@@ -652,10 +655,10 @@ TEST(a_host_that_misbehaves_does_no_harm)
     minke_search_free(NULL);
     p.driver = 9;
     CHECK_INT(minke_search_open(&none, "x", 1, &p), MINKE_EVERSION);
-    p = settings(MINKE_SEARCH_POOL);
-    p.mode = MINKE_PROOF_RELEASED;
+    p = settings(MINKE_SEARCH_DRIVER_POOL);
+    p.mode = MINKE_PROOF_MODE_RELEASED;
     CHECK_INT(minke_search_open(&none, "x", 1, &p), MINKE_EINVAL);
-    p = settings(MINKE_SEARCH_POOL);
+    p = settings(MINKE_SEARCH_DRIVER_POOL);
     p.n_best = 1u << 20;
     CHECK_INT(minke_search_open(&none, "x", 1, &p), MINKE_EINVAL);
     CHECK_INT(minke_search_open(&none, "\xff", 1, NULL), MINKE_EINVAL);

@@ -227,7 +227,6 @@ class SearchParams(Params):
         ("n_analyses", c_uint32),
         ("n_samples", c_uint32),
         ("max_rounds", c_uint32),
-        ("reserved0", c_uint32),
         ("seed", c_uint64),
         ("max_bytes", c_uint64),
         ("prompts", c_char_p),
@@ -329,11 +328,36 @@ class JudgeParams(Params):
         ("struct_size", c_uint32),
         ("n_samples", c_uint32),
         ("max_score", c_uint32),
-        ("reserved0", c_uint32),
         ("seed", c_uint64),
+        ("question", c_char_p),
+        ("question_len", c_size_t),
+        ("answer", c_char_p),
+        ("answer_len", c_size_t),
+        ("rubrics", POINTER(c_char_p)),
+        ("rubric_lens", POINTER(c_size_t)),
+        ("n_rubrics", c_size_t),
         ("weights", POINTER(c_double)),
         ("prompt", c_char_p),
         ("prompt_len", c_size_t),
+        ("complete", COMPLETE_FN),
+        ("user", c_void_p),
+    ]
+
+
+class ProofPromptParams(Params):
+    """minke_proof_prompt_params."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("ask", c_int32),
+        ("problem", c_char_p),
+        ("problem_len", c_size_t),
+        ("proof", c_char_p),
+        ("proof_len", c_size_t),
+        ("rating", c_char_p),
+        ("rating_len", c_size_t),
+        ("prompts", c_char_p),
+        ("prompts_len", c_size_t),
     ]
 
 
@@ -353,6 +377,7 @@ STRUCTS = {
     "minke_objective_batch": ObjectiveBatch,
     "minke_objective_stats": ObjectiveStats,
     "minke_judge_params": JudgeParams,
+    "minke_proof_prompt_params": ProofPromptParams,
 }
 
 # ---- Constants -------------------------------------------------------------
@@ -505,9 +530,7 @@ PROTOTYPES = {
     "minke_reward_language": (c_int32, [c_char_p, c_size_t, c_char_p, _doubles]),
     "minke_reward_rubric": (c_int32, [_doubles, _doubles, c_size_t, _doubles]),
     "minke_judge_params_init": (None, [POINTER(JudgeParams), c_size_t]),
-    "minke_judge": (c_int32, [c_char_p, c_size_t, c_char_p, c_size_t, POINTER(c_char_p),
-                              _size_out, c_size_t, POINTER(JudgeParams), COMPLETE_FN, c_void_p,
-                              _doubles, _doubles]),
+    "minke_judge": (c_int32, [POINTER(JudgeParams), _doubles, _doubles]),
     "minke_rollout_params_init": (None, [POINTER(RolloutParams), c_size_t]),
     "minke_rollout_memory": (c_int32, [_handle, POINTER(RolloutParams), POINTER(c_uint64)]),
     "minke_rollout_open": (c_int32, [_handle_out, _handle, POINTER(RolloutParams)]),
@@ -525,9 +548,8 @@ PROTOTYPES = {
     "minke_proof_score": (c_int32, [c_char_p, c_size_t, c_uint32, _doubles]),
     "minke_proof_split": (c_int32, [c_char_p, c_size_t, c_uint32, c_char_p, c_size_t, _size_out,
                                     _size_out]),
-    "minke_proof_prompt": (c_int32, [c_int32, c_char_p, c_size_t, c_char_p, c_size_t, c_char_p,
-                                     c_size_t, c_char_p, c_size_t, c_char_p, c_size_t,
-                                     _size_out]),
+    "minke_proof_prompt_params_init": (None, [POINTER(ProofPromptParams), c_size_t]),
+    "minke_proof_prompt": (c_int32, [POINTER(ProofPromptParams), c_char_p, c_size_t, _size_out]),
     "minke_proof_verifier_reward": (c_int32, [c_char_p, c_size_t, c_double, c_double, _doubles]),
     "minke_proof_generator_reward": (c_int32, [c_char_p, c_size_t, c_double, c_double, _doubles]),
     "minke_proof_label": (c_int32, [_doubles, _doubles, c_size_t, c_uint32, _doubles]),

@@ -152,19 +152,21 @@ def judge(question: str, answer: str, rubrics: Sequence[str],
     lib.minke_judge_params_init(byref(p), ctypes.sizeof(p))
     p.n_samples, p.max_score, p.seed = samples, max_score, seed & (2**64 - 1)
     p.weights = _doubles(weights)
-    wording = _bytes(prompt) if prompt is not None else None
-    p.prompt, p.prompt_len = wording, len(wording or b"")
     texts, n = [_bytes(text) for text in rubrics], len(rubrics)
-    asked, given = _bytes(question), _bytes(answer)
+    p.rubrics, p.n_rubrics = (ctypes.c_char_p * n)(*texts), n
+    p.rubric_lens = (c_size_t * n)(*map(len, texts))
+    for name, text in (("question", question), ("answer", answer), ("prompt", prompt)):
+        if text is not None:
+            data = _bytes(text)
+            setattr(p, name, data)
+            setattr(p, f"{name}_len", len(data))
+    p.complete = _callback(raised, model)
     reward, scores = c_double(), (c_double * n)()
     with raised:
-        status = lib.minke_judge(asked, len(asked), given, len(given), (ctypes.c_char_p * n)(*texts),
-                                 (c_size_t * n)(*map(len, texts)), n, byref(p),
-                                 _callback(raised, model), None, byref(reward), scores)
+        status = lib.minke_judge(byref(p), byref(reward), scores)
     raised.reraise()
     lib.check(status)
     return Judgement(reward.value, [s if s >= 0 else None for s in scores])
-
 
 
 def _open() -> "Model":

@@ -15,10 +15,9 @@ from ..errors import ENOSPC, EUNSUPPORTED, MinkeError
 from ..model import Model
 from ..sampler import Sampler
 from ..session import Session
+from ._proof import FINISHES
 
 _CODES = {"I64": "q", "I32": "i", "F32": "f", "U16": "H", "U8": "B"}
-_REASONS = {"stop": 1, "length": 2, "thinking_length": 3, "tool_calls": 4, "cancelled": 5,
-            "full": 6}
 _REPLAY = {"experts": 1, "selected": 2}
 
 
@@ -74,7 +73,7 @@ class Rollout(Handle):
 
     def finish(self, reason: str) -> None:
         """Say how the sequence ended: "stop", "length"."""
-        self._lib.check(self._lib.minke_rollout_finish(self._handle, _REASONS.get(reason, 0)))
+        self._lib.check(self._lib.minke_rollout_finish(self._handle, FINISHES.get(reason, 0)))
 
     def score(self, session: Session) -> Tuple[List[float], List[float]]:
         """Evaluate the record's tokens in the session, which is emptied first.
