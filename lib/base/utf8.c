@@ -70,3 +70,41 @@ size_t mk_utf8_valid(const char *text, size_t len)
     }
     return len;
 }
+
+size_t mk_utf8_encode(char out[4], uint32_t c)
+{
+    const size_t n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    static const unsigned char lead[5] = {0, 0, 0xC0, 0xE0, 0xF0};
+
+    for (size_t i = n; i-- > 1; c >>= 6)
+        out[i] = (char)(0x80 | (c & 0x3F));
+    out[0] = (char)(lead[n] | c);
+    return n;
+}
+
+struct mk_view mk_utf8_next(struct mk_utf8_stream *s, struct mk_view *text, int last)
+{
+    const struct mk_view replacement = MK_VIEW(MK_UTF8_REPLACEMENT);
+    const size_t valid = s->n_held == 0 ? mk_utf8_valid(text->data, text->len) : 0;
+    const struct mk_view whole = {text->data, valid};
+
+    if (valid > 0) {
+        *text = mk_view_part(*text, valid, text->len);
+        return whole;
+    }
+    for (;;) {
+        enum mk_utf8_state state = MK_UTF8_INCOMPLETE;
+        const size_t n = s->n_held > 0 ? mk_utf8_unit(s->held, s->n_held, &state) : 0;
+
+        if (state != MK_UTF8_INCOMPLETE || (last && text->len == 0 && n > 0)) {
+            memcpy(s->out, s->held, sizeof(s->out));
+            s->n_held -= n;
+            memmove(s->held, s->held + n, s->n_held);
+            return state == MK_UTF8_VALID ? (struct mk_view){s->out, n} : replacement;
+        }
+        if (text->len == 0)
+            return (struct mk_view){"", 0};
+        s->held[s->n_held++] = text->data[0];
+        *text = mk_view_part(*text, 1, text->len);
+    }
+}
