@@ -7,7 +7,7 @@
 #include "base/params.h"
 #include "base/utf8.h"
 #include "session/session.h"
-#include "chat/reply.h"
+#include "chat/deepseek.h"
 #include "text/tokenizer.h"
 
 struct minke_generator {
@@ -79,8 +79,7 @@ static int32_t generate_stops(struct minke_generator *g)
     if (p->n_stop_tokens > 0)
         memcpy(tokens, p->stop_tokens, p->n_stop_tokens * sizeof(*tokens));
     p->stop_tokens = tokens;
-    mk_reply_set_stops(g->reply, &(struct mk_reply_stops){(const char *const *)texts, lens,
-                                                          p->n_stops});
+    g->reply->stops = (struct mk_reply_stops){(const char *const *)texts, lens, p->n_stops};
     return MINKE_OK;
 }
 
@@ -95,7 +94,7 @@ static int32_t generate_closing(struct minke_generator *g, const struct mk_token
 
     mk_text_init(&text, &g->a);
     mk_text_add(&text, g->p.closing, len);
-    mk_text_adds(&text, MK_CHAT_THINK_END);
+    mk_text_adds(&text, MK_DS_THINK_END);
     g->forced = mk_arena_alloc(&g->arena, text.len, sizeof(*g->forced));
     rc = text.failed || g->forced == NULL ? MINKE_ENOMEM
        : mk_tokenizer_encode(tok, text.data, text.len, MK_TOKENIZE_SPECIAL, &plain, len > 0,
@@ -114,7 +113,7 @@ static int32_t generate_thinking(struct minke_generator *g, const struct mk_toke
     if (g->p.min_thinking > 0) {
         if (g->think_end < 0 || (uint32_t)g->think_end >= n_vocab)
             return mk_fail(MINKE_EUNSUPPORTED, "min_thinking: the model has no token "
-                                               MK_CHAT_THINK_END);
+                                               MK_DS_THINK_END);
         g->masked = mk_arena_alloc(&g->arena, n_vocab, sizeof(float));
         if (g->masked == NULL)
             return MINKE_ENOMEM;
@@ -127,7 +126,7 @@ static int32_t generate_thinking(struct minke_generator *g, const struct mk_toke
 static int generate_answers(const struct minke_generator *g, const struct mk_tokenizer *tok,
                             const int32_t *prompt, size_t n)
 {
-    static const char *const ends[] = {MK_CHAT_THINK_END, MK_CHAT_OUTPUT_END, MK_CHAT_OUTPUTS_END};
+    static const char *const ends[] = {MK_DS_THINK_END, MK_DS_OUTPUT_END, MK_DS_OUTPUTS_END};
 
     if (n == 0) {
         prompt = g->s->tokens;
@@ -151,10 +150,10 @@ static int32_t generate_tokens_of(struct minke_generator *g, const int32_t *prom
         return MINKE_EUNSUPPORTED;
     minke_context_info(g->s->model, MINKE_INFO_TOKEN_EOS, &eos);
     g->eos = (int32_t)eos;
-    g->think_end = mk_tokenizer_find(tok, MK_CHAT_THINK_END, strlen(MK_CHAT_THINK_END));
-    g->calls = mk_tokenizer_find(tok, MK_CHAT_CALLS, strlen(MK_CHAT_CALLS));
+    g->think_end = mk_tokenizer_find(tok, MK_DS_THINK_END, strlen(MK_DS_THINK_END));
+    g->calls = mk_tokenizer_find(tok, MK_DS_CALLS, strlen(MK_DS_CALLS));
     if (generate_answers(g, tok, prompt, n))
-        mk_reply_answers(g->reply);
+        g->reply->state = MK_REPLY_CONTENT;
     return generate_thinking(g, tok);
 }
 
@@ -171,7 +170,7 @@ static int32_t generate_reply(struct minke_generator *g)
     p.user = g->p.user;
     rc = minke_reply_open(&g->reply, g->s->model, &p);
     if (rc == MINKE_OK && is_plain)
-        mk_reply_plain(g->reply);
+        g->reply->begun = 1;   /* a blank in front is text */
     return rc;
 }
 
@@ -272,8 +271,8 @@ static int32_t generate_finish(struct minke_generator *g, int32_t reason)
     generate_hold(g, 1);
     rc = minke_reply_finish(g->reply, texts[reason]);
     generate_hold(g, 0);
-    if (reason == MINKE_FINISH_STOP && mk_reply_calls(g->reply) > 0
-        && mk_reply_stop(g->reply) < 0)
+    if (reason == MINKE_FINISH_STOP && g->reply->n_calls > 0
+        && g->reply->stop < 0)
         g->reason = MINKE_FINISH_TOOL_CALLS;
     if (g->s->recorder.finished != NULL)
         g->s->recorder.finished(g->s->recorder.user, g->reason);
@@ -341,7 +340,7 @@ static int32_t generate_token(struct minke_generator *g)
     generate_hold(g, 0);
     if (rc < 0)
         return rc;
-    if (token == g->eos || minke_reply_ended(g->reply) || mk_reply_stop(g->reply) >= 0)
+    if (token == g->eos || minke_reply_ended(g->reply) || g->reply->stop >= 0)
         return generate_finish(g, MINKE_FINISH_STOP);
     if (g->p.max_tokens > 0 && g->n_ids == g->p.max_tokens)
         return generate_finish(g, minke_reply_thinking(g->reply) ? MINKE_FINISH_THINKING_LENGTH
@@ -453,7 +452,7 @@ int32_t minke_generate_info(const minke_generator *g, int32_t key, int64_t *valu
         *value = g->at_forced > 0;
         return MINKE_OK;
     case MINKE_GENERATE_STOP:
-        *value = mk_reply_stop(g->reply);
+        *value = g->reply->stop;
         return MINKE_OK;
     case MINKE_GENERATE_N_PROMPT:
         n = g->n_prompt;
@@ -507,7 +506,7 @@ int32_t minke_generate_message(const minke_generator *g, char *text, size_t capa
     mk_text_init(&t, &g->a);
     mk_reply_write(g->reply, &t, 1);
     /* Tokens of a stop text are not the message's. */
-    if (mk_reply_stop(g->reply) < 0) {
+    if (g->reply->stop < 0) {
         mk_text_adds(&t, ", \"token_ids\": [");
         for (size_t i = 0; i < g->n_ids; i++) {
             if (i > 0)

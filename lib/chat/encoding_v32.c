@@ -1,29 +1,24 @@
 /* The encoding of V3.2 and V3.2-Speciale: tools in DSML, reasoning kept while tools are used.
  * Reference: DeepSeek-V3.2 encoding/encoding_dsv32.py, encode_messages.  Differs: content that
  * is neither text nor null is refused, and so is a key repeated in arguments. */
-#include <string.h>
-
 #include "base/error.h"
-#include "chat/chat.h"
-
-#define V32_OPEN "<" MK_CHAT_DSML
-#define V32_CLOSE "</" MK_CHAT_DSML
+#include "chat/deepseek.h"
 
 static const char v32_tools_head[] =
     "## Tools\n\n"
     "You have access to a set of tools you can use to answer the user's question.\n"
-    "You can invoke functions by writing a \"" V32_OPEN "function_calls>\" block like the "
+    "You can invoke functions by writing a \"" MK_DSML_OPEN "function_calls>\" block like the "
     "following as part of your reply to the user:\n"
-    V32_OPEN "function_calls>\n"
-    V32_OPEN "invoke name=\"$FUNCTION_NAME\">\n"
-    V32_OPEN "parameter name=\"$PARAMETER_NAME\" string=\"true|false\">$PARAMETER_VALUE"
-    V32_CLOSE "parameter>\n"
+    MK_DSML_OPEN "function_calls>\n"
+    MK_DSML_OPEN "invoke name=\"$FUNCTION_NAME\">\n"
+    MK_DSML_OPEN "parameter name=\"$PARAMETER_NAME\" string=\"true|false\">$PARAMETER_VALUE"
+    MK_DSML_CLOSE "parameter>\n"
     "...\n"
-    V32_CLOSE "invoke>\n"
-    V32_OPEN "invoke name=\"$FUNCTION_NAME2\">\n"
+    MK_DSML_CLOSE "invoke>\n"
+    MK_DSML_OPEN "invoke name=\"$FUNCTION_NAME2\">\n"
     "...\n"
-    V32_CLOSE "invoke>\n"
-    V32_CLOSE "function_calls>\n\n";
+    MK_DSML_CLOSE "invoke>\n"
+    MK_DSML_CLOSE "function_calls>\n\n";
 
 static const char v32_tools_rules[] =
     "String and scalar parameters should be specified as is without any escaping or quotes, while "
@@ -32,13 +27,13 @@ static const char v32_tools_rules[] =
     "objects).\n\n"
     "If the thinking_mode is enabled, then after function results you should strongly consider "
     "outputting a thinking block. Here is an example:\n\n"
-    V32_OPEN "function_calls>\n"
+    MK_DSML_OPEN "function_calls>\n"
     "...\n"
-    V32_CLOSE "function_calls>\n\n"
+    MK_DSML_CLOSE "function_calls>\n\n"
     "<function_results>\n"
     "...\n"
     "</function_results>\n\n"
-    MK_CHAT_THINK "...thinking about results" MK_CHAT_THINK_END "\n\n"
+    MK_DS_THINK "...thinking about results" MK_DS_THINK_END "\n\n"
     "Here are the functions available in JSONSchema format:\n"
     "<functions>\n";
 
@@ -129,7 +124,7 @@ static void v32_opening(const struct mk_chat *c, size_t i, ptrdiff_t last_user,
         thinks = c->thinking && i + 1 == c->n;
     else if (c->retention == MINKE_RETAIN_ALL && answered)
         thinks = v32_shows(c, i + 1, last_user);
-    mk_chat_adds(out, thinks ? MK_CHAT_THINK : MK_CHAT_THINK_END);
+    mk_chat_adds(out, thinks ? MK_DS_THINK : MK_DS_THINK_END);
 }
 
 /* A text of the user or a tool; null is written as the reference writes it. */
@@ -138,7 +133,7 @@ static void v32_plain(const struct mk_json *content, struct mk_chat_out *out)
     if (content == NULL)
         mk_chat_adds(out, "None");
     else
-        mk_chat_add_plain(out, content->text.data, content->text.len);
+        mk_chat_add_plain(out, content->text);
 }
 
 static int32_t v32_user(const struct mk_chat *c, size_t i, ptrdiff_t last_user,
@@ -146,7 +141,7 @@ static int32_t v32_user(const struct mk_chat *c, size_t i, ptrdiff_t last_user,
 {
     const struct mk_chat_message *m = &c->messages[i];
 
-    mk_chat_adds(out, MK_CHAT_USER);
+    mk_chat_adds(out, MK_DS_USER);
     if (m->role == MK_ROLE_DEVELOPER) {
         if (!v32_truthy(m->content))
             return mk_fail(MINKE_EINVAL, "message %zu: a developer message needs content",
@@ -156,7 +151,7 @@ static int32_t v32_user(const struct mk_chat *c, size_t i, ptrdiff_t last_user,
         mk_chat_adds(out, "\n\n# The user's message is: ");
     }
     v32_plain(m->content, out);
-    mk_chat_adds(out, MK_CHAT_ASSISTANT);
+    mk_chat_adds(out, MK_DS_ASSISTANT);
     v32_opening(c, i, last_user, out);
     return MINKE_OK;
 }
@@ -212,14 +207,14 @@ static int32_t v32_arguments(const struct mk_chat_message *m, const struct mk_js
 
         if (v != arguments->first)
             mk_chat_adds(out, "\n");
-        mk_chat_adds(out, V32_OPEN "parameter name=\"");
-        mk_chat_add_model(out, v->key.data, v->key.len);
+        mk_chat_adds(out, MK_DSML_OPEN "parameter name=\"");
+        mk_chat_add_model(out, v->key);
         mk_chat_adds(out, string ? "\" string=\"true\">" : "\" string=\"false\">");
         if (string)
-            mk_chat_add_model(out, v->text.data, v->text.len);
+            mk_chat_add_model(out, v->text);
         else
             mk_chat_add_json(out, v);
-        mk_chat_adds(out, V32_CLOSE "parameter>");
+        mk_chat_adds(out, MK_DSML_CLOSE "parameter>");
     }
     mk_arena_free(&arena);
     return rc;
@@ -227,7 +222,7 @@ static int32_t v32_arguments(const struct mk_chat_message *m, const struct mk_js
 
 static int32_t v32_calls(const struct mk_chat_message *m, struct mk_chat_out *out)
 {
-    mk_chat_adds(out, "\n\n" V32_OPEN "function_calls>\n");
+    mk_chat_adds(out, "\n\n" MK_DSML_OPEN "function_calls>\n");
     for (const struct mk_json *call = m->calls->first; call != NULL; call = call->next) {
         const struct mk_json *name = mk_chat_call_text(m, call, "name");
         const struct mk_json *arguments = mk_chat_call_text(m, call, "arguments");
@@ -235,14 +230,14 @@ static int32_t v32_calls(const struct mk_chat_message *m, struct mk_chat_out *ou
 
         if (name == NULL || arguments == NULL)
             return MINKE_EINVAL;
-        mk_chat_adds(out, V32_OPEN "invoke name=\"");
-        mk_chat_add_model(out, name->text.data, name->text.len);
+        mk_chat_adds(out, MK_DSML_OPEN "invoke name=\"");
+        mk_chat_add_model(out, name->text);
         mk_chat_adds(out, "\">\n");
         if ((rc = v32_arguments(m, arguments, out)) < 0)
             return rc;
-        mk_chat_adds(out, "\n" V32_CLOSE "invoke>\n");
+        mk_chat_adds(out, "\n" MK_DSML_CLOSE "invoke>\n");
     }
-    mk_chat_adds(out, V32_CLOSE "function_calls>");
+    mk_chat_adds(out, MK_DSML_CLOSE "function_calls>");
     return MINKE_OK;
 }
 
@@ -261,15 +256,15 @@ static int32_t v32_assistant(const struct mk_chat *c, size_t i, ptrdiff_t last_u
             return mk_fail(MINKE_EINVAL, "message %zu: thinking, but neither reasoning_content "
                                          "nor tool_calls after the last user message", m->place);
         if (reasoning != NULL)
-            mk_chat_add_model(out, reasoning->text.data, reasoning->text.len);
-        mk_chat_adds(out, MK_CHAT_THINK_END);
+            mk_chat_add_model(out, reasoning->text);
+        mk_chat_adds(out, MK_DS_THINK_END);
     }
     if (m->content != NULL)
-        mk_chat_add_model(out, m->content->text.data, m->content->text.len);
+        mk_chat_add_model(out, m->content->text);
     if (v32_truthy(m->calls))
         rc = v32_calls(m, out);
-    mk_chat_adds(out, MK_CHAT_EOS);
-    mk_chat_own_ids(out, m, begin, shows ? 0 : 1);
+    mk_chat_adds(out, MK_DS_EOS);
+    mk_chat_own_ids(out, m, begin, shows ? MK_CUT_NONE : MK_CUT_FIRST);
     return rc;
 }
 
@@ -281,7 +276,7 @@ static int32_t v32_message(const struct mk_chat *c, size_t i, ptrdiff_t last_use
     switch (m->role) {
     case MK_ROLE_SYSTEM:
         if (m->content != NULL)
-            mk_chat_add_trusted(out, m->content->text.data, m->content->text.len);
+            mk_chat_add_trusted(out, m->content->text);
         return v32_extras(m->tools, m->format, out);
     case MK_ROLE_DEVELOPER:
     case MK_ROLE_USER:
@@ -318,8 +313,6 @@ static int32_t v32_given(struct mk_chat *c, struct mk_chat_out *out)
 {
     if (!v32_truthy(c->tools) && !v32_truthy(c->format))
         return MINKE_OK;
-    if (c->kind == MK_CHAT_SPECIALE && v32_truthy(c->tools))
-        return mk_fail(MINKE_EUNSUPPORTED, "tools: deepseek-v3.2-speciale was not taught to call");
     for (size_t i = 0; i < c->n; i++) {
         struct mk_chat_message *m = &c->messages[i];
 
@@ -334,22 +327,22 @@ static int32_t v32_given(struct mk_chat *c, struct mk_chat_out *out)
 
 int32_t mk_chat_write_v32(struct mk_chat *c, struct mk_chat_out *out)
 {
-    const size_t n_given = c->n - c->n_context;
+    const struct mk_encoding *e = c->encoding;
+    const size_t n_all = c->n;
     int32_t rc = MINKE_OK;
     ptrdiff_t last_user;
 
-    for (size_t i = 0; i < c->n && c->kind == MK_CHAT_SPECIALE; i++)
+    for (size_t i = 0; i < c->n && e->no_tools != NULL; i++)
         if (v32_truthy(c->messages[i].tools) || v32_truthy(c->messages[i].calls))
-            return mk_fail(MINKE_EUNSUPPORTED,
-                           "message %zu: deepseek-v3.2-speciale was not taught to call tools",
-                           c->messages[i].place);
+            return mk_fail(MINKE_EUNSUPPORTED, "message %zu: %s %s tools", c->messages[i].place,
+                           e->names[0], e->no_tools);
     if (c->bos && c->n_context == 0)
-        mk_chat_adds(out, MK_CHAT_BOS);
+        mk_chat_adds(out, MK_DS_BOS);
     rc = v32_given(c, out);
     if (c->thinking && c->drop && c->retention != MINKE_RETAIN_ALL)
         v32_drop(c);
     last_user = v32_last_user(c);
-    for (size_t i = c->n_context; i < c->n_context + n_given && rc == MINKE_OK; i++) {
+    for (size_t i = c->n_context; i < n_all && rc == MINKE_OK; i++) {
         if (i >= c->n)
             return mk_fail(MINKE_EINVAL, "message %zu: a developer message before the last user "
                                          "message is dropped, and one is missing here", i);
