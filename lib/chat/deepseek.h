@@ -29,14 +29,13 @@
 #define MK_V31_REPEATS (1u << 1)   /* an answer is asked for behind answers too */
 
 /* What all replies share but those of V2. */
+#define MK_DS_ANSWER (MK_IN(MK_REPLY_REASONING) | MK_IN(MK_REPLY_CONTENT))
+#define MK_DS_THINKS (MK_MARKER_TOKEN | MK_MARKER_THINKS)
 #define MK_DS_MARKERS \
-    {MK_DS_EOS, MK_IN_ALL, MK_MARKER_TOKEN, mk_reply_read_end}, \
-    {MK_DS_BOS, MK_IN(MK_REPLY_CONTENT), MK_MARKER_TOKEN | MK_MARKER_THINKS, \
-     mk_reply_read_stray}, \
-    {MK_DS_THINK, MK_IN(MK_REPLY_REASONING) | MK_IN(MK_REPLY_CONTENT), \
-     MK_MARKER_TOKEN | MK_MARKER_THINKS, mk_reply_read_think}, \
-    {MK_DS_THINK_END, MK_IN(MK_REPLY_REASONING) | MK_IN(MK_REPLY_CONTENT), \
-     MK_MARKER_TOKEN | MK_MARKER_THINKS, mk_reply_read_think_end}
+    {MK_DS_EOS, MK_MARKER_TOKEN, MK_IN_ALL, mk_reply_read_end, MK_REPLY_DONE}, \
+    {MK_DS_BOS, MK_DS_THINKS, MK_IN(MK_REPLY_CONTENT), mk_reply_read_stray, MK_REPLY_SAME}, \
+    {MK_DS_THINK, MK_DS_THINKS, MK_DS_ANSWER, mk_reply_read_think, MK_REPLY_SAME}, \
+    {MK_DS_THINK_END, MK_DS_THINKS, MK_DS_ANSWER, mk_reply_read_think_end, MK_REPLY_CONTENT}
 
 int32_t mk_chat_write_v2(struct mk_chat *c, struct mk_chat_out *out);
 int32_t mk_chat_write_v3(struct mk_chat *c, struct mk_chat_out *out);

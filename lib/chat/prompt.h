@@ -34,13 +34,11 @@ struct mk_chat {
 /* What a retention rule cuts off in front of a message's own ids. */
 enum mk_chat_cut { MK_CUT_NONE, MK_CUT_FIRST, MK_CUT_LAST };   /* up to which end of reasoning */
 
-/* Bytes [begin, end) of the text that stand for these ids. */
+/* Bytes [begin, end) of the text that stand for this message's own ids. */
 struct mk_chat_ids {
     size_t begin, end;
-    const struct mk_json *ids;
+    const struct mk_chat_message *message;
     enum mk_chat_cut cut;
-    int unfinished;      /* reasoning without an answer: a cut leaves nothing */
-    int unreasoned;      /* the message says that it has no reasoning */
 };
 
 /* What an encoding writes: text, which of its bytes are not to be trusted, and which have

@@ -84,11 +84,7 @@ void mk_chat_own_ids(struct mk_chat_out *out, const struct mk_chat_message *m, s
     out->rc = mk_grow(out->a, (void **)&out->ids, &out->ids_capacity, out->n_ids + 1,
                       sizeof(*out->ids));
     if (out->rc == MINKE_OK)
-        out->ids[out->n_ids++] = (struct mk_chat_ids){
-            begin, out->text.len, m->ids, cut,
-            .unfinished = !out_is_empty(m->reasoning) && m->calls == NULL
-                          && out_is_empty(m->content),
-            .unreasoned = m->reasoning != NULL && out_is_empty(m->reasoning)};
+        out->ids[out->n_ids++] = (struct mk_chat_ids){begin, out->text.len, m, cut};
 }
 
 void mk_chat_out_free(struct mk_chat_out *out)
@@ -195,37 +191,47 @@ static int32_t out_tokenize(struct out_job *job, size_t begin, size_t end)
     return rc;
 }
 
-/* The ids that a message carries, behind the cut, closed with the token that ends texts. */
+/* Where ids may be cut.  A message that says that it has no reasoning has none to cut, unless
+ * its ids begin with an empty one. */
+static enum mk_chat_cut out_cut(const struct out_job *job, const struct mk_chat_ids *own)
+{
+    const struct mk_chat_message *m = own->message;
+
+    return m->reasoning != NULL && out_is_empty(m->reasoning)
+           && !out_opens_empty(m->ids, job->think_end) ? MK_CUT_NONE : own->cut;
+}
+
+/* The ids that a message carries, closed with the token that ends texts. */
 static int32_t out_take_ids(struct out_job *job, const struct mk_chat_ids *own)
 {
+    const struct mk_chat_message *m = own->message;
+    const enum mk_chat_cut cut = out_cut(job, own);
+    const int32_t eos = mk_tokenizer_eos(job->tok);
     struct mk_chat_tokens *t = job->tokens;
     const size_t begin = t->n;
-    const int32_t eos = mk_tokenizer_eos(job->tok);
-    const int cuts = own->cut != MK_CUT_NONE
-                     && (!own->unreasoned || out_opens_empty(own->ids, job->think_end));
-    int64_t id = -1;
-    int32_t rc = out_room(job, own->ids->n_items + 1);
-    int cut = 0;
     size_t i = 0;
+    int64_t id = -1;
+    int32_t rc = out_room(job, m->ids->n_items + 1);
+    int was_cut = 0;
 
-    if (rc < 0)
-        return rc;
-    for (const struct mk_json *v = own->ids->first; v != NULL; v = v->next, i++) {
+    for (const struct mk_json *v = m->ids->first; v != NULL && rc == MINKE_OK; v = v->next, i++) {
         if (mk_json_int(v, &id) != 0 || id < 0 || (size_t)id >= mk_tokenizer_size(job->tok))
             return mk_fail(MINKE_EINVAL, "token_ids: item %zu is no token of the model", i);
         t->ids[t->n++] = (int32_t)id;
-        if (cuts && id == job->think_end && (own->cut == MK_CUT_LAST || !cut)) {
+        if (id == job->think_end && (cut == MK_CUT_LAST || (cut == MK_CUT_FIRST && !was_cut))) {
             t->n = begin;
-            cut = 1;
+            was_cut = 1;
         }
     }
-    if (cuts && !cut && own->unfinished) {
+    /* Reasoning that was not finished, and no answer: all is cut. */
+    if (cut != MK_CUT_NONE && !was_cut && m->calls == NULL && out_is_empty(m->content)
+        && !out_is_empty(m->reasoning)) {
         t->n = begin;
         id = -1;
     }
-    if (eos >= 0 && id != eos)
+    if (rc == MINKE_OK && eos >= 0 && id != eos)
         t->ids[t->n++] = eos;
-    return MINKE_OK;
+    return rc;
 }
 
 int32_t mk_chat_tokenize(struct mk_chat_tokens *tokens, struct mk_chat_out *out,

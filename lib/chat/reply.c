@@ -17,12 +17,20 @@
 
 /* ---- Events -------------------------------------------------------------- */
 
-static void reply_flush(struct minke_reply *r);
+/* Pass content on up to end. */
+static void reply_give(struct minke_reply *r, size_t end)
+{
+    const struct mk_view text = mk_view_part(mk_text_view(&r->content), r->n_given, end);
+
+    r->n_given = end;
+    if (text.len > 0)
+        mk_reply_event(r, MINKE_REPLY_CONTENT, text);
+}
 
 void mk_reply_event(struct minke_reply *r, int32_t event, struct mk_view text)
 {
     if (event != MINKE_REPLY_CONTENT)
-        reply_flush(r);
+        reply_give(r, r->content.len);
     if (r->on_event == NULL || r->stopped || (r->stop >= 0 && event != MINKE_REPLY_FINISHED
                                               && event != MINKE_REPLY_CONTENT))
         return;
@@ -44,90 +52,56 @@ void mk_reply_malformed(struct minke_reply *r, const char *why)
 
 /* ---- Content, up to a stop text ------------------------------------------ */
 
-static void reply_give(struct minke_reply *r, struct mk_view text)
-{
-    if (text.len == 0)
-        return;
-    mk_text_add_view(&r->content, text);
-    mk_reply_event(r, MINKE_REPLY_CONTENT, text);
-}
-
-/* What was held back for a stop text is none. */
-static void reply_flush(struct minke_reply *r)
-{
-    const struct mk_view tail = mk_text_view(&r->tail);
-
-    r->tail.len = 0;
-    reply_give(r, tail);
-}
-
-static struct mk_view reply_stop_text(const struct minke_reply *r, size_t k)
+static struct mk_view reply_stop(const struct minke_reply *r, size_t k)
 {
     return (struct mk_view){r->stops.text[k], r->stops.len[k]};
 }
 
-/* The longest stop text that the first end bytes of the tail end in, or -1. */
-static int32_t reply_stop_at(const struct minke_reply *r, size_t end)
+/* The longest stop text that text ends in, or -1. */
+static int32_t reply_stop_at(const struct minke_reply *r, struct mk_view text)
 {
-    const struct mk_view text = {r->tail.data, end};
     int32_t best = -1;
 
-    for (size_t k = 0; k < r->stops.n; k++) {
-        const struct mk_view stop = reply_stop_text(r, k);
-
-        if (mk_view_has(text, end - stop.len, stop)
-            && (best < 0 || stop.len > r->stops.len[best]))
+    for (size_t k = 0; k < r->stops.n; k++)
+        if (mk_view_has(text, text.len - r->stops.len[k], reply_stop(r, k))
+            && (best < 0 || r->stops.len[k] > r->stops.len[best]))
             best = (int32_t)k;
-    }
     return best;
 }
 
-/* Bytes at the tail's end that may be the beginning of a stop text. */
-static size_t reply_stop_begun(const struct minke_reply *r)
+/* Bytes at the end of text that may be the beginning of a stop text. */
+static size_t reply_stop_begun(const struct minke_reply *r, struct mk_view text)
 {
-    const struct mk_view tail = mk_text_view(&r->tail);
     size_t most = 0;
 
     for (size_t k = 0; k < r->stops.n; k++)
-        for (size_t n = most + 1; n < r->stops.len[k] && n <= tail.len; n++)
-            if (mk_view_has(tail, tail.len - n, mk_view_part(reply_stop_text(r, k), 0, n)))
+        for (size_t n = most + 1; n < r->stops.len[k] && n <= text.len; n++)
+            if (mk_view_has(text, text.len - n, mk_view_part(reply_stop(r, k), 0, n)))
                 most = n;
     return most;
 }
 
-/* Content up to the stop text that is complete first. */
-static void reply_until_stop(struct minke_reply *r, struct mk_view text)
-{
-    const size_t before = r->tail.len;
-    size_t len;
-
-    mk_text_add_view(&r->tail, text);
-    if (r->tail.failed)
-        return;
-    for (size_t end = before + 1; end <= r->tail.len && r->stop < 0; end++) {
-        r->stop = reply_stop_at(r, end);
-        if (r->stop >= 0)
-            r->tail.len = end - r->stops.len[r->stop];
-    }
-    len = r->tail.len - (r->stop < 0 ? reply_stop_begun(r) : 0);
-    reply_give(r, mk_view_part(mk_text_view(&r->tail), 0, len));
-    memmove(r->tail.data, r->tail.data + len, r->tail.len - len);
-    r->tail.len -= len;
-}
-
 void mk_reply_content(struct minke_reply *r, struct mk_view text)
 {
-    if (r->encoding->grammar->blank && !r->begun && text.len > 0 && text.data[0] == ' ') {
+    const size_t before = r->content.len;
+    struct mk_view all;
+
+    if (r->encoding->grammar->blank && !r->begun && mk_view_has(text, 0, mk_view(" "))) {
         r->begun = 1;
         text = mk_view_part(text, 1, text.len);
     }
     if (text.len == 0 || r->stop >= 0)
         return;
     r->begun = 1;
-    if (r->stops.n > 0)
-        reply_until_stop(r, text);
-    else
-        reply_give(r, text);
+    mk_text_add_view(&r->content, text);
+    all = mk_text_view(&r->content);
+    for (size_t end = before + 1; r->stops.n > 0 && end <= all.len && r->stop < 0; end++) {
+        r->stop = reply_stop_at(r, mk_view_part(all, r->n_given, end));
+        if (r->stop >= 0)
+            r->content.len = end - r->stops.len[r->stop];
+    }
+    all = mk_view_part(all, r->n_given, r->content.len);
+    reply_give(r, r->content.len - (r->stop < 0 ? reply_stop_begun(r, all) : 0));
 }
 
 /* ---- What stands between markers ----------------------------------------- */
@@ -194,53 +168,44 @@ static void reply_abandon(struct minke_reply *r)
 
 /* ---- Markers ------------------------------------------------------------- */
 
-void mk_reply_read_stray(struct minke_reply *r, const struct mk_reply_marker *m)
+void mk_reply_read_stray(struct minke_reply *r)
 {
     mk_reply_malformed(r, "Unexpected special token in content");
-    reply_take(r, mk_view(m->text));
+    reply_take(r, mk_view(r->marker->text));
 }
 
-void mk_reply_read_end(struct minke_reply *r, const struct mk_reply_marker *m)
+void mk_reply_read_end(struct minke_reply *r)
 {
-    if (r->state == MK_REPLY_DONE) {
-        reply_take(r, mk_view(m->text));
-        return;
-    }
-    if (r->state == MK_REPLY_REASONING)
+    if (r->state == MK_REPLY_DONE)
+        reply_take(r, mk_view(r->marker->text));
+    else if (r->state == MK_REPLY_REASONING)
         mk_reply_malformed(r, "Invalid thinking format");
     reply_abandon(r);
-    r->state = MK_REPLY_DONE;
 }
 
-void mk_reply_read_think(struct minke_reply *r, const struct mk_reply_marker *m)
+void mk_reply_read_think(struct minke_reply *r)
 {
     const enum mk_think_by by = r->encoding->think_by;
 
     if (r->begun || by == MK_THINK_BY_PROMPT
-        || (by == MK_THINK_BY_BOTH && r->state != MK_REPLY_CONTENT)) {
-        mk_reply_read_stray(r, m);
-        return;
-    }
-    r->state = MK_REPLY_REASONING;
+        || (by == MK_THINK_BY_BOTH && r->state != MK_REPLY_CONTENT))
+        mk_reply_read_stray(r);
+    else
+        r->state = MK_REPLY_REASONING;
     r->begun = 1;
 }
 
-void mk_reply_read_think_end(struct minke_reply *r, const struct mk_reply_marker *m)
+void mk_reply_read_think_end(struct minke_reply *r)
 {
-    if (r->state != MK_REPLY_REASONING) {
-        mk_reply_read_stray(r, m);
-        return;
-    }
-    r->state = MK_REPLY_CONTENT;
+    if (r->state != MK_REPLY_REASONING)
+        mk_reply_read_stray(r);
     r->begun = 1;
 }
 
-void mk_reply_read_calls(struct minke_reply *r, const struct mk_reply_marker *m)
+void mk_reply_read_calls(struct minke_reply *r)
 {
-    (void)m;
     if (r->state == MK_REPLY_REASONING)
         mk_reply_malformed(r, "Invalid thinking format");
-    r->state = MK_REPLY_CALLS;
 }
 
 /* The grammar's markers that mean something in this state, bit by bit. */
@@ -276,14 +241,13 @@ static int reply_fits(const struct minke_reply *r, size_t k, size_t i)
     return have == text.len ? 1 : -1;
 }
 
-/* First place at or behind from where a marker stands (*m) or may be about to (*m = NULL). */
-static size_t reply_find(const struct minke_reply *r, size_t from, int last,
-                         const struct mk_reply_marker **m)
+/* First place at or behind from where a marker stands (r->marker) or may be about to (NULL). */
+static size_t reply_find(struct minke_reply *r, size_t from, int last)
 {
     const struct mk_reply_grammar *g = r->encoding->grammar;
     const uint32_t set = reply_set(r);
 
-    *m = NULL;
+    r->marker = NULL;
     for (size_t i = from; i < r->pending.len; i++) {
         for (size_t k = 0; k < g->n_markers; k++) {
             int fits;
@@ -292,7 +256,7 @@ static size_t reply_find(const struct minke_reply *r, size_t from, int last,
                 continue;
             fits = reply_fits(r, k, i);
             if (fits > 0)
-                *m = &g->markers[k];
+                r->marker = &g->markers[k];
             if (fits > 0 || (fits < 0 && !last))
                 return i;
         }
@@ -307,15 +271,16 @@ static void reply_run(struct minke_reply *r, int last)
     size_t at = 0;
 
     while (at < text.len && r->stop < 0) {
-        const struct mk_reply_marker *m;
-        const size_t end = reply_find(r, at, last, &m);
+        const size_t end = reply_find(r, at, last);
 
         reply_take(r, mk_view_part(text, at, end));
         at = end;
-        if (m == NULL)
+        if (r->marker == NULL)
             break;
-        at += strlen(m->text);
-        m->read(r, m);
+        at += strlen(r->marker->text);
+        r->marker->read(r);
+        if (r->marker->next != MK_REPLY_SAME)
+            r->state = r->marker->next;
     }
     if (r->stop >= 0)
         at = text.len;   /* nothing counts behind a stop */
@@ -333,7 +298,7 @@ static struct mk_text *reply_text(struct minke_reply *r, size_t k)
 {
     struct mk_text *const texts[] = {
         &r->raw, &r->pending, &r->origin, &r->held, &r->reasoning, &r->content, &r->calls,
-        &r->malformed, &r->name, &r->arguments, &r->valid, &r->tail, &r->strict_message};
+        &r->malformed, &r->name, &r->arguments, &r->valid, &r->strict_message};
 
     return k < MK_COUNT(texts) ? texts[k] : NULL;
 }
@@ -466,18 +431,11 @@ int32_t minke_reply_ended(const minke_reply *r)
 
 void mk_reply_write(const struct minke_reply *r, struct mk_text *t, int bare)
 {
-    struct mk_text content;
-
-    mk_text_init(&content, &r->a);
-    mk_text_add(&content, r->content.data, r->content.len);
-    mk_text_add(&content, r->tail.data, r->tail.len);
-    t->failed |= content.failed;
     mk_text_adds(t, "{\"role\": \"assistant\", \"content\": ");
-    if (r->encoding->null_content && content.len == 0 && r->n_calls > 0)
+    if (r->encoding->null_content && r->content.len == 0 && r->n_calls > 0)
         mk_text_adds(t, "null");
     else
-        mk_text_add_quoted(t, content.data, content.len);
-    mk_text_free(&content);
+        mk_text_add_quoted(t, r->content.data, r->content.len);
     if (!bare || r->reasoning.len > 0 || r->thinking) {
         mk_text_adds(t, ", \"reasoning_content\": ");
         mk_text_add_quoted(t, r->reasoning.data, r->reasoning.len);

@@ -10,6 +10,7 @@
 
 /* Where a reply stands. */
 enum mk_reply_state {
+    MK_REPLY_SAME,       /* in a marker's row: where it was */
     MK_REPLY_REASONING, MK_REPLY_CONTENT,
     MK_REPLY_VALUE,      /* inside of arguments, or of a part of them */
     MK_REPLY_AFTER,      /* behind the calls */
@@ -27,9 +28,10 @@ enum mk_reply_state {
 
 struct mk_reply_marker {
     const char *text;
-    uint32_t states;     /* MK_IN(...) where it means something */
     uint32_t flags;      /* MK_MARKER_* */
-    void (*read)(minke_reply *r, const struct mk_reply_marker *m);
+    uint32_t states;     /* MK_IN(...) where it means something */
+    void (*read)(minke_reply *r);   /* what is done with what was held in front of it */
+    enum mk_reply_state next;       /* where the reply stands then */
 };
 
 #define MK_REPLY_MARKERS 32u
@@ -65,6 +67,7 @@ struct minke_reply {
     int thinking, strict;
     int32_t ids[MK_REPLY_MARKERS];   /* of the markers, or -1 */
     enum mk_reply_state state;
+    const struct mk_reply_marker *marker;   /* that is being read */
     int busy, stopped, begun, finished;
     int surplus;                     /* text behind the end was told */
     struct mk_utf8_stream stream;
@@ -72,6 +75,8 @@ struct minke_reply {
     struct mk_text pending, origin;  /* undecided bytes, and where each came from */
     struct mk_text held;             /* the inside of what is no text: headers, gaps */
     struct mk_text reasoning, content, calls, malformed;
+    size_t n_given;                  /* bytes of content that were passed on; the rest may be the
+                                      * beginning of a stop text */
     struct mk_text name, arguments, valid;   /* of the call that is open; valid: its arguments
                                               * as they are when all is well */
     size_t value;                    /* where the value begins in arguments */
@@ -80,7 +85,6 @@ struct minke_reply {
     uint32_t n_calls, n_params;
     struct mk_text strict_message;
     struct mk_reply_stops stops;     /* borrowed */
-    struct mk_text tail;             /* content that may be the beginning of one */
     int32_t stop;                    /* the one that was read, or -1 */
 };
 
@@ -107,11 +111,11 @@ void mk_reply_write_call(struct mk_text *list, struct mk_view name, struct mk_vi
 
 /* ---- Markers that mean the same everywhere ---- */
 
-void mk_reply_read_end(minke_reply *r, const struct mk_reply_marker *m);
-void mk_reply_read_think(minke_reply *r, const struct mk_reply_marker *m);
-void mk_reply_read_think_end(minke_reply *r, const struct mk_reply_marker *m);
-void mk_reply_read_calls(minke_reply *r, const struct mk_reply_marker *m);
-void mk_reply_read_stray(minke_reply *r, const struct mk_reply_marker *m);   /* told and kept */
+void mk_reply_read_end(minke_reply *r);
+void mk_reply_read_think(minke_reply *r);
+void mk_reply_read_think_end(minke_reply *r);
+void mk_reply_read_calls(minke_reply *r);
+void mk_reply_read_stray(minke_reply *r);   /* told, and kept as text */
 
 /* ---- For generating ---- */
 

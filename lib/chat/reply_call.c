@@ -106,7 +106,6 @@ void mk_reply_param_begin(struct minke_reply *r, struct mk_view key, int string)
     r->string = string;
     r->value = r->arguments.len;
     r->valid_value = r->valid.len;
-    r->state = MK_REPLY_VALUE;
 }
 
 void mk_reply_param_text(struct minke_reply *r, struct mk_view text)

@@ -11,24 +11,16 @@
 
 static const struct mk_view dsml_name = MK_VIEW(" name=\"");
 
-static void dsml_bare(struct minke_reply *r, const struct mk_reply_marker *m)
+static void dsml_bare(struct minke_reply *r)
 {
-    mk_reply_read_calls(r, m);
+    mk_reply_read_calls(r);
     mk_reply_malformed(r, "Tool calls without a blank line");
 }
 
-static void dsml_invoke(struct minke_reply *r, const struct mk_reply_marker *m)
+/* The end of the line that opens calls or a call's end is on. */
+static void dsml_line(struct minke_reply *r)
 {
-    (void)m;
     mk_reply_expect(r, ">\n", "Tool call format error");
-    r->state = MK_REPLY_HEAD;
-}
-
-static void dsml_calls_end(struct minke_reply *r, const struct mk_reply_marker *m)
-{
-    (void)m;
-    mk_reply_expect(r, ">\n", "Tool call format error");
-    r->state = MK_REPLY_AFTER;
 }
 
 /* name="NAME"> behind <DSML invoke, and an empty line where no parameter follows. */
@@ -65,19 +57,10 @@ static void dsml_next(struct minke_reply *r)
         mk_reply_expect(r, ">\n", "Parameter format error");
 }
 
-static void dsml_parameter(struct minke_reply *r, const struct mk_reply_marker *m)
+static void dsml_call_end(struct minke_reply *r)
 {
-    (void)m;
-    dsml_next(r);
-    r->state = DSML_PARAMETER;
-}
-
-static void dsml_invoke_end(struct minke_reply *r, const struct mk_reply_marker *m)
-{
-    (void)m;
     dsml_next(r);
     mk_reply_call_end(r);
-    r->state = MK_REPLY_CALLS;
 }
 
 /* What is held of a parameter, behind name=". */
@@ -88,26 +71,14 @@ static struct mk_view dsml_key(struct minke_reply *r)
     return mk_view_has(held, 0, dsml_name) ? mk_view_part(held, dsml_name.len, held.len) : held;
 }
 
-static void dsml_value(struct minke_reply *r, const struct mk_reply_marker *m)
+static void dsml_value(struct minke_reply *r)
 {
     const struct mk_view key = dsml_key(r);
 
     if (key.len == r->held.len)
         mk_reply_malformed(r, "Parameter format error");
-    mk_reply_param_begin(r, key, mk_view_is(mk_view(m->text), DSML_STRING));
+    mk_reply_param_begin(r, key, mk_view_is(mk_view(r->marker->text), DSML_STRING));
     r->held.len = 0;
-}
-
-static void dsml_value_end(struct minke_reply *r)
-{
-    mk_reply_param_end(r);
-    r->state = DSML_GAP;
-}
-
-static void dsml_parameter_end(struct minke_reply *r, const struct mk_reply_marker *m)
-{
-    (void)m;
-    dsml_value_end(r);
 }
 
 /* Where the value begins behind a key that ends at `at`: behind  string="word">, or whatever
@@ -128,39 +99,37 @@ static size_t dsml_value_at(struct mk_view text, size_t at)
 
 /* A parameter whose kind is none of the two: its value is taken as text, and so is all that
  * stands where the kind should. */
-static void dsml_broken(struct minke_reply *r, const struct mk_reply_marker *m)
+static void dsml_broken(struct minke_reply *r)
 {
     const struct mk_view text = dsml_key(r);
     size_t key = 0, value, end = text.len;
 
-    (void)m;
     mk_reply_malformed(r, "Parameter format error");
-    while (key < text.len && text.data[key] != '"' && text.data[key] != '>')
+    while (key < end && text.data[key] != '"' && text.data[key] != '>')
         key++;
     value = dsml_value_at(text, key);
     mk_reply_param_begin(r, mk_view_part(text, 0, key), 1);
     if (value < end)
         mk_reply_param_text(r, mk_view_part(text, value, end - (text.data[end - 1] == '<')));
     r->held.len = 0;
-    dsml_value_end(r);
+    mk_reply_param_end(r);
 }
 
-#define DSML_OPENS (MK_IN(MK_REPLY_REASONING) | MK_IN(MK_REPLY_CONTENT))
-#define DSML_NEXT  (MK_IN(MK_REPLY_HEAD) | MK_IN(DSML_GAP))
+#define DSML_NEXT (MK_IN(MK_REPLY_HEAD) | MK_IN(DSML_GAP))
 
 static const struct mk_reply_marker dsml_markers[] = {
     MK_DS_MARKERS,
-    {"\n\n" MK_DSML_OPEN "function_calls", DSML_OPENS, 0, mk_reply_read_calls},
-    {MK_DSML_OPEN "function_calls", DSML_OPENS, 0, dsml_bare},
-    {MK_DSML_CLOSE "function_calls>", MK_IN(MK_REPLY_CALLS), 0, dsml_calls_end},
-    {MK_DSML_OPEN "invoke", MK_IN(MK_REPLY_CALLS), 0, dsml_invoke},
-    {MK_DSML_CLOSE "invoke", DSML_NEXT, 0, dsml_invoke_end},
-    {MK_DSML_OPEN "parameter", DSML_NEXT, 0, dsml_parameter},
-    {MK_DSML_CLOSE "parameter", MK_IN(MK_REPLY_VALUE), 0, dsml_parameter_end},
-    {"/" MK_DSML "parameter", MK_IN(DSML_PARAMETER), 0, dsml_broken},
-    {DSML_STRING, MK_IN(DSML_PARAMETER), 0, dsml_value},
-    {"\" string=\"false\">", MK_IN(DSML_PARAMETER), 0, dsml_value},
-    {MK_DSML, MK_IN(MK_REPLY_CONTENT), 0, mk_reply_read_stray},
+    {"\n\n" MK_DSML_OPEN "function_calls", 0, MK_DS_ANSWER, mk_reply_read_calls, MK_REPLY_CALLS},
+    {MK_DSML_OPEN "function_calls", 0, MK_DS_ANSWER, dsml_bare, MK_REPLY_CALLS},
+    {MK_DSML_CLOSE "function_calls>", 0, MK_IN(MK_REPLY_CALLS), dsml_line, MK_REPLY_AFTER},
+    {MK_DSML_OPEN "invoke", 0, MK_IN(MK_REPLY_CALLS), dsml_line, MK_REPLY_HEAD},
+    {MK_DSML_CLOSE "invoke", 0, DSML_NEXT, dsml_call_end, MK_REPLY_CALLS},
+    {MK_DSML_OPEN "parameter", 0, DSML_NEXT, dsml_next, DSML_PARAMETER},
+    {MK_DSML_CLOSE "parameter", 0, MK_IN(MK_REPLY_VALUE), mk_reply_param_end, DSML_GAP},
+    {"/" MK_DSML "parameter", 0, MK_IN(DSML_PARAMETER), dsml_broken, DSML_GAP},
+    {DSML_STRING, 0, MK_IN(DSML_PARAMETER), dsml_value, MK_REPLY_VALUE},
+    {"\" string=\"false\">", 0, MK_IN(DSML_PARAMETER), dsml_value, MK_REPLY_VALUE},
+    {MK_DSML, 0, MK_IN(MK_REPLY_CONTENT), mk_reply_read_stray, MK_REPLY_SAME},
 };
 
 const struct mk_reply_grammar mk_reply_dsml = {
@@ -168,6 +137,6 @@ const struct mk_reply_grammar mk_reply_dsml = {
     .n_markers = MK_COUNT(dsml_markers),
     .by_parameter = 1,
     .value = mk_reply_param_text,
-    .value_end = dsml_value_end,
+    .value_end = mk_reply_param_end,
     .strict = mk_reply_parse_dsml,
 };

@@ -7,99 +7,81 @@
 #define V3_NAME MK_REPLY_OWN   /* between separator and fence */
 
 /* Between two calls, and behind the last. */
-static void v3_between(struct minke_reply *r, enum mk_reply_state next)
+static void v3_between(struct minke_reply *r)
 {
     if (!mk_view_is(mk_text_view(&r->held), "\n"))
         mk_reply_expect(r, "", "Tool call format error");
     r->held.len = 0;
-    r->state = next;
-}
-
-static void v3_call(struct minke_reply *r, const struct mk_reply_marker *m)
-{
-    (void)m;
-    v3_between(r, MK_REPLY_HEAD);
-}
-
-static void v3_calls_end(struct minke_reply *r, const struct mk_reply_marker *m)
-{
-    (void)m;
-    v3_between(r, MK_REPLY_AFTER);
 }
 
 /* The type stands in front of the separator, the name behind it. */
-static void v3_type(struct minke_reply *r, const struct mk_reply_marker *m)
+static void v3_type(struct minke_reply *r)
 {
-    (void)m;
     if (!mk_view_is(mk_text_view(&r->held), "function"))
         mk_reply_malformed(r, "a tool call of another type than function");
     r->held.len = 0;
-    r->state = V3_NAME;
 }
 
-/* The name is complete. */
-static void v3_name(struct minke_reply *r, const struct mk_reply_marker *m)
+static void v3_name(struct minke_reply *r)
 {
-    (void)m;
     mk_reply_call_begin(r, mk_text_view(&r->held));
     r->held.len = 0;
-    r->state = MK_REPLY_VALUE;
 }
 
 /* The call is complete, or ends where its arguments have not begun: then its first line is the
  * name, and the rest the arguments. */
-static void v3_call_end(struct minke_reply *r, const struct mk_reply_marker *m)
+static void v3_call_end(struct minke_reply *r)
 {
     const struct mk_view held = mk_text_view(&r->held);
 
-    (void)m;
     if (r->state != MK_REPLY_VALUE) {
         const size_t name = mk_view_find(held, 0, mk_view("\n"));
 
         mk_reply_malformed(r, "Tool call format error");
-        mk_reply_call_begin(r, (struct mk_view){held.data, name});
+        mk_reply_call_begin(r, mk_view_part(held, 0, name));
         if (name < held.len)
             mk_reply_arguments(r, mk_view_part(held, name + 1, held.len));
         r->held.len = 0;
     }
     mk_reply_call_end(r);
-    r->state = MK_REPLY_CALLS;
 }
 
-static void v3_unfenced(struct minke_reply *r, const struct mk_reply_marker *m)
+static void v3_unfenced(struct minke_reply *r)
 {
     if (r->state == MK_REPLY_VALUE)
         mk_reply_malformed(r, "the fence around arguments has no end");
-    v3_call_end(r, m);
+    v3_call_end(r);
 }
 
-#define V3_OPENS (MK_IN(MK_REPLY_REASONING) | MK_IN(MK_REPLY_CONTENT))
-#define V3_INSIDE (MK_IN(MK_REPLY_HEAD) | MK_IN(MK_REPLY_VALUE))
+#define V3_CALLS MK_IN(MK_REPLY_CALLS)
+#define V3_HEAD  MK_IN(MK_REPLY_HEAD)
+#define V3_VALUE MK_IN(MK_REPLY_VALUE)
 
 static const struct mk_reply_marker v2_markers[] = {
-    {MK_DS_EOS, MK_IN_ALL, MK_MARKER_TOKEN, mk_reply_read_end},
+    {MK_DS_EOS, MK_MARKER_TOKEN, MK_IN_ALL, mk_reply_read_end, MK_REPLY_DONE},
 };
 
 /* Type, name, and arguments in a fence. */
 static const struct mk_reply_marker v3_markers[] = {
     MK_DS_MARKERS,
-    {MK_DS_CALLS, V3_OPENS, MK_MARKER_TOKEN, mk_reply_read_calls},
-    {MK_DS_CALLS_END, MK_IN(MK_REPLY_CALLS), MK_MARKER_TOKEN, v3_calls_end},
-    {MK_DS_CALL, MK_IN(MK_REPLY_CALLS), MK_MARKER_TOKEN, v3_call},
-    {MK_DS_CALL_END, V3_INSIDE | MK_IN(V3_NAME), MK_MARKER_TOKEN, v3_unfenced},
-    {MK_DS_SEP, MK_IN(MK_REPLY_HEAD), MK_MARKER_TOKEN, v3_type},
-    {"\n```json\n", MK_IN(V3_NAME), 0, v3_name},
-    {"\n```" MK_DS_CALL_END, MK_IN(MK_REPLY_VALUE), 0, v3_call_end},
+    {MK_DS_CALLS, MK_MARKER_TOKEN, MK_DS_ANSWER, mk_reply_read_calls, MK_REPLY_CALLS},
+    {MK_DS_CALLS_END, MK_MARKER_TOKEN, V3_CALLS, v3_between, MK_REPLY_AFTER},
+    {MK_DS_CALL, MK_MARKER_TOKEN, V3_CALLS, v3_between, MK_REPLY_HEAD},
+    {MK_DS_CALL_END, MK_MARKER_TOKEN, V3_HEAD | MK_IN(V3_NAME) | V3_VALUE, v3_unfenced,
+     MK_REPLY_CALLS},
+    {MK_DS_SEP, MK_MARKER_TOKEN, V3_HEAD, v3_type, V3_NAME},
+    {"\n```json\n", 0, MK_IN(V3_NAME), v3_name, MK_REPLY_VALUE},
+    {"\n```" MK_DS_CALL_END, 0, V3_VALUE, v3_call_end, MK_REPLY_CALLS},
 };
 
 /* Name and arguments. */
 static const struct mk_reply_marker v31_markers[] = {
     MK_DS_MARKERS,
-    {MK_DS_CALLS, V3_OPENS, MK_MARKER_TOKEN, mk_reply_read_calls},
-    {MK_DS_CALLS_END, MK_IN(MK_REPLY_CALLS), MK_MARKER_TOKEN, v3_calls_end},
-    {MK_DS_CALL, MK_IN(MK_REPLY_CALLS), MK_MARKER_TOKEN, v3_call},
-    {MK_DS_CALL_END, V3_INSIDE, MK_MARKER_TOKEN, v3_call_end},
-    {MK_DS_SEP, MK_IN(MK_REPLY_HEAD), MK_MARKER_TOKEN, v3_name},
+    {MK_DS_CALLS, MK_MARKER_TOKEN, MK_DS_ANSWER, mk_reply_read_calls, MK_REPLY_CALLS},
+    {MK_DS_CALLS_END, MK_MARKER_TOKEN, V3_CALLS, v3_between, MK_REPLY_AFTER},
+    {MK_DS_CALL, MK_MARKER_TOKEN, V3_CALLS, v3_between, MK_REPLY_HEAD},
+    {MK_DS_CALL_END, MK_MARKER_TOKEN, V3_HEAD | V3_VALUE, v3_call_end, MK_REPLY_CALLS},
+    {MK_DS_SEP, MK_MARKER_TOKEN, V3_HEAD, v3_name, MK_REPLY_VALUE},
 };
 
 /* A reply of V2 begins with the blank that its prompt leaves out. */
