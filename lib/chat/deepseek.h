@@ -45,6 +45,6 @@ int32_t mk_chat_write_v32(struct mk_chat *c, struct mk_chat_out *out);
 extern const struct mk_reply_grammar mk_reply_v2, mk_reply_v3, mk_reply_v31, mk_reply_dsml;
 
 /* DeepSeek's parser of a whole V3.2 reply; see mk_reply_grammar. */
-int32_t mk_reply_parse_dsml(struct mk_text *out, struct mk_view reply, int thinking);
+int32_t mk_reply_strict_dsml(minke_reply *r);
 
 #endif

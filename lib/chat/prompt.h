@@ -80,8 +80,11 @@ int32_t mk_chat_tokenize(struct mk_chat_tokens *tokens, struct mk_chat_out *out,
 int mk_chat_reasoned(const struct mk_chat *c, const struct mk_chat_message *m);
 /* Its content, or NULL with the error set where that is null. */
 const struct mk_json *mk_chat_content(const struct mk_chat_message *m);
-/* A member of a call's "function"; NULL with the error set unless it is a string. */
-const struct mk_json *mk_chat_call_text(const struct mk_chat_message *m,
-                                        const struct mk_json *call, const char *key);
+/* Name and arguments of one of its calls; MINKE_EINVAL unless both are text. */
+struct mk_chat_call {
+    struct mk_view name, arguments;
+};
+int32_t mk_chat_read_call(struct mk_chat_call *out, const struct mk_chat_message *m,
+                          const struct mk_json *call);
 
 #endif

@@ -124,16 +124,19 @@ const struct mk_json *mk_chat_content(const struct mk_chat_message *m)
     return m->content;
 }
 
-const struct mk_json *mk_chat_call_text(const struct mk_chat_message *m,
-                                        const struct mk_json *call, const char *key)
+int32_t mk_chat_read_call(struct mk_chat_call *out, const struct mk_chat_message *m,
+                          const struct mk_json *call)
 {
-    const struct mk_json *v = mk_json_get(mk_json_get(call, "function"), key);
+    const struct mk_json *function = mk_json_get(call, "function");
+    const struct mk_json *name = mk_json_get(function, "name");
+    const struct mk_json *arguments = mk_json_get(function, "arguments");
+    const int no_arguments = arguments == NULL || arguments->type != MK_JSON_STRING;
 
-    if (v == NULL || v->type != MK_JSON_STRING) {
-        mk_fail(MINKE_EINVAL, "message %zu: a tool call's function.%s is no text", m->place, key);
-        return NULL;
-    }
-    return v;
+    if (no_arguments || name == NULL || name->type != MK_JSON_STRING)
+        return mk_fail(MINKE_EINVAL, "message %zu: a tool call's function.%s is no text", m->place,
+                       no_arguments ? "arguments" : "name");
+    *out = (struct mk_chat_call){name->text, arguments->text};
+    return MINKE_OK;
 }
 
 /* ---- Tokens -------------------------------------------------------------- */

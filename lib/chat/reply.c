@@ -298,7 +298,7 @@ static struct mk_text *reply_text(struct minke_reply *r, size_t k)
 {
     struct mk_text *const texts[] = {
         &r->raw, &r->pending, &r->origin, &r->held, &r->reasoning, &r->content, &r->calls,
-        &r->malformed, &r->name, &r->arguments, &r->valid, &r->strict_message};
+        &r->malformed, &r->name, &r->arguments, &r->valid};
 
     return k < MK_COUNT(texts) ? texts[k] : NULL;
 }
@@ -396,7 +396,7 @@ static int32_t reply_strict(struct minke_reply *r)
     const struct mk_reply_grammar *g = r->encoding->grammar;
 
     if (g->strict != NULL)
-        return g->strict(&r->strict_message, mk_text_view(&r->raw), r->thinking);
+        return g->strict(r);
     if (r->malformed.len > 0)
         return mk_fail(MINKE_EFORMAT, "malformed reply: %s", r->malformed.data);
     return MINKE_OK;
@@ -462,12 +462,8 @@ int32_t minke_reply_message(const minke_reply *r, char *text, size_t capacity, s
     if (n_out == NULL || (text == NULL && capacity > 0))
         return mk_fail(MINKE_EINVAL, "text or n_out is NULL");
     mk_text_init(&t, &r->a);
-    if (r->strict_message.len > 0) {
-        mk_text_add(&t, r->strict_message.data, r->strict_message.len);
-    } else {
-        mk_reply_write(r, &t, 0);
-        mk_text_adds(&t, "}");
-    }
+    mk_reply_write(r, &t, 0);
+    mk_text_adds(&t, "}");
     return mk_text_deliver(&t, text, capacity, n_out);
 }
 

@@ -45,9 +45,9 @@ struct mk_reply_grammar {
     /* Text in MK_REPLY_VALUE, and its end where the reply ends in it (NULL = nothing). */
     void (*value)(minke_reply *r, struct mk_view text);
     void (*value_end)(minke_reply *r);
-    /* The makers' own parser of a whole reply: the message as JSON, or MINKE_EFORMAT with the
-     * parser's message.  NULL = nothing malformed is to be seen. */
-    int32_t (*strict)(struct mk_text *out, struct mk_view reply, int thinking);
+    /* The makers' own parser, which puts what it read in place of what was read here, or gives
+     * MINKE_EFORMAT with its message.  NULL = any malformed reply is an error. */
+    int32_t (*strict)(minke_reply *r);
 };
 
 /* Texts that end the content in front of them: n of them, UTF-8, none empty. */
@@ -83,7 +83,6 @@ struct minke_reply {
     size_t valid_value;              /* and in valid */
     int call_open, call_bad, string;
     uint32_t n_calls, n_params;
-    struct mk_text strict_message;
     struct mk_reply_stops stops;     /* borrowed */
     int32_t stop;                    /* the one that was read, or -1 */
 };

@@ -3,11 +3,6 @@
 #include "base/error.h"
 #include "chat/reply.h"
 
-static void call_clear(struct mk_text *t)
-{
-    t->len = 0;
-}
-
 static int call_is_json(struct minke_reply *r, struct mk_view text)
 {
     const struct mk_json *v;
@@ -31,10 +26,8 @@ void mk_reply_arguments(struct minke_reply *r, struct mk_view text)
 
 void mk_reply_call_begin(struct minke_reply *r, struct mk_view name)
 {
-    call_clear(&r->name);
+    r->name.len = r->arguments.len = r->valid.len = 0;
     mk_text_add_view(&r->name, name);
-    call_clear(&r->arguments);
-    call_clear(&r->valid);
     r->call_open = 1;
     r->call_bad = 0;
     r->n_params = 0;
@@ -66,7 +59,7 @@ void mk_reply_call_end(struct minke_reply *r)
     if (!call_is_json(r, mk_text_view(&r->valid))) {
         if (!r->call_bad)
             mk_reply_malformed(r, "arguments are not JSON");
-        call_clear(&r->valid);
+        r->valid.len = 0;
         mk_text_add_quoted(&r->valid, r->arguments.data, r->arguments.len);
     }
     begin = r->calls.len > 0 ? r->calls.len + 2 : 0;   /* behind the comma */
@@ -86,7 +79,7 @@ void mk_reply_expect(struct minke_reply *r, const char *text, const char *why)
         mk_reply_content(r, mk_view_has(held, 0, expected) && expected.len > 0
                                 ? mk_view_part(held, expected.len, held.len) : held);
     }
-    call_clear(&r->held);
+    r->held.len = 0;
 }
 
 /* ---- Parameters ---------------------------------------------------------- */

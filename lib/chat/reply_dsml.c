@@ -138,5 +138,5 @@ const struct mk_reply_grammar mk_reply_dsml = {
     .by_parameter = 1,
     .value = mk_reply_param_text,
     .value_end = mk_reply_param_end,
-    .strict = mk_reply_parse_dsml,
+    .strict = mk_reply_strict_dsml,
 };

@@ -217,24 +217,27 @@ static int32_t strict_message(struct strict *p, struct mk_view *reasoning, struc
     return MINKE_OK;
 }
 
-int32_t mk_reply_parse_dsml(struct mk_text *out, struct mk_view reply, int thinking)
+static void strict_put(struct mk_text *t, struct mk_view text)
+{
+    t->len = 0;
+    mk_text_add_view(t, text);
+}
+
+int32_t mk_reply_strict_dsml(struct minke_reply *r)
 {
     struct mk_view reasoning = {"", 0}, content = {"", 0};
-    struct strict p = {.text = reply};
+    struct strict p = {.text = mk_text_view(&r->raw)};
     int32_t rc;
 
-    mk_text_init(&p.calls, out->a);
-    rc = strict_message(&p, &reasoning, &content, thinking);
+    mk_text_init(&p.calls, &r->a);
+    rc = strict_message(&p, &reasoning, &content, r->thinking);
     if (rc == MINKE_OK) {
-        mk_text_adds(out, "{\"role\": \"assistant\", \"content\": ");
-        mk_text_add_quoted(out, content.data, content.len);
-        mk_text_adds(out, ", \"reasoning_content\": ");
-        mk_text_add_quoted(out, reasoning.data, reasoning.len);
-        mk_text_adds(out, ", \"tool_calls\": [");
-        mk_text_add(out, p.calls.data, p.calls.len);
-        mk_text_adds(out, "]}");
-        if (out->failed || p.calls.failed)
-            rc = mk_fail_memory(reply.len, "a parsed reply");
+        strict_put(&r->reasoning, reasoning);
+        strict_put(&r->content, content);
+        strict_put(&r->calls, mk_text_view(&p.calls));
+        r->calls.failed |= p.calls.failed;
+        r->malformed.len = 0;
+        r->n_given = r->content.len;
     }
     mk_text_free(&p.calls);
     return rc;
