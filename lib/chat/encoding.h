@@ -7,6 +7,7 @@
 
 #include "base/view.h"
 #include "minke.h"
+#include "text/tokenizer.h"
 
 struct mk_chat;
 struct mk_chat_out;
@@ -18,7 +19,8 @@ struct mk_chat_marks {
     const char *const *foreign;        /* what no template of theirs has: one that has it was
                                         * changed by somebody */
     const char *const *guarded;        /* each marker of roles and tools holds one of these */
-    const char *const *answered;       /* where a prompt ends in one, no reasoning begins */
+    const char *const *answered;       /* where a prompt ends in one, no reasoning begins: its
+                                        * end, and results that are answered as they stand */
     const char *const *unthinking;     /* tokens that end the reasoning */
 };
 
@@ -65,5 +67,11 @@ const struct mk_encoding *mk_encoding_match(struct mk_view text);
 /* The one named, else the model's; MINKE_EUNSUPPORTED listing the known names. */
 int32_t mk_encoding_choose(const struct mk_encoding **e, const minke_context *ctx,
                            const char *name);
+
+/* Token of a mark, or -1. */
+static inline int32_t mk_chat_token(const struct mk_tokenizer *tok, const char *mark)
+{
+    return mk_tokenizer_find(tok, mark, strlen(mark));
+}
 
 #endif

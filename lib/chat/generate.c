@@ -6,9 +6,8 @@
 #include "base/env.h"
 #include "base/params.h"
 #include "base/utf8.h"
-#include "session/session.h"
 #include "chat/reply.h"
-#include "text/tokenizer.h"
+#include "session/session.h"
 
 struct minke_generator {
     minke_session *s;
@@ -110,7 +109,7 @@ static int32_t generate_closing(struct minke_generator *g, const struct mk_token
 static int32_t generate_minimum(struct minke_generator *g, const struct mk_tokenizer *tok)
 {
     const struct mk_chat_marks *marks = g->reply->encoding->marks;
-    const int32_t think_end = mk_tokenizer_find(tok, marks->think_end, strlen(marks->think_end));
+    const int32_t think_end = mk_chat_token(tok, marks->think_end);
     const uint32_t n_vocab = g->s->model->config.vocab_size;
     size_t n = 0;
 
@@ -124,7 +123,7 @@ static int32_t generate_minimum(struct minke_generator *g, const struct mk_token
     if (g->masked == NULL || g->ends == NULL)
         return MINKE_ENOMEM;
     for (size_t i = 0; i < n; i++)
-        g->ends[i] = mk_tokenizer_find(tok, marks->unthinking[i], strlen(marks->unthinking[i]));
+        g->ends[i] = mk_chat_token(tok, marks->unthinking[i]);
     g->ends[n++] = g->eos;
     for (size_t i = 0; i < g->p.n_stop_tokens; i++)
         g->ends[n++] = g->p.stop_tokens[i];
@@ -132,19 +131,7 @@ static int32_t generate_minimum(struct minke_generator *g, const struct mk_token
     return MINKE_OK;
 }
 
-static int32_t generate_thinking(struct minke_generator *g, const struct mk_tokenizer *tok)
-{
-    int32_t rc = MINKE_OK;
-
-    if (!minke_reply_thinking(g->reply))
-        return MINKE_OK;
-    if (g->p.min_thinking > 0)
-        rc = generate_minimum(g, tok);
-    return rc == MINKE_OK && g->p.max_thinking > 0 ? generate_closing(g, tok) : rc;
-}
-
-/* Whether the prompt ends where no reasoning begins: behind its end, or behind the results of
- * tools, which are answered as they stand. */
+/* Whether the prompt ends where no reasoning begins. */
 static int generate_answers(const struct minke_generator *g, const struct mk_tokenizer *tok,
                             const int32_t *prompt, size_t n)
 {
@@ -155,7 +142,7 @@ static int generate_answers(const struct minke_generator *g, const struct mk_tok
         n = g->s->length;
     }
     for (; n > 0 && *end != NULL; end++) {
-        const int32_t id = mk_tokenizer_find(tok, *end, strlen(*end));
+        const int32_t id = mk_chat_token(tok, *end);
 
         if (id >= 0 && prompt[n - 1] == id)
             return 1;
@@ -167,6 +154,7 @@ static int32_t generate_tokens_of(struct minke_generator *g, const int32_t *prom
 {
     const struct mk_tokenizer *tok = mk_context_tokenizer(g->s->model);
     int64_t eos = -1;
+    int32_t rc;
 
     if (tok == NULL)
         return MINKE_EUNSUPPORTED;
@@ -174,7 +162,11 @@ static int32_t generate_tokens_of(struct minke_generator *g, const int32_t *prom
     g->eos = (int32_t)eos;
     if (generate_answers(g, tok, prompt, n))
         g->reply->state = MK_REPLY_CONTENT;
-    return generate_thinking(g, tok);
+    if (!minke_reply_thinking(g->reply))
+        return MINKE_OK;
+    if (g->p.min_thinking > 0 && (rc = generate_minimum(g, tok)) < 0)
+        return rc;
+    return g->p.max_thinking > 0 ? generate_closing(g, tok) : MINKE_OK;
 }
 
 static int32_t generate_reply(struct minke_generator *g)
@@ -291,8 +283,7 @@ static int32_t generate_finish(struct minke_generator *g, int32_t reason)
     generate_hold(g, 1);
     rc = minke_reply_finish(g->reply, texts[reason]);
     generate_hold(g, 0);
-    if (reason == MINKE_FINISH_STOP && g->reply->n_calls > 0
-        && g->reply->stop < 0)
+    if (reason == MINKE_FINISH_STOP && g->reply->n_calls > 0 && g->reply->stop < 0)
         g->reason = MINKE_FINISH_TOOL_CALLS;
     if (g->s->recorder.finished != NULL)
         g->s->recorder.finished(g->s->recorder.user, g->reason);

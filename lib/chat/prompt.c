@@ -218,8 +218,7 @@ static int32_t prompt_begin(struct prompt_job *job, const minke_context *ctx,
     prompt_options(c, &p);
     marks = c->encoding->marks;
     out->guarded = marks->guarded;
-    c->think_end = tok == NULL ? -1 : mk_tokenizer_find(tok, marks->think_end,
-                                                        strlen(marks->think_end));
+    c->think_end = tok == NULL ? -1 : mk_chat_token(tok, marks->think_end);
     if ((rc = prompt_read(job, messages, &p)) < 0 || (rc = prompt_check_extras(c)) < 0
         || (rc = c->encoding->write(c, out)) < 0)
         return rc;
@@ -255,7 +254,6 @@ int32_t minke_chat_encode(const minke_context *ctx, const char *messages, size_t
                           const minke_chat_params *params, int32_t *tokens, size_t capacity,
                           size_t *n_out)
 {
-    struct mk_chat_tokens list = {0};
     const struct mk_tokenizer *tok;
     struct prompt_job job;
     int32_t rc;
@@ -268,15 +266,14 @@ int32_t minke_chat_encode(const minke_context *ctx, const char *messages, size_t
         return MINKE_EUNSUPPORTED;
     rc = prompt_begin(&job, ctx, tok, (struct mk_view){messages, messages_len}, params);
     if (rc == MINKE_OK)
-        rc = mk_chat_tokenize(&list, &job.out, tok, job.chat.think_end);
+        rc = mk_chat_tokenize(&job.out, tok, job.chat.think_end);
     if (rc == MINKE_OK) {
-        *n_out = list.n;
-        if (list.n > capacity)
-            rc = mk_fail(MINKE_ENOSPC, "%zu tokens, room for %zu", list.n, capacity);
-        else if (list.n > 0)
-            memcpy(tokens, list.ids, list.n * sizeof(*tokens));
+        *n_out = job.out.n_tokens;
+        if (job.out.n_tokens > capacity)
+            rc = mk_fail(MINKE_ENOSPC, "%zu tokens, room for %zu", job.out.n_tokens, capacity);
+        else if (job.out.n_tokens > 0)
+            memcpy(tokens, job.out.tokens, job.out.n_tokens * sizeof(*tokens));
     }
-    mk_free(&job.a, list.ids);
     prompt_end(&job);
     return rc;
 }

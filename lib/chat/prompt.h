@@ -4,7 +4,6 @@
 
 #include "base/json.h"
 #include "chat/encoding.h"
-#include "text/tokenizer.h"
 
 enum mk_chat_role { MK_ROLE_SYSTEM, MK_ROLE_DEVELOPER, MK_ROLE_USER, MK_ROLE_ASSISTANT, MK_ROLE_TOOL };
 
@@ -51,6 +50,8 @@ struct mk_chat_out {
     size_t n_plain, plain_capacity;
     struct mk_chat_ids *ids;
     size_t n_ids, ids_capacity;
+    int32_t *tokens;                  /* of mk_chat_tokenize */
+    size_t n_tokens, tokens_capacity;
     int32_t rc;
 };
 
@@ -67,13 +68,9 @@ void mk_chat_own_ids(struct mk_chat_out *out, const struct mk_chat_message *m, s
 void mk_chat_out_free(struct mk_chat_out *out);
 
 /* Tokens of what was written, closed with the token that ends texts where a message carries its
- * own ids.  Once: it moves the spans.  tokens: freed by the caller, also on error. */
-struct mk_chat_tokens {
-    int32_t *ids;
-    size_t n, capacity;
-};
-int32_t mk_chat_tokenize(struct mk_chat_tokens *tokens, struct mk_chat_out *out,
-                         const struct mk_tokenizer *tok, int32_t think_end);
+ * own ids.  Once: it moves the spans. */
+int32_t mk_chat_tokenize(struct mk_chat_out *out, const struct mk_tokenizer *tok,
+                         int32_t think_end);
 
 /* Whether the model was thinking when it wrote this message.  Of a message without reasoning
  * its ids tell, else whether it says that it has none, in a conversation that thinks. */

@@ -92,6 +92,7 @@ void mk_chat_out_free(struct mk_chat_out *out)
     mk_text_free(&out->text);
     mk_free(out->a, out->plain);
     mk_free(out->a, out->ids);
+    mk_free(out->a, out->tokens);
 }
 
 /* ---- Messages ------------------------------------------------------------ */
@@ -145,15 +146,14 @@ int32_t mk_chat_read_call(struct mk_chat_call *out, const struct mk_chat_message
 struct out_job {
     struct mk_chat_out *out;
     const struct mk_tokenizer *tok;
-    struct mk_chat_tokens *tokens;
     int32_t think_end;
     size_t span;            /* first plain one that is not behind us */
 };
 
-static int32_t out_room(struct out_job *job, size_t n)
+static int32_t out_room(struct mk_chat_out *out, size_t n)
 {
-    return mk_grow(job->out->a, (void **)&job->tokens->ids, &job->tokens->capacity,
-                   job->tokens->n + n, sizeof(int32_t));
+    return mk_grow(out->a, (void **)&out->tokens, &out->tokens_capacity, out->n_tokens + n,
+                   sizeof(*out->tokens));
 }
 
 /* The plain spans within [begin, end) of the text, which then count from begin: *n of them. */
@@ -176,21 +176,21 @@ static const struct mk_span *out_spans(struct out_job *job, size_t begin, size_t
 /* Text [begin, end). */
 static int32_t out_tokenize(struct out_job *job, size_t begin, size_t end)
 {
-    struct mk_chat_tokens *t = job->tokens;
+    struct mk_chat_out *out = job->out;
     size_t n_plain, n = 0, room = (end - begin) / 3 + 16;
     const struct mk_span *plain = out_spans(job, begin, end, &n_plain);
     int32_t rc;
 
     do {
-        if ((rc = out_room(job, room)) < 0)
+        if ((rc = out_room(out, room)) < 0)
             return rc;
-        rc = mk_tokenizer_encode(job->tok, job->out->text.data + begin, end - begin,
-                                 MK_TOKENIZE_SPECIAL, plain, n_plain, t->ids + t->n,
-                                 t->capacity - t->n, &n);
+        rc = mk_tokenizer_encode(job->tok, out->text.data + begin, end - begin,
+                                 MK_TOKENIZE_SPECIAL, plain, n_plain, out->tokens + out->n_tokens,
+                                 out->tokens_capacity - out->n_tokens, &n);
         room = n;
     } while (rc == MINKE_ENOSPC);
     if (rc == MINKE_OK)
-        t->n += n;
+        out->n_tokens += n;
     return rc;
 }
 
@@ -210,37 +210,37 @@ static int32_t out_take_ids(struct out_job *job, const struct mk_chat_ids *own)
     const struct mk_chat_message *m = own->message;
     const enum mk_chat_cut cut = out_cut(job, own);
     const int32_t eos = mk_tokenizer_eos(job->tok);
-    struct mk_chat_tokens *t = job->tokens;
-    const size_t begin = t->n;
+    struct mk_chat_out *out = job->out;
+    const size_t begin = out->n_tokens;
     size_t i = 0;
     int64_t id = -1;
-    int32_t rc = out_room(job, m->ids->n_items + 1);
+    int32_t rc = out_room(out, m->ids->n_items + 1);
     int was_cut = 0;
 
     for (const struct mk_json *v = m->ids->first; v != NULL && rc == MINKE_OK; v = v->next, i++) {
         if (mk_json_int(v, &id) != 0 || id < 0 || (size_t)id >= mk_tokenizer_size(job->tok))
             return mk_fail(MINKE_EINVAL, "token_ids: item %zu is no token of the model", i);
-        t->ids[t->n++] = (int32_t)id;
+        out->tokens[out->n_tokens++] = (int32_t)id;
         if (id == job->think_end && (cut == MK_CUT_LAST || (cut == MK_CUT_FIRST && !was_cut))) {
-            t->n = begin;
+            out->n_tokens = begin;
             was_cut = 1;
         }
     }
     /* Reasoning that was not finished, and no answer: all is cut. */
     if (cut != MK_CUT_NONE && !was_cut && m->calls == NULL && out_is_empty(m->content)
         && !out_is_empty(m->reasoning)) {
-        t->n = begin;
+        out->n_tokens = begin;
         id = -1;
     }
     if (rc == MINKE_OK && eos >= 0 && id != eos)
-        t->ids[t->n++] = eos;
+        out->tokens[out->n_tokens++] = eos;
     return rc;
 }
 
-int32_t mk_chat_tokenize(struct mk_chat_tokens *tokens, struct mk_chat_out *out,
-                         const struct mk_tokenizer *tok, int32_t think_end)
+int32_t mk_chat_tokenize(struct mk_chat_out *out, const struct mk_tokenizer *tok,
+                         int32_t think_end)
 {
-    struct out_job job = {out, tok, tokens, think_end, 0};
+    struct out_job job = {out, tok, think_end, 0};
     size_t at = 0;
     int32_t rc = MINKE_OK;
 

@@ -42,12 +42,10 @@ void mk_reply_event(struct minke_reply *r, int32_t event, struct mk_view text)
 
 void mk_reply_malformed(struct minke_reply *r, const char *why)
 {
-    const struct mk_view text = mk_view(why);
-
     if (r->malformed.len > 0)
         mk_text_adds(&r->malformed, ", ");
-    mk_text_add_quoted(&r->malformed, text.data, text.len);
-    mk_reply_event(r, MINKE_REPLY_MALFORMED, text);
+    mk_text_add_quoted(&r->malformed, why, strlen(why));
+    mk_reply_event(r, MINKE_REPLY_MALFORMED, mk_view(why));
 }
 
 /* ---- Content, up to a stop text ------------------------------------------ */
@@ -138,29 +136,19 @@ static void reply_take(struct minke_reply *r, struct mk_view text)
 /* Close whatever is open when the reply ends inside of it. */
 static void reply_abandon(struct minke_reply *r)
 {
-    const struct mk_view held = mk_text_view(&r->held);
+    const struct mk_view held = mk_text_view(&r->held), line = MK_VIEW(">\n");
+    const uint32_t closed = MK_IN(MK_REPLY_REASONING) | MK_IN(MK_REPLY_CONTENT)
+                          | MK_IN(MK_REPLY_AFTER) | MK_IN(MK_REPLY_DONE);
 
-    switch (r->state) {
-    case MK_REPLY_REASONING:
-    case MK_REPLY_CONTENT:
-    case MK_REPLY_AFTER:
-    case MK_REPLY_DONE:
+    if ((closed & MK_IN(r->state)) != 0)
         return;
-    case MK_REPLY_CALLS:
-        mk_reply_malformed(r, "Missing special token");
-        /* What remains of the line that opens calls is none's text. */
-        if (!mk_view_has((struct mk_view)MK_VIEW(">\n"), 0, held))
-            mk_reply_content(r, held);
-        break;
-    case MK_REPLY_VALUE:
-        mk_reply_malformed(r, "a tool call has no end");
-        if (r->encoding->grammar->value_end != NULL)
-            r->encoding->grammar->value_end(r);
-        break;
-    default:
-        mk_reply_malformed(r, "a tool call has no end");
+    mk_reply_malformed(r, r->state == MK_REPLY_CALLS ? "Missing special token"
+                                                     : "a tool call has no end");
+    if (r->state == MK_REPLY_VALUE && r->encoding->grammar->value_end != NULL)
+        r->encoding->grammar->value_end(r);
+    /* What remains of the line that opens calls is nobody's text. */
+    if (r->state != MK_REPLY_CALLS || !mk_view_has(line, 0, held))
         mk_reply_content(r, held);
-    }
     r->held.len = 0;
     mk_reply_call_end(r);
     r->state = MK_REPLY_AFTER;
@@ -489,7 +477,7 @@ static void reply_init(struct minke_reply *r, minke_context *ctx, const minke_re
     r->state = r->thinking ? MK_REPLY_REASONING : MK_REPLY_CONTENT;
     for (size_t k = 0; k < g->n_markers; k++)
         r->ids[k] = r->tok == NULL || (g->markers[k].flags & MK_MARKER_TOKEN) == 0 ? -1
-            : mk_tokenizer_find(r->tok, g->markers[k].text, strlen(g->markers[k].text));
+            : mk_chat_token(r->tok, g->markers[k].text);
     r->ctx = ctx;
     if (ctx != NULL)
         mk_context_ref(ctx);

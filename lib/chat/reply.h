@@ -6,7 +6,6 @@
 #include "base/json.h"
 #include "base/utf8.h"
 #include "chat/encoding.h"
-#include "text/tokenizer.h"
 
 /* Where a reply stands. */
 enum mk_reply_state {

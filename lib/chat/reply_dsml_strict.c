@@ -217,12 +217,6 @@ static int32_t strict_message(struct strict *p, struct mk_view *reasoning, struc
     return MINKE_OK;
 }
 
-static void strict_put(struct mk_text *t, struct mk_view text)
-{
-    t->len = 0;
-    mk_text_add_view(t, text);
-}
-
 int32_t mk_reply_strict_dsml(struct minke_reply *r)
 {
     struct mk_view reasoning = {"", 0}, content = {"", 0};
@@ -232,11 +226,11 @@ int32_t mk_reply_strict_dsml(struct minke_reply *r)
     mk_text_init(&p.calls, &r->a);
     rc = strict_message(&p, &reasoning, &content, r->thinking);
     if (rc == MINKE_OK) {
-        strict_put(&r->reasoning, reasoning);
-        strict_put(&r->content, content);
-        strict_put(&r->calls, mk_text_view(&p.calls));
+        r->reasoning.len = r->content.len = r->calls.len = r->malformed.len = 0;
+        mk_text_add_view(&r->reasoning, reasoning);
+        mk_text_add_view(&r->content, content);
+        mk_text_add_view(&r->calls, mk_text_view(&p.calls));
         r->calls.failed |= p.calls.failed;
-        r->malformed.len = 0;
         r->n_given = r->content.len;
     }
     mk_text_free(&p.calls);
