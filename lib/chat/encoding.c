@@ -156,26 +156,25 @@ static int32_t encoding_unknown(const char *what, const char *detail)
 int32_t mk_encoding_choose(const struct mk_encoding **e, const minke_context *ctx,
                            const char *name)
 {
-    const struct mk_tokenizer *tok;
+    const char *why = "no encoding ";
     const struct mk_encoding *found;
+    const struct mk_tokenizer *tok;
     struct mk_view text = {0};
 
     if (name != NULL) {
-        if ((found = mk_encoding_find(name)) == NULL)
-            return encoding_unknown("no encoding ", name);
-        *e = found;
-        return MINKE_OK;
+        found = mk_encoding_find(name);
+    } else {
+        if (ctx == NULL)
+            return mk_fail(MINKE_EINVAL, "neither a context nor the name of an encoding");
+        if ((tok = mk_context_tokenizer(ctx)) == NULL)
+            return MINKE_EUNSUPPORTED;
+        text.data = mk_tokenizer_template(tok, &text.len);
+        found = text.data != NULL ? mk_encoding_match(text) : encoding_of_type(ctx, tok);
+        why = text.data != NULL ? "the model's chat template is none of the family's"
+                                : "the model has no chat template";
     }
-    if (ctx == NULL)
-        return mk_fail(MINKE_EINVAL, "neither a context nor the name of an encoding");
-    if ((tok = mk_context_tokenizer(ctx)) == NULL)
-        return MINKE_EUNSUPPORTED;
-    text.data = mk_tokenizer_template(tok, &text.len);
-    found = text.data != NULL ? mk_encoding_match(text) : encoding_of_type(ctx, tok);
     if (found == NULL)
-        return encoding_unknown(text.data != NULL
-                                    ? "the model's chat template is none of the family's"
-                                    : "the model has no chat template", "");
+        return encoding_unknown(why, name != NULL ? name : "");
     *e = found;
     return MINKE_OK;
 }

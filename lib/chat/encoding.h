@@ -3,10 +3,6 @@
 #ifndef MK_ENCODING_H
 #define MK_ENCODING_H
 
-#include <stdint.h>
-
-#include "base/view.h"
-#include "minke.h"
 #include "text/tokenizer.h"
 
 struct mk_chat;

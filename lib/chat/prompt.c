@@ -11,22 +11,6 @@
 
 /* ---- Messages ------------------------------------------------------------ */
 
-/* Member of a message, of this type or null. */
-static int32_t prompt_member(const struct mk_json **out, const struct mk_json *message,
-                             size_t place, const char *key, enum mk_json_type type)
-{
-    const struct mk_json *v = mk_json_get(message, key);
-
-    *out = NULL;
-    if (v == NULL || v->type == MK_JSON_NULL)
-        return MINKE_OK;
-    if (v->type != type)
-        return mk_fail(MINKE_EINVAL, "message %zu: %s: %s or null expected", place, key,
-                       type == MK_JSON_STRING ? "text" : "an array");
-    *out = v;
-    return MINKE_OK;
-}
-
 static int32_t prompt_role(struct mk_chat_message *m, const struct mk_json *json,
                            const struct mk_encoding *e)
 {
@@ -45,8 +29,8 @@ static int32_t prompt_role(struct mk_chat_message *m, const struct mk_json *json
                    e->names[0]);
 }
 
-static int32_t prompt_message(struct mk_chat_message *m, const struct mk_json *json,
-                              const struct mk_encoding *e)
+/* Members of a message, each of its type or null. */
+static int32_t prompt_members(struct mk_chat_message *m, const struct mk_json *json)
 {
     const struct {
         const struct mk_json **out;
@@ -58,18 +42,33 @@ static int32_t prompt_message(struct mk_chat_message *m, const struct mk_json *j
         {&m->calls, "tool_calls", MK_JSON_ARRAY},
         {&m->tools, "tools", MK_JSON_ARRAY},
         {&m->ids, "token_ids", MK_JSON_ARRAY}};
+
+    for (size_t i = 0; i < MK_COUNT(members); i++) {
+        const struct mk_json *v = mk_json_get(json, members[i].key);
+
+        if (v == NULL || v->type == MK_JSON_NULL)
+            continue;
+        if (v->type != members[i].type)
+            return mk_fail(MINKE_EINVAL, "message %zu: %s: %s or null expected", m->place,
+                           members[i].key,
+                           members[i].type == MK_JSON_STRING ? "text" : "an array");
+        *members[i].out = v;
+    }
+    return MINKE_OK;
+}
+
+/* m is zero but for its place. */
+static int32_t prompt_message(struct mk_chat_message *m, const struct mk_json *json,
+                              const struct mk_encoding *e)
+{
     const struct mk_json *format = mk_json_get(json, "response_format");
     const struct mk_json *prefix = mk_json_get(json, "prefix");
     int32_t rc;
 
     if (json->type != MK_JSON_OBJECT)
         return mk_fail(MINKE_EINVAL, "message %zu: an object expected", m->place);
-    if ((rc = prompt_role(m, json, e)) < 0)
+    if ((rc = prompt_role(m, json, e)) < 0 || (rc = prompt_members(m, json)) < 0)
         return rc;
-    for (size_t i = 0; i < MK_COUNT(members); i++)
-        if ((rc = prompt_member(members[i].out, json, m->place, members[i].key,
-                                members[i].type)) < 0)
-            return rc;
     if (m->role != MK_ROLE_ASSISTANT)
         m->ids = NULL;
     /* A list of no calls calls nothing, though some templates would write its borders. */
@@ -203,13 +202,13 @@ static int32_t prompt_begin(struct prompt_job *job, const minke_context *ctx,
     int32_t rc;
 
     memset(job, 0, sizeof(*job));
+    out->a = &job->a;
     if (ctx != NULL && (rc = mk_context_check(ctx)) < 0)
         return rc;
     if (ctx != NULL)
         job->a = ctx->env.alloc;
     mk_arena_init(&job->arena, &job->a);
     mk_text_init(&out->text, &job->a);
-    out->a = &job->a;
     if (messages.data == NULL)
         return mk_fail(MINKE_EINVAL, "messages is NULL");
     if ((rc = mk_params_read(&p, sizeof(p), given, sizeof(p))) < 0 || (rc = prompt_check(&p)) < 0

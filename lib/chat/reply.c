@@ -319,8 +319,8 @@ static void reply_feed(struct minke_reply *r, struct mk_view text, char origin, 
         reply_run(r, last);
 }
 
-/* For the first line of every call. */
-static int32_t reply_check(const struct minke_reply *r)
+/* For the first line of every call; takes: it takes something in. */
+static int32_t reply_check(const struct minke_reply *r, int takes)
 {
     int32_t rc;
 
@@ -330,22 +330,12 @@ static int32_t reply_check(const struct minke_reply *r)
         return rc;
     if (r->busy)
         return mk_fail(MINKE_EBUSY, "the reply is in use by its callback");
-    return MINKE_OK;
-}
-
-/* And of those that take something in. */
-static int32_t reply_check_open(const struct minke_reply *r)
-{
-    const int32_t rc = reply_check(r);
-
-    if (rc < 0)
-        return rc;
-    return r->finished ? mk_fail(MINKE_EINVAL, "the reply is finished") : MINKE_OK;
+    return takes && r->finished ? mk_fail(MINKE_EINVAL, "the reply is finished") : MINKE_OK;
 }
 
 int32_t minke_reply_text(minke_reply *r, const char *text, size_t len)
 {
-    int32_t rc = reply_check_open(r);
+    int32_t rc = reply_check(r, 1);
 
     if (rc < 0)
         return rc;
@@ -359,7 +349,7 @@ int32_t minke_reply_token(minke_reply *r, int32_t token)
 {
     struct mk_view text;
     char origin = REPLY_PLAIN;
-    int32_t rc = reply_check_open(r);
+    int32_t rc = reply_check(r, 1);
 
     if (rc < 0)
         return rc;
@@ -392,7 +382,7 @@ static int32_t reply_strict(struct minke_reply *r)
 
 int32_t minke_reply_finish(minke_reply *r, const char *reason)
 {
-    int32_t rc = reply_check_open(r);
+    int32_t rc = reply_check(r, 1);
 
     if (rc < 0)
         return rc;
@@ -443,7 +433,7 @@ void mk_reply_write(const struct minke_reply *r, struct mk_text *t, int bare)
 int32_t minke_reply_message(const minke_reply *r, char *text, size_t capacity, size_t *n_out)
 {
     struct mk_text t;
-    int32_t rc = reply_check(r);
+    int32_t rc = reply_check(r, 0);
 
     if (rc < 0)
         return rc;

@@ -19,6 +19,8 @@ struct strict {
     struct mk_view read;         /* what the last read passed over */
     const char *stop;            /* the marker it ended at, NULL at the end of the text */
     struct mk_text calls;        /* items of tool_calls, joined */
+    struct mk_view *names;       /* of one call's parameters, to refuse a second of the same */
+    size_t n_names, names_capacity;
 };
 
 static int32_t strict_fail(const char *why)
@@ -89,38 +91,32 @@ static int32_t strict_parameter(struct mk_view s, struct strict_parameter *out)
     return MINKE_OK;
 }
 
-/* The names of one call's parameters, to refuse a second of the same. */
-struct strict_names {
-    struct mk_view *items;
-    size_t n, capacity;
-};
-
-static int32_t strict_take_name(struct strict *p, struct strict_names *names, struct mk_view name)
+static int32_t strict_take_name(struct strict *p, struct mk_view name)
 {
     int32_t rc;
 
-    for (size_t i = 0; i < names->n; i++)
-        if (mk_view_equal(names->items[i], name))
+    for (size_t i = 0; i < p->n_names; i++)
+        if (mk_view_equal(p->names[i], name))
             return strict_fail("Duplicate parameter name");
-    rc = mk_grow(p->calls.a, (void **)&names->items, &names->capacity, names->n + 1,
-                 sizeof(*names->items));
+    rc = mk_grow(p->calls.a, (void **)&p->names, &p->names_capacity, p->n_names + 1,
+                 sizeof(*p->names));
     if (rc == MINKE_OK)
-        names->items[names->n++] = name;
+        p->names[p->n_names++] = name;
     return rc;
 }
 
-static int32_t strict_parameters(struct strict *p, struct mk_text *arguments,
-                                 struct strict_names *names)
+static int32_t strict_parameters(struct strict *p, struct mk_text *arguments)
 {
+    p->n_names = 0;
     while (p->stop == strict_param) {
         struct strict_parameter param = {0};
         int32_t rc;
 
         strict_until(p, strict_param_end, NULL);
         if ((rc = strict_parameter(p->read, &param)) < 0
-            || (rc = strict_take_name(p, names, param.name)) < 0)
+            || (rc = strict_take_name(p, param.name)) < 0)
             return rc;
-        if (names->n > 1)
+        if (p->n_names > 1)
             mk_text_adds(arguments, ", ");
         mk_text_add_quoted(arguments, param.name.data, param.name.len);
         mk_text_adds(arguments, ": ");
@@ -137,7 +133,6 @@ static int32_t strict_parameters(struct strict *p, struct mk_text *arguments,
 
 static int32_t strict_call(struct strict *p)
 {
-    struct strict_names names = {0};
     struct mk_view name = {"", 0};
     struct mk_text arguments;
     int32_t rc;
@@ -145,24 +140,22 @@ static int32_t strict_call(struct strict *p)
     mk_text_init(&arguments, p->calls.a);
     mk_text_adds(&arguments, "{");
     strict_until(p, strict_param, strict_invoke_end);
-    rc = strict_name(p->read, &name);
-    if (rc == MINKE_OK)
-        rc = strict_parameters(p, &arguments, &names);
+    if ((rc = strict_name(p->read, &name)) == MINKE_OK)
+        rc = strict_parameters(p, &arguments);
     mk_text_adds(&arguments, "}");
     if (rc == MINKE_OK)
         mk_reply_write_call(&p->calls, name, mk_text_view(&arguments));
     p->calls.failed |= arguments.failed;
-    mk_free(p->calls.a, names.items);
     mk_text_free(&arguments);
     return rc;
 }
 
 static int32_t strict_all_calls(struct strict *p)
 {
-    p->stop = NULL;
-    while (p->at < p->text.len) {
-        int32_t rc;
+    int32_t rc = MINKE_OK;
 
+    p->stop = NULL;
+    while (p->at < p->text.len && rc == MINKE_OK) {
         strict_until(p, strict_invoke, strict_calls_end);
         if (!mk_view_is(p->read, ">\n"))
             return strict_fail("Tool call format error");
@@ -170,10 +163,9 @@ static int32_t strict_all_calls(struct strict *p)
             return strict_fail("Missing special token");
         if (p->stop == strict_calls_end)
             break;
-        if ((rc = strict_call(p)) < 0)
-            return rc;
+        rc = strict_call(p);
     }
-    return MINKE_OK;
+    return rc;
 }
 
 static int strict_is_stray(struct mk_view s)
@@ -234,5 +226,6 @@ int32_t mk_reply_strict_dsml(struct minke_reply *r)
         r->n_given = r->content.len;
     }
     mk_text_free(&p.calls);
+    mk_free(&r->a, p.names);
     return rc;
 }
