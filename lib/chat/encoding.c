@@ -85,9 +85,9 @@ static const struct mk_encoding encodings[] = {
      .takes = MK_TAKES_FORMAT | MK_TAKES_CONTEXT | MK_TAKES_DEVELOPER,
      .write = mk_chat_write_v32, .grammar = &mk_reply_dsml, .marks = &deepseek_marks},
     {.names = {"deepseek-v3.2-speciale"},
-     .thinks = MK_THINKS_ALWAYS, .retention = MINKE_RETAIN_TURN, .temperature = 1.0f, .top_p = 0.95f,
+     .thinks = MK_THINKS_ALWAYS, .no_tools = "was not taught to call",
+     .retention = MINKE_RETAIN_TURN, .temperature = 1.0f, .top_p = 0.95f,
      .takes = MK_TAKES_FORMAT | MK_TAKES_CONTEXT | MK_TAKES_DEVELOPER,
-     .no_tools = "was not taught to call",
      .write = mk_chat_write_v32, .grammar = &mk_reply_dsml, .marks = &deepseek_marks},
 };
 

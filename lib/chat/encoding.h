@@ -1,5 +1,6 @@
 /* Encodings: how a conversation is written for a model of the family and how its reply is
- * read, one row each. */
+ * read, one row each in encoding.c.  Its writer and the grammar of its replies have a file
+ * each. */
 #ifndef MK_ENCODING_H
 #define MK_ENCODING_H
 

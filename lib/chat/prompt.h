@@ -5,7 +5,9 @@
 #include "base/json.h"
 #include "chat/encoding.h"
 
-enum mk_chat_role { MK_ROLE_SYSTEM, MK_ROLE_DEVELOPER, MK_ROLE_USER, MK_ROLE_ASSISTANT, MK_ROLE_TOOL };
+enum mk_chat_role {
+    MK_ROLE_SYSTEM, MK_ROLE_DEVELOPER, MK_ROLE_USER, MK_ROLE_ASSISTANT, MK_ROLE_TOOL
+};
 
 /* One message, its members looked up once; a member that is absent or null is NULL. */
 struct mk_chat_message {

@@ -42,6 +42,11 @@ static void strict_until(struct strict *p, const char *a, const char *b)
     p->at = end + (p->stop != NULL ? strlen(p->stop) : 0);
 }
 
+static int strict_is_space(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r') || (c >= 0x1C && c <= 0x1F);
+}
+
 /* ' name="NAME">\n': Python's ^\s*name="(.*?)">\n$, where $ also stands before a last line
  * feed. */
 static int32_t strict_name(struct mk_view s, struct mk_view *name)
@@ -49,8 +54,7 @@ static int32_t strict_name(struct mk_view s, struct mk_view *name)
     const struct mk_view head = MK_VIEW("name=\""), tail = MK_VIEW("\">\n");
     size_t begin = 0, end;
 
-    while (begin < s.len && (s.data[begin] == ' ' || (s.data[begin] >= '\t' && s.data[begin] <= '\r')
-                             || (s.data[begin] >= 0x1C && s.data[begin] <= 0x1F)))
+    while (begin < s.len && strict_is_space(s.data[begin]))
         begin++;
     if (!mk_view_has(s, begin, head))
         return strict_fail("Tool name format error");
