@@ -19,8 +19,7 @@ static const struct mk_chat_marks deepseek_marks = {
     .unthinking = (const char *const[]){MK_DS_THINK_END, MK_DS_CALLS, NULL},
 };
 
-static const char encoding_no_place[] =
-    "has no place for them; describe them in a system message";
+static const char encoding_no_place[] = "has no place for them; describe them in a system message";
 
 /* In the order in which templates are tried. */
 static const struct mk_encoding encodings[] = {

@@ -33,11 +33,10 @@ struct mk_reply_marker {
     enum mk_reply_state next;       /* where the reply stands then */
 };
 
-#define MK_REPLY_MARKERS 32u
+#define MK_REPLY_MARKERS 32u   /* of a grammar, at most */
 
 struct mk_reply_grammar {
-    const struct mk_reply_marker *markers;   /* (n_markers,) the first that fits counts; at most
-                                              * MK_REPLY_MARKERS */
+    const struct mk_reply_marker *markers;   /* (n_markers,) the first that fits counts */
     size_t n_markers;
     int blank;           /* the blank in front of an answer is the prompt's */
     int by_parameter;    /* arguments are an object that is put together here */
@@ -86,15 +85,13 @@ struct minke_reply {
     int32_t stop;                    /* the one that was read, or -1 */
 };
 
-/* ---- Events, for grammars ---- */
+/* ---- For grammars ---- */
 
 void mk_reply_event(minke_reply *r, int32_t event, struct mk_view text);
 void mk_reply_malformed(minke_reply *r, const char *why);
 void mk_reply_content(minke_reply *r, struct mk_view text);
 /* The held text was expected to be just this; anything else is told, and kept as content. */
 void mk_reply_expect(minke_reply *r, const char *text, const char *why);
-
-/* ---- Calls, for grammars ---- */
 
 void mk_reply_call_begin(minke_reply *r, struct mk_view name);
 void mk_reply_call_end(minke_reply *r);   /* of the call that is open, if any */
@@ -114,8 +111,6 @@ void mk_reply_read_think(minke_reply *r);
 void mk_reply_read_think_end(minke_reply *r);
 void mk_reply_read_calls(minke_reply *r);
 void mk_reply_read_stray(minke_reply *r);   /* told, and kept as text */
-
-/* ---- For generating ---- */
 
 /* The message so far without its closing brace; bare: without parts that hold nothing. */
 void mk_reply_write(const minke_reply *r, struct mk_text *t, int bare);
