@@ -74,7 +74,7 @@ void mk_text_addf(struct mk_text *t, const char *format, ...)
 
 struct mk_view mk_text_view(const struct mk_text *t)
 {
-    return (struct mk_view){t->data, t->len};
+    return (struct mk_view){t->data != NULL ? t->data : "", t->len};
 }
 
 int32_t mk_text_deliver(struct mk_text *t, char *out, size_t capacity, size_t *n_out)

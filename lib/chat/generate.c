@@ -6,9 +6,8 @@
 #include "base/env.h"
 #include "base/params.h"
 #include "base/utf8.h"
-#include "session/session.h"
 #include "chat/reply.h"
-#include "text/tokenizer.h"
+#include "session/session.h"
 
 struct minke_generator {
     minke_session *s;
@@ -17,11 +16,13 @@ struct minke_generator {
     struct mk_arena arena;         /* copies of what the caller gave */
     minke_reply *reply;
     minke_generate_params p;
-    int32_t eos, think_end, calls; /* tokens, or -1 */
+    int32_t eos;                   /* token, or -1 */
     int32_t *forced;               /* the closing sentence and </think> */
     size_t n_forced, at_forced;    /* of these, to be taken, and taken */
     size_t n_closing;              /* length of forced */
-    float *masked;                 /* (vocab_size,) for a minimum of thinking */
+    float *masked;                 /* (vocab_size,) for a minimum of thinking, without */
+    int32_t *ends;                 /* (n_ends,) tokens that end it, or -1 */
+    size_t n_ends;
     int32_t *ids;                  /* (max_ids,) what was taken */
     size_t n_ids, max_ids, n_thinking;
     size_t n_prompt, n_reused;
@@ -79,8 +80,7 @@ static int32_t generate_stops(struct minke_generator *g)
     if (p->n_stop_tokens > 0)
         memcpy(tokens, p->stop_tokens, p->n_stop_tokens * sizeof(*tokens));
     p->stop_tokens = tokens;
-    mk_reply_set_stops(g->reply, &(struct mk_reply_stops){(const char *const *)texts, lens,
-                                                          p->n_stops});
+    g->reply->stops = (struct mk_reply_stops){(const char *const *)texts, lens, p->n_stops};
     return MINKE_OK;
 }
 
@@ -88,17 +88,17 @@ static int32_t generate_stops(struct minke_generator *g)
 static int32_t generate_closing(struct minke_generator *g, const struct mk_tokenizer *tok)
 {
     const size_t len = g->p.closing_len;
-    struct mk_text text;
     const struct mk_span plain = {0, len};
+    struct mk_tokenize in = {.flags = MINKE_TOKENIZE_SPECIAL, .plain = &plain, .n_plain = len > 0};
+    struct mk_text text;
     size_t n = 0;
     int32_t rc;
 
     mk_text_init(&text, &g->a);
     mk_text_add(&text, g->p.closing, len);
-    mk_text_adds(&text, MK_CHAT_THINK_END);
+    mk_text_adds(&text, g->reply->encoding->marks->think_end);
     g->forced = mk_arena_alloc(&g->arena, text.len, sizeof(*g->forced));
-    const struct mk_tokenize in = {mk_text_view(&text), MINKE_TOKENIZE_SPECIAL, &plain, len > 0};
-
+    in.text = mk_text_view(&text);
     rc = text.failed || g->forced == NULL ? MINKE_ENOMEM
        : mk_tokenizer_encode(tok, &in, g->forced, text.len, &n);
     mk_text_free(&text);
@@ -106,36 +106,44 @@ static int32_t generate_closing(struct minke_generator *g, const struct mk_token
     return rc;
 }
 
-static int32_t generate_thinking(struct minke_generator *g, const struct mk_tokenizer *tok)
+/* Room for logits, and the tokens that they are to lack. */
+static int32_t generate_minimum(struct minke_generator *g, const struct mk_tokenizer *tok)
 {
+    const struct mk_chat_marks *marks = g->reply->encoding->marks;
+    const int32_t think_end = mk_chat_token(tok, marks->think_end);
     const uint32_t n_vocab = g->s->model->config.vocab_size;
+    size_t n = 0;
 
-    if (!minke_reply_thinking(g->reply))
-        return MINKE_OK;
-    if (g->p.min_thinking > 0) {
-        if (g->think_end < 0 || (uint32_t)g->think_end >= n_vocab)
-            return mk_fail(MINKE_EUNSUPPORTED, "min_thinking: the model has no token "
-                                               MK_CHAT_THINK_END);
-        g->masked = mk_arena_alloc(&g->arena, n_vocab, sizeof(float));
-        if (g->masked == NULL)
-            return MINKE_ENOMEM;
-    }
-    return g->p.max_thinking > 0 ? generate_closing(g, tok) : MINKE_OK;
+    if (think_end < 0 || (uint32_t)think_end >= n_vocab)
+        return mk_fail(MINKE_EUNSUPPORTED, "min_thinking: the model has no token %s",
+                       marks->think_end);
+    while (marks->unthinking[n] != NULL)
+        n++;
+    g->masked = mk_arena_alloc(&g->arena, n_vocab, sizeof(*g->masked));
+    g->ends = mk_arena_alloc(&g->arena, n + 1 + g->p.n_stop_tokens, sizeof(*g->ends));
+    if (g->masked == NULL || g->ends == NULL)
+        return MINKE_ENOMEM;
+    for (size_t i = 0; i < n; i++)
+        g->ends[i] = mk_chat_token(tok, marks->unthinking[i]);
+    g->ends[n++] = g->eos;
+    for (size_t i = 0; i < g->p.n_stop_tokens; i++)
+        g->ends[n++] = g->p.stop_tokens[i];
+    g->n_ends = n;
+    return MINKE_OK;
 }
 
-/* Whether the prompt ends where no reasoning begins: behind </think>, or behind the results of
- * tools, which all encodings but V3.2 answer as they stand. */
+/* Whether the prompt ends where no reasoning begins. */
 static int generate_answers(const struct minke_generator *g, const struct mk_tokenizer *tok,
                             const int32_t *prompt, size_t n)
 {
-    static const char *const ends[] = {MK_CHAT_THINK_END, MK_CHAT_OUTPUT_END, MK_CHAT_OUTPUTS_END};
+    const char *const *end = g->reply->encoding->marks->answered;
 
     if (n == 0) {
         prompt = g->s->tokens;
         n = g->s->length;
     }
-    for (size_t i = 0; n > 0 && i < MK_COUNT(ends); i++) {
-        const int32_t id = mk_tokenizer_find(tok, mk_view(ends[i]));
+    for (; n > 0 && *end != NULL; end++) {
+        const int32_t id = mk_chat_token(tok, *end);
 
         if (id >= 0 && prompt[n - 1] == id)
             return 1;
@@ -147,16 +155,19 @@ static int32_t generate_tokens_of(struct minke_generator *g, const int32_t *prom
 {
     const struct mk_tokenizer *tok = mk_context_tokenizer(g->s->model);
     int64_t eos = -1;
+    int32_t rc;
 
     if (tok == NULL)
         return MINKE_EUNSUPPORTED;
     minke_context_info(g->s->model, MINKE_INFO_TOKEN_EOS, &eos);
     g->eos = (int32_t)eos;
-    g->think_end = mk_tokenizer_find(tok, mk_view(MK_CHAT_THINK_END));
-    g->calls = mk_tokenizer_find(tok, mk_view(MK_CHAT_CALLS));
     if (generate_answers(g, tok, prompt, n))
-        mk_reply_answers(g->reply);
-    return generate_thinking(g, tok);
+        g->reply->state = MK_REPLY_CONTENT;
+    if (!minke_reply_thinking(g->reply))
+        return MINKE_OK;
+    if (g->p.min_thinking > 0 && (rc = generate_minimum(g, tok)) < 0)
+        return rc;
+    return g->p.max_thinking > 0 ? generate_closing(g, tok) : MINKE_OK;
 }
 
 static int32_t generate_reply(struct minke_generator *g)
@@ -172,7 +183,7 @@ static int32_t generate_reply(struct minke_generator *g)
     p.user = g->p.user;
     rc = minke_reply_open(&g->reply, g->s->model, &p);
     if (rc == MINKE_OK && is_plain)
-        mk_reply_plain(g->reply);
+        g->reply->begun = 1;   /* a blank in front is text */
     return rc;
 }
 
@@ -273,8 +284,7 @@ static int32_t generate_finish(struct minke_generator *g, int32_t reason)
     generate_hold(g, 1);
     rc = minke_reply_finish(g->reply, texts[reason]);
     generate_hold(g, 0);
-    if (reason == MINKE_FINISH_STOP && mk_reply_calls(g->reply) > 0
-        && mk_reply_stop(g->reply) < 0)
+    if (reason == MINKE_FINISH_STOP && g->reply->n_calls > 0 && g->reply->stop < 0)
         g->reason = MINKE_FINISH_TOOL_CALLS;
     if (g->s->recorder.finished != NULL)
         g->s->recorder.finished(g->s->recorder.user, g->reason);
@@ -293,17 +303,13 @@ static int generate_is_stop(const struct minke_generator *g, int32_t token)
 static const float *generate_logits(struct minke_generator *g, int thinking)
 {
     const size_t n_vocab = g->s->model->config.vocab_size;
-    const int32_t ends[3] = {g->think_end, g->eos, g->calls};
 
     if (!thinking || g->n_thinking >= g->p.min_thinking)
         return g->s->logits;
-    memcpy(g->masked, g->s->logits, n_vocab * sizeof(float));
-    for (int i = 0; i < 3; i++)
-        if (ends[i] >= 0 && (size_t)ends[i] < n_vocab)
-            g->masked[ends[i]] = -INFINITY;
-    for (size_t i = 0; i < g->p.n_stop_tokens; i++)
-        if (g->p.stop_tokens[i] >= 0 && (size_t)g->p.stop_tokens[i] < n_vocab)
-            g->masked[g->p.stop_tokens[i]] = -INFINITY;
+    memcpy(g->masked, g->s->logits, n_vocab * sizeof(*g->masked));
+    for (size_t i = 0; i < g->n_ends; i++)
+        if (g->ends[i] >= 0 && (size_t)g->ends[i] < n_vocab)
+            g->masked[g->ends[i]] = -INFINITY;
     return g->masked;
 }
 
@@ -342,7 +348,7 @@ static int32_t generate_token(struct minke_generator *g)
     generate_hold(g, 0);
     if (rc < 0)
         return rc;
-    if (token == g->eos || minke_reply_ended(g->reply) || mk_reply_stop(g->reply) >= 0)
+    if (token == g->eos || minke_reply_ended(g->reply) || g->reply->stop >= 0)
         return generate_finish(g, MINKE_FINISH_STOP);
     if (g->p.max_tokens > 0 && g->n_ids == g->p.max_tokens)
         return generate_finish(g, minke_reply_thinking(g->reply) ? MINKE_FINISH_THINKING_LENGTH
@@ -440,42 +446,24 @@ int32_t minke_generate(minke_session *s, minke_sampler *sampler, const int32_t *
 int32_t minke_generate_info(const minke_generator *g, int32_t key, int64_t *value)
 {
     int32_t rc = generate_check(g);
-    size_t n;
 
     if (rc < 0)
         return rc;
     if (value == NULL)
         return mk_fail(MINKE_EINVAL, "value is NULL");
-    switch (key) {
-    case MINKE_GENERATE_REASON:
-        *value = g->reason;
-        return MINKE_OK;
-    case MINKE_GENERATE_FORCED:
-        *value = g->at_forced > 0;
-        return MINKE_OK;
-    case MINKE_GENERATE_STOP:
-        *value = mk_reply_stop(g->reply);
-        return MINKE_OK;
-    case MINKE_GENERATE_N_PROMPT:
-        n = g->n_prompt;
-        break;
-    case MINKE_GENERATE_N_REUSED:
-        n = g->n_reused;
-        break;
-    case MINKE_GENERATE_N_HELD:
-        n = mk_min(g->s->length, g->n_prompt);
-        break;
-    case MINKE_GENERATE_N_TOKENS:
-        n = g->n_ids;
-        break;
-    case MINKE_GENERATE_N_THINKING:
-        n = g->n_thinking;
-        break;
-    default:
+    if (key < MINKE_GENERATE_REASON || key > MINKE_GENERATE_N_THINKING)
         return mk_fail(MINKE_EVERSION, "generate key %d: this build knows 1 to %d", key,
                        MINKE_GENERATE_N_THINKING);
-    }
-    *value = (int64_t)n;
+    *value = (const int64_t[]){
+        [MINKE_GENERATE_REASON] = g->reason,
+        [MINKE_GENERATE_FORCED] = g->at_forced > 0,
+        [MINKE_GENERATE_STOP] = g->reply->stop,
+        [MINKE_GENERATE_N_PROMPT] = (int64_t)g->n_prompt,
+        [MINKE_GENERATE_N_REUSED] = (int64_t)g->n_reused,
+        [MINKE_GENERATE_N_HELD] = (int64_t)mk_min(g->s->length, g->n_prompt),
+        [MINKE_GENERATE_N_TOKENS] = (int64_t)g->n_ids,
+        [MINKE_GENERATE_N_THINKING] = (int64_t)g->n_thinking,
+    }[key];
     return MINKE_OK;
 }
 
@@ -485,14 +473,6 @@ const int32_t *minke_generate_tokens(const minke_generator *g, size_t *n)
         return NULL;
     *n = g->n_ids;
     return g->ids;
-}
-
-/* A whole number in decimal. */
-static void generate_add_id(struct mk_text *t, int32_t id)
-{
-    char digits[16];
-
-    mk_text_add(t, digits, mk_format(digits, sizeof(digits), "%d", id));
 }
 
 int32_t minke_generate_message(const minke_generator *g, char *text, size_t capacity,
@@ -508,25 +488,15 @@ int32_t minke_generate_message(const minke_generator *g, char *text, size_t capa
     mk_text_init(&t, &g->a);
     mk_reply_write(g->reply, &t, 1);
     /* Tokens of a stop text are not the message's. */
-    if (mk_reply_stop(g->reply) < 0) {
+    if (g->reply->stop < 0) {
         mk_text_adds(&t, ", \"token_ids\": [");
         for (size_t i = 0; i < g->n_ids; i++) {
-            if (i > 0)
-                mk_text_adds(&t, ", ");
-            generate_add_id(&t, g->ids[i]);
+            char id[16];
+
+            mk_text_add(&t, id, mk_format(id, sizeof(id), i > 0 ? ", %d" : "%d", g->ids[i]));
         }
         mk_text_adds(&t, "]");
     }
     mk_text_adds(&t, "}");
-    if (t.failed) {
-        rc = mk_fail_memory(t.len, "a message");
-    } else {
-        *n_out = t.len;
-        if (t.len > capacity)
-            rc = mk_fail(MINKE_ENOSPC, "%zu bytes, room for %zu", t.len, capacity);
-        else
-            memcpy(text, t.data, t.len);
-    }
-    mk_text_free(&t);
-    return rc;
+    return mk_text_deliver(&t, text, capacity, n_out);
 }

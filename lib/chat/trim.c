@@ -2,8 +2,6 @@
  * Reference: DeepSeek-V3.2 technical report, section 4.4 (Summary, Discard-75%, Discard-all).
  * An item there is taken to be an assistant message that calls tools with the results behind
  * it; its reasoning goes with it. */
-#include <string.h>
-
 #include "base/error.h"
 #include "base/json.h"
 #include "base/params.h"
@@ -14,98 +12,93 @@ struct trim_message {
     size_t item;
 };
 
+struct trim {
+    struct trim_message *messages;   /* (n,) */
+    size_t n, n_items;
+    size_t n_gone;                   /* of the oldest items */
+};
+
 static int trim_has_role(const struct mk_json *message, const char *role)
 {
     const struct mk_json *v = mk_json_get(message, "role");
 
-    return v != NULL && v->type == MK_JSON_STRING && mk_json_is(v, role);
+    return v != NULL && v->type == MK_JSON_STRING && mk_view_is(v->text, role);
 }
 
-/* Messages with their items; returns how many items there are. */
-static size_t trim_items(struct trim_message *messages, const struct mk_json *json)
+/* Messages with their items. */
+static void trim_items(struct trim *t, const struct mk_json *json)
 {
-    size_t n_items = 0, i = 0;
     int open = 0;
 
-    for (const struct mk_json *v = json->first; v != NULL; v = v->next, i++) {
+    for (const struct mk_json *v = json->first; v != NULL; v = v->next) {
         const struct mk_json *calls = mk_json_get(v, "tool_calls");
-        const int tool = trim_has_role(v, "tool");
+        struct trim_message *m = &t->messages[t->n++];
 
-        messages[i].json = v;
+        m->json = v;
         if (trim_has_role(v, "assistant") && calls != NULL && calls->type == MK_JSON_ARRAY
             && calls->n_items > 0) {
-            messages[i].item = ++n_items;
+            m->item = ++t->n_items;
             open = 1;
-        } else if (tool && open) {
-            messages[i].item = n_items;
+        } else if (open && trim_has_role(v, "tool")) {
+            m->item = t->n_items;
         } else {
             open = 0;
         }
     }
-    return n_items;
 }
 
-/* Tokens of the messages that stay when items [1, n_gone] go. */
-static double trim_tokens(const struct trim_message *messages, const uint32_t *counts, size_t n,
-                          size_t n_gone)
+static int trim_stays(const struct trim *t, size_t i)
+{
+    return t->messages[i].item == 0 || t->messages[i].item > t->n_gone;
+}
+
+/* Whether what stays is within the limit, in tokens. */
+static int trim_fits(const struct trim *t, const uint32_t *counts, double limit)
 {
     double sum = 0;
 
-    for (size_t i = 0; i < n; i++)
-        if (messages[i].item == 0 || messages[i].item > n_gone)
+    for (size_t i = 0; i < t->n; i++)
+        if (trim_stays(t, i))
             sum += counts[i];
-    return sum;
+    return sum <= limit;
 }
 
-static void trim_write(struct mk_text *out, const struct trim_message *messages, size_t n,
-                       size_t n_gone)
+/* How many items go, and what that comes to. */
+static int32_t trim_decide(struct trim *t, const minke_trim_params *p)
 {
-    int first = 1;
+    const double limit = (p->threshold > 0 ? (double)p->threshold : 0.8) * p->window;
 
+    if (trim_fits(t, p->counts, limit))
+        return MINKE_TRIM_KEPT;
+    if (p->strategy == MINKE_TRIM_SUMMARY)
+        return MINKE_TRIM_SUMMARIZE;
+    /* Three quarters of what is left, rounded up, until it fits. */
+    do {
+        const size_t left = t->n_items - t->n_gone;
+
+        t->n_gone += p->strategy == MINKE_TRIM_ALL ? left : left - left / 4;
+    } while (t->n_gone < t->n_items && !trim_fits(t, p->counts, limit));
+    return trim_fits(t, p->counts, limit) ? MINKE_TRIM_TRIMMED : MINKE_TRIM_OVER;
+}
+
+static void trim_write(struct mk_text *out, const struct trim *t)
+{
     mk_text_adds(out, "[");
-    for (size_t i = 0; i < n; i++) {
-        if (messages[i].item != 0 && messages[i].item <= n_gone)
-            continue;
-        if (!first)
-            mk_text_adds(out, ", ");
-        mk_text_add_json(out, messages[i].json);
-        first = 0;
-    }
+    for (size_t i = 0; i < t->n; i++)
+        if (trim_stays(t, i)) {
+            if (out->len > 1)
+                mk_text_adds(out, ", ");
+            mk_text_add_json(out, t->messages[i].json);
+        }
     mk_text_adds(out, "]");
 }
 
-/* How many of the oldest items go, and what that comes to. */
-static size_t trim_decide(const minke_trim_params *p, const struct trim_message *messages,
-                          size_t n, size_t n_items, int32_t *action)
-{
-    const double threshold = p->threshold > 0 ? (double)p->threshold : 0.8;
-    const double limit = threshold * p->window;
-    size_t n_gone = 0;
-
-    *action = MINKE_TRIM_KEPT;
-    if (trim_tokens(messages, p->counts, n, 0) <= limit)
-        return 0;
-    *action = MINKE_TRIM_SUMMARIZE;
-    if (p->strategy == MINKE_TRIM_SUMMARY)
-        return 0;
-    /* Three quarters of what is left, rounded up, until it fits. */
-    do {
-        const size_t left = n_items - n_gone;
-
-        n_gone += p->strategy == MINKE_TRIM_ALL ? left : left - left / 4;
-    } while (n_gone < n_items && trim_tokens(messages, p->counts, n, n_gone) > limit);
-    *action = trim_tokens(messages, p->counts, n, n_gone) > limit ? MINKE_TRIM_OVER
-                                                                 : MINKE_TRIM_TRIMMED;
-    return n_gone;
-}
-
-static int32_t trim_run(struct mk_arena *arena, struct mk_text *out, const char *text, size_t len,
+static int32_t trim_run(struct mk_arena *arena, struct mk_text *out, struct mk_view text,
                         const minke_trim_params *p, int32_t *action)
 {
-    struct trim_message *messages;
     const struct mk_json *json;
-    size_t n_gone, n_items;
-    int32_t rc = mk_json_parse(&json, arena, text, len, "messages");
+    struct trim t = {0};
+    int32_t rc = mk_json_parse(&json, arena, text.data, text.len, "messages");
 
     if (rc < 0)
         return rc;
@@ -113,13 +106,13 @@ static int32_t trim_run(struct mk_arena *arena, struct mk_text *out, const char 
         return mk_fail(MINKE_EINVAL, "messages: an array expected");
     if (json->n_items != p->n_counts)
         return mk_fail(MINKE_EINVAL, "%zu counts for %zu messages", p->n_counts, json->n_items);
-    messages = mk_arena_alloc(arena, json->n_items, sizeof(*messages));
-    if (messages == NULL)
+    t.messages = mk_arena_alloc(arena, json->n_items, sizeof(*t.messages));
+    if (t.messages == NULL)
         return MINKE_ENOMEM;
-    n_items = trim_items(messages, json);
-    n_gone = trim_decide(p, messages, json->n_items, n_items, action);
-    trim_write(out, messages, json->n_items, n_gone);
-    return out->failed ? mk_fail_memory(out->len, "messages") : MINKE_OK;
+    trim_items(&t, json);
+    *action = trim_decide(&t, p);
+    trim_write(out, &t);
+    return MINKE_OK;
 }
 
 void minke_trim_params_init(minke_trim_params *params, size_t size)
@@ -127,10 +120,26 @@ void minke_trim_params_init(minke_trim_params *params, size_t size)
     mk_params_init(params, size);
 }
 
+static int32_t trim_params(minke_trim_params *p, const minke_trim_params *given)
+{
+    const int32_t rc = mk_params_read(p, sizeof(*p), given, sizeof(*p));
+
+    if (rc < 0)
+        return rc;
+    if (p->strategy < MINKE_TRIM_ALL || p->strategy > MINKE_TRIM_SUMMARY)
+        return mk_fail(MINKE_EVERSION, "strategy %u: this build knows 1 to 3", p->strategy);
+    if (p->window == 0 || !(p->threshold >= 0 && p->threshold <= 1))
+        return mk_fail(MINKE_EINVAL, "window %u, threshold %g: out of range", p->window,
+                       (double)p->threshold);
+    if (p->counts == NULL && p->n_counts > 0)
+        return mk_fail(MINKE_EINVAL, "counts is NULL");
+    return MINKE_OK;
+}
+
 int32_t minke_chat_trim(const char *messages, size_t messages_len, const minke_trim_params *params,
                         char *text, size_t capacity, size_t *n_out, int32_t *action)
 {
-    struct mk_allocator a = {0};
+    const struct mk_allocator a = {0};
     struct mk_arena arena;
     struct mk_text out;
     minke_trim_params p;
@@ -139,27 +148,13 @@ int32_t minke_chat_trim(const char *messages, size_t messages_len, const minke_t
     if (messages == NULL || params == NULL || n_out == NULL || action == NULL
         || (text == NULL && capacity > 0))
         return mk_fail(MINKE_EINVAL, "messages, params, text, n_out or action is NULL");
-    if ((rc = mk_params_read(&p, sizeof(p), params, sizeof(p))) < 0)
+    if ((rc = trim_params(&p, params)) < 0)
         return rc;
-    if (p.strategy < MINKE_TRIM_ALL || p.strategy > MINKE_TRIM_SUMMARY)
-        return mk_fail(MINKE_EVERSION, "strategy %u: this build knows 1 to 3", p.strategy);
-    if (p.window == 0 || !(p.threshold >= 0 && p.threshold <= 1))
-        return mk_fail(MINKE_EINVAL, "window %u, threshold %g: out of range", p.window,
-                       (double)p.threshold);
-    if (p.counts == NULL && p.n_counts > 0)
-        return mk_fail(MINKE_EINVAL, "counts is NULL");
     mk_arena_init(&arena, &a);
     mk_text_init(&out, &a);
-    rc = trim_run(&arena, &out, messages, messages_len, &p, &what);
-    if (rc == MINKE_OK) {
-        *n_out = out.len;
-        if (out.len > capacity) {
-            rc = mk_fail(MINKE_ENOSPC, "%zu bytes, room for %zu", out.len, capacity);
-        } else {
-            memcpy(text, out.data, out.len);
-            *action = what;
-        }
-    }
+    rc = trim_run(&arena, &out, (struct mk_view){messages, messages_len}, &p, &what);
+    if (rc == MINKE_OK && (rc = mk_text_deliver(&out, text, capacity, n_out)) == MINKE_OK)
+        *action = what;
     mk_text_free(&out);
     mk_arena_free(&arena);
     return rc;

@@ -1,30 +1,10 @@
-/* Every encoding against the published templates' output, hostile messages, trimming.
+/* Every encoding against the published templates' output, and hostile messages.
  * Vectors: tests/golden/chat/render.jsonl, whose ids are checked with the published
  * tokenizers where ../shared/data has them. */
-#define _GNU_SOURCE 1 /* mkdtemp, strdup */
 #include "base/json.h"
 #include "minke.h"
 #include "test.h"
-#include "chat/chat.h"
-
-static char *load(const char *path, size_t *n)
-{
-    FILE *f = fopen(path, "rb");
-    char *data;
-
-    *n = 0;
-    if (f == NULL)
-        return NULL;
-    fseek(f, 0, SEEK_END);
-    *n = (size_t)ftell(f);
-    rewind(f);
-    data = malloc(*n + 1);
-    if (fread(data, 1, *n, f) != *n)
-        exit(1);
-    data[*n] = '\0';
-    fclose(f);
-    return data;
-}
+#include "text/text_data.h"
 
 /* A member of a line, as JSON text. */
 static char *member(const struct mk_json *line, const char *key, size_t *n)
@@ -101,7 +81,7 @@ TEST(every_prompt_is_what_the_template_writes)
 {
     const struct mk_allocator a = {0};
     size_t n, n_lines = 0;
-    char *data = load("tests/golden/chat/render.jsonl", &n), *at = data;
+    char *data = text_load("tests/golden/chat/render.jsonl", &n), *at = data;
 
     CHECK(data != NULL);
     while (at != NULL && at < data + n) {
@@ -177,21 +157,6 @@ TEST(a_null_byte_in_content_is_kept)
     CHECK(memcmp(text + strlen("<｜begin▁of▁sentence｜>User: "), "a\0b", 3) == 0);
 }
 
-TEST(an_unknown_encoding_is_refused_with_the_known_names)
-{
-    minke_chat_params p;
-    char text[8];
-    size_t n = 7;
-
-    minke_chat_params_init(&p, sizeof(p));
-    p.encoding = "chatml";
-    CHECK_INT(minke_chat_render(NULL, "[]", 2, &p, text, sizeof(text), &n), MINKE_EUNSUPPORTED);
-    CHECK_HAS(minke_last_error(), "chatml");
-    for (size_t i = 0; minke_chat_encoding_name(i) != NULL; i++)
-        CHECK_HAS(minke_last_error(), minke_chat_encoding_name(i));
-    CHECK_INT(n, 7);
-}
-
 TEST(speciale_refuses_tools)
 {
     static const char messages[] = "[{\"role\": \"user\", \"content\": \"q\"}]";
@@ -226,141 +191,7 @@ TEST(a_small_buffer_is_told_the_size)
     CHECK_INT(n, m);
 }
 
-static const char history[] =
-    "[{\"role\": \"user\", \"content\": \"q\"},"
-    "{\"role\": \"assistant\", \"content\": null, \"tool_calls\": [{\"id\": \"a\"}]},"
-    "{\"role\": \"tool\", \"content\": \"1\"},"
-    "{\"role\": \"assistant\", \"content\": null, \"tool_calls\": [{\"id\": \"b\"}]},"
-    "{\"role\": \"tool\", \"content\": \"2\"},"
-    "{\"role\": \"tool\", \"content\": \"3\"},"
-    "{\"role\": \"user\", \"content\": \"r\"}]";
-
-static int32_t trim(uint32_t strategy, uint32_t window, char *text, size_t size)
-{
-    static const uint32_t counts[7] = {10, 10, 10, 10, 10, 10, 10};
-    minke_trim_params p;
-    int32_t action = -1;
-    size_t n = 0;
-
-    minke_trim_params_init(&p, sizeof(p));
-    p.strategy = strategy;
-    p.window = window;
-    p.counts = counts;
-    p.n_counts = 7;
-    CHECK_INT(minke_chat_trim(history, strlen(history), &p, text, size - 1, &n, &action),
-              MINKE_OK);
-    text[n] = '\0';
-    return action;
-}
-
-TEST(calls_leave_with_their_results)
-{
-    char text[1024];
-
-    CHECK_INT(trim(MINKE_TRIM_ALL, 88, text, sizeof(text)), MINKE_TRIM_KEPT);
-    CHECK_HAS(text, "\"3\"");
-    CHECK_INT(trim(MINKE_TRIM_ALL, 80, text, sizeof(text)), MINKE_TRIM_TRIMMED);
-    CHECK_STR(text, "[{\"role\": \"user\", \"content\": \"q\"}, "
-                    "{\"role\": \"user\", \"content\": \"r\"}]");
-    CHECK_INT(trim(MINKE_TRIM_SUMMARY, 80, text, sizeof(text)), MINKE_TRIM_SUMMARIZE);
-    CHECK_HAS(text, "\"3\"");
-    CHECK_INT(trim(MINKE_TRIM_OLDEST, 20, text, sizeof(text)), MINKE_TRIM_OVER);
-    CHECK(strstr(text, "tool") == NULL);
-}
-
-/* A template of ../shared/data, NUL-terminated, or NULL. */
-static char *published_template(const char *name)
-{
-    char path[256], *json, *text = NULL;
-    const struct mk_allocator a = {0};
-    const struct mk_json *v;
-    struct mk_arena arena;
-    size_t n;
-
-    snprintf(path, sizeof(path), "../shared/data/tokenizers/%s/tokenizer_config.json", name);
-    if ((json = load(path, &n)) == NULL)
-        return NULL;
-    mk_arena_init(&arena, &a);
-    CHECK_INT(mk_json_parse(&v, &arena, json, n, "config"), MINKE_OK);
-    v = mk_json_get(v, "chat_template");
-    if (v != NULL && (text = malloc(v->text.len + 64)) != NULL)
-        strcpy(text, v->text.data);
-    mk_arena_free(&arena);
-    free(json);
-    return text;
-}
-
-TEST(published_templates_are_known_and_changed_ones_are_not)
-{
-    static const struct { const char *name; int kind; } known[] = {
-        {"deepseek-v2", MK_CHAT_V2}, {"deepseek-v3", MK_CHAT_V3}};
-    static const char *const changes[] = {"User", "Assistant", "message['content']"};
-    int n_found = 0;
-
-    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
-        char *text = published_template(known[i].name);
-
-        if (text == NULL)
-            continue;
-        n_found++;
-        CHECK_INT(mk_chat_match(text, strlen(text)), known[i].kind);
-        CHECK_INT(mk_chat_match(text, strlen(text) / 2), -1);
-        for (size_t k = 0; k < 3; k++) {
-            char *copy = strdup(text);
-
-            for (char *at = copy; (at = strstr(at, changes[k])) != NULL;)
-                at[1] = '_';
-            CHECK_INT(mk_chat_match(copy, strlen(copy)), -1);
-            free(copy);
-        }
-        strcat(text, "{% macro f() %}{% endmacro %}");
-        CHECK_INT(mk_chat_match(text, strlen(text)), -1);
-        free(text);
-    }
-    CHECK_INT(mk_chat_match("", 0), -1);
-    CHECK_INT(mk_chat_match("{{ bos_token }}", 15), -1);
-    if (n_found == 0)
-        SKIP("no ../shared/data/tokenizers");
-}
-
-/* A folder with the small tokenizer and a chat_template.jinja. */
-TEST(a_template_in_a_file_of_its_own_counts)
-{
-    char folder[] = "/tmp/minke-chat-XXXXXX", command[256], path[64];
-    const char *name = NULL;
-    minke_context_params p;
-    minke_context *ctx = NULL;
-    char *text = published_template("deepseek-v3");
-    FILE *f;
-
-    CHECK(mkdtemp(folder) != NULL);
-    snprintf(command, sizeof(command), "cp tests/golden/tokenizer/tokenizer*.json %s", folder);
-    CHECK_INT(system(command), 0);
-    snprintf(path, sizeof(path), "%s/chat_template.jinja", folder);
-    minke_context_params_init(&p, sizeof(p));
-    p.flags = MINKE_CONTEXT_TOKENIZER_ONLY;
-    for (int round = 0; round < (text != NULL ? 2 : 1); round++) {
-        CHECK((f = fopen(path, "w")) != NULL);
-        fputs(round == 0 ? "{{ somebody's }}" : text, f);
-        fclose(f);
-        CHECK_INT(minke_context_open(&ctx, folder, &p), MINKE_OK);
-        if (round == 0) {
-            CHECK_INT(minke_chat_encoding(ctx, &name), MINKE_EUNSUPPORTED);
-            CHECK_HAS(minke_last_error(), "known encodings: deepseek-v2, deepseek-v3,");
-        } else {
-            CHECK_INT(minke_chat_encoding(ctx, &name), MINKE_OK);
-            CHECK_STR(name, "deepseek-v3");
-        }
-        minke_context_free(ctx);
-    }
-    snprintf(command, sizeof(command), "rm -rf %s", folder);
-    CHECK_INT(system(command), 0);
-    free(text);
-}
-
-TEST_MAIN(RUN(published_templates_are_known_and_changed_ones_are_not);
-          RUN(a_template_in_a_file_of_its_own_counts); RUN(every_prompt_is_what_the_template_writes);
+TEST_MAIN(RUN(every_prompt_is_what_the_template_writes);
           RUN(messages_of_the_wrong_type_are_refused); RUN(deep_nesting_is_refused);
-          RUN(a_null_byte_in_content_is_kept);
-          RUN(an_unknown_encoding_is_refused_with_the_known_names); RUN(speciale_refuses_tools);
-          RUN(a_small_buffer_is_told_the_size); RUN(calls_leave_with_their_results))
+          RUN(a_null_byte_in_content_is_kept); RUN(speciale_refuses_tools);
+          RUN(a_small_buffer_is_told_the_size))
