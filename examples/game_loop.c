@@ -1,6 +1,6 @@
 /* A game: sixty frames a second on one thread, and a character who talks in what is left of them.
  *
- * Each frame gives the character a few milliseconds to think.  minke_generate_step works for so
+ * Each frame gives the character a few milliseconds to think.  minke_generator_step works for so
  * long and returns, in the midst of a token if need be: between two layers.  The player may walk
  * away in mid-sentence.  usage: game_loop MODEL [LINE] */
 #define _POSIX_C_SOURCE 200809L /* nanosleep */
@@ -30,7 +30,7 @@ static int32_t on_event(void *user, int32_t event, uint32_t call, const char *te
 {
     (void)user;
     (void)call;
-    if (event == MINKE_REPLY_CONTENT)
+    if (event == MINKE_EVENT_CONTENT)
         fwrite(text, 1, n, stdout);
     return 0;
 }
@@ -48,7 +48,7 @@ static int32_t hear(struct character *c, const char *line)
     const int32_t status = minke_tokenize(c->model, line, strlen(line), MINKE_TOKENIZE_BOS,
                                           prompt, MAX_PROMPT, &n);
     return status < 0 ? status
-                      : minke_generate_open(&c->speech, c->mind, c->voice, prompt, n, &params);
+                      : minke_generator_open(&c->speech, c->mind, c->voice, prompt, n, &params);
 }
 
 /* The rest of a frame: here, the game would draw. */
@@ -67,12 +67,12 @@ static int32_t play(struct character *c)
     for (i = 0; i < FRAMES && reason == 0 && status >= 0; i++) {
         if (i == WALKS_AWAY)
             minke_session_cancel(c->mind);
-        status = minke_generate_step(c->speech, BUDGET_US, &reason, &over);
+        status = minke_generator_step(c->speech, BUDGET_US, &reason, &over);
         most = over > most ? over : most;
         draw();
     }
     printf("\n(%d frames, at most %.1f ms late)\n", i, (double)most / 1000);
-    minke_generate_free(c->speech);   /* what it was about to say is dropped */
+    minke_generator_free(c->speech);   /* what it was about to say is dropped */
     return status;
 }
 

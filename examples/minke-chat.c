@@ -190,15 +190,15 @@ static int32_t on_event(void *user, int32_t event, uint32_t call, const char *te
 
     (void)call;
     progress_end(&c->bar);
-    if (event != MINKE_REPLY_REASONING)
+    if (event != MINKE_EVENT_REASONING)
         end_reasoning(c);
-    if (event == MINKE_REPLY_REASONING)
+    if (event == MINKE_EVENT_REASONING)
         on_reasoning(c, text, len);
-    else if (event == MINKE_REPLY_CALL_END)
+    else if (event == MINKE_EVENT_CALL_END)
         on_call(c, text, len);
-    else if (event == MINKE_REPLY_MALFORMED && c->talks)
+    else if (event == MINKE_EVENT_MALFORMED && c->talks)
         fprintf(stderr, "(%.*s)\n", (int)len, text);
-    if (event == MINKE_REPLY_CONTENT) {
+    if (event == MINKE_EVENT_CONTENT) {
         fwrite(text, 1, len, stdout);
         c->n_content++;
     }
@@ -304,9 +304,9 @@ static void report(const struct chat *c, const minke_generator *g, int32_t reaso
     int64_t n = 0, n_prompt = 0, n_reused = 0;
     const double time = seconds() - (c->first > 0 ? c->first : c->start);
 
-    minke_generate_info(g, MINKE_GENERATE_N_TOKENS, &n);
-    minke_generate_info(g, MINKE_GENERATE_N_PROMPT, &n_prompt);
-    minke_generate_info(g, MINKE_GENERATE_N_REUSED, &n_reused);
+    minke_generator_info(g, MINKE_GENERATOR_N_TOKENS, &n);
+    minke_generator_info(g, MINKE_GENERATOR_N_PROMPT, &n_prompt);
+    minke_generator_info(g, MINKE_GENERATOR_N_REUSED, &n_reused);
     if (!c->talks)
         return;
     fprintf(stderr, c->color ? "\033[2m" : "");
@@ -322,10 +322,10 @@ static void keep_message(struct chat *c, const minke_generator *g)
     size_t n = 0;
     char *json;
 
-    if (minke_generate_message(g, NULL, 0, &n) != MINKE_ENOSPC)
+    if (minke_generator_message(g, NULL, 0, &n) != MINKE_ENOSPC)
         return;
     json = need_memory(NULL, n, 1);
-    if (minke_generate_message(g, json, n, &n) >= 0)
+    if (minke_generator_message(g, json, n, &n) >= 0)
         add_item(&c->messages, json, n);
     free(json);
 }
@@ -354,10 +354,10 @@ static int32_t reply(struct chat *c)
     c->first = 0;
     c->n_content = 0;
     c->bar.last = 0;
-    status = minke_generate_open(&g, c->session, c->sampler, ids, n, &params);
+    status = minke_generator_open(&g, c->session, c->sampler, ids, n, &params);
     free(ids);
     if (status >= 0)
-        status = minke_generate_step(g, UINT64_MAX, &reason, NULL);
+        status = minke_generator_step(g, UINT64_MAX, &reason, NULL);
     progress_end(&c->bar);
     if (status < 0) {
         complain(status == MINKE_EFULL ? "no room, try /reset or a larger --context" : "no answer");
@@ -367,12 +367,12 @@ static int32_t reply(struct chat *c)
             putchar('\n');
         fflush(stdout);
         report(c, g, reason);
-        if (minke_generate_tokens(g, &n) != NULL && n > 0)
+        if (minke_generator_tokens(g, &n) != NULL && n > 0)
             keep_message(c, g);
-        else if (reason == MINKE_FINISH_CANCELLED)
+        else if (reason == MINKE_FINISH_CANCELED)
             reason = -1;   /* before the first token: as if nothing had been asked */
     }
-    minke_generate_free(g);
+    minke_generator_free(g);
     return reason;
 }
 
@@ -391,7 +391,7 @@ static void answer(struct chat *c, const char *question)
         if (reason == MINKE_FINISH_TOOL_CALLS)
             add_item(&c->messages, c->results.data, c->results.n);
     } while (reason == MINKE_FINISH_TOOL_CALLS && !stopped && ++round < MAX_ROUNDS);
-    if (stopped && reason != MINKE_FINISH_CANCELLED && reason >= 0)
+    if (stopped && reason != MINKE_FINISH_CANCELED && reason >= 0)
         forget_interrupt(c);
     watch_interrupt(NULL);
     c->failed |= reason < 0;

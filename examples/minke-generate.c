@@ -21,7 +21,7 @@ struct ids {
 /* What happened, for the summary. */
 struct result {
     struct ids prompt, made;
-    const char *finish;   /* "stop", "length", "full" or "cancelled" */
+    const char *finish;   /* "stop", "length", "full" or "canceled" */
     double load_s, prefill_s, decode_s;
     size_t n_decoded;     /* tokens evaluated one by one */
 };
@@ -217,7 +217,7 @@ static minke_session *prefill(const struct settings *set, minke_context *ctx,
     progress_end(bar);
     bar->shown = 0;   /* no bar while decoding */
     if (status == MINKE_ECANCELED)
-        out->finish = "cancelled";
+        out->finish = "canceled";
     else if (status < 0)
         fail_call(&program, "prompt");
     out->prefill_s = seconds() - start;
@@ -259,7 +259,7 @@ static void generate(const struct settings *set, minke_context *ctx, minke_sessi
         }
         const int32_t status = minke_session_eval(s, &token, 1);
         if (status == MINKE_ECANCELED || interrupted())
-            out->finish = "cancelled";
+            out->finish = "canceled";
         else if (status == MINKE_EFULL)
             out->finish = "full";
         else if (status < 0)

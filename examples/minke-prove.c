@@ -185,7 +185,7 @@ static int32_t on_event(void *user, int32_t event, uint32_t call, const char *te
     struct prover *p = user;
 
     (void)call;
-    if (event == MINKE_REPLY_CONTENT) {
+    if (event == MINKE_EVENT_CONTENT) {
         p->text = need_memory(p->text, p->n_text + len + 1, 1);
         memcpy(p->text + p->n_text, text, len);
         p->n_text += len;
@@ -200,7 +200,7 @@ static int32_t complete_one(struct prover *p, const int32_t *ids, size_t n_ids, 
     minke_generate_params params;
     minke_generator *g = NULL;
     minke_sampler *sampler = NULL;
-    int32_t reason = MINKE_FINISH_CANCELLED, status;
+    int32_t reason = MINKE_FINISH_CANCELED, status;
     int64_t n_tokens = 0;
 
     p->sampling.seed = seed;
@@ -214,19 +214,19 @@ static int32_t complete_one(struct prover *p, const int32_t *ids, size_t n_ids, 
     params.user = p;
     p->n_text = 0;
     *n_thinking = 0;
-    status = minke_generate_open(&g, p->session, sampler, ids, n_ids, &params);
+    status = minke_generator_open(&g, p->session, sampler, ids, n_ids, &params);
     if (status >= 0)
-        status = minke_generate_step(g, UINT64_MAX, &reason, NULL);
+        status = minke_generator_step(g, UINT64_MAX, &reason, NULL);
     if (status == MINKE_EFULL)
         reason = MINKE_FINISH_FULL;
     else if (status < 0 && status != MINKE_ECANCELED)
         fail_call(&program, "evaluation");
     if (g != NULL) {
-        minke_generate_info(g, MINKE_GENERATE_N_THINKING, n_thinking);
-        minke_generate_info(g, MINKE_GENERATE_N_TOKENS, &n_tokens);
+        minke_generator_info(g, MINKE_GENERATOR_N_THINKING, n_thinking);
+        minke_generator_info(g, MINKE_GENERATOR_N_TOKENS, &n_tokens);
     }
     p->n_tokens += (uint64_t)n_tokens;
-    minke_generate_free(g);
+    minke_generator_free(g);
     minke_sampler_free(sampler);
     return reason;
 }

@@ -1,32 +1,77 @@
 /*
- * minke.h - CPU inference of the DeepSeek V3 family, as an embeddable C library.
+ * minke.h - the DeepSeek V3 family on the CPU, inside another program.
  *
- * This header is the whole public interface and its authoritative
- * documentation.  What is not declared here is not API.
+ * This header is the whole public interface and its manual: what is not declared here is not API.
  *
- *   minke_context   loaded model: weights, tokenizer, worker threads.  Immutable
- *                   after open; any number of threads may use it at once.
- *   minke_session   one sequence: caches and position.  One thread at a time.
- *   minke_sampler   turns logits into a token; owns its random state.  One thread
- *                   at a time.
+ *   Engine    version, errors, callbacks; context, tokenizer, session, sampler
+ *   Chat      encodings of conversations, replies, generating, trimming
+ *   Convert   quantizing, importance of weights
+ *   Learn     objectives, rewards, rollouts
+ *   Prove     text from the host, judges, proofs, searching for a proof
  *
- * A session keeps its context alive, so handles may be freed in any order.
+ * A complete program (cc program.c -lminke):
  *
- * Conventions, unless a function says otherwise:
- *  - Functions returning int32_t return MINKE_OK or a negative MINKE_E*.  On
- *    error, outputs are untouched and minke_last_error() explains.
- *  - Text is UTF-8 with an explicit byte length; it need not be NUL-terminated.
- *    Paths are NUL-terminated.
- *  - "borrowed" results belong to the handle; never free them.
- *  - Parameter structs begin with struct_size and only ever grow at the end.
- *    A zero field means "default".  Fill one with its _init function.
- *  - Callbacks get their user pointer first and run only on the thread that
- *    called into minke.  They may call minke, but not on the handle in use
- *    (MINKE_EBUSY).
- *  - A NULL handle where one is required gives MINKE_EINVAL; _free ignores NULL.
+ *   #include <minke.h>
+ *   #include <stdio.h>
+ *   #include <string.h>
+ *
+ *   static int32_t print(void *user, int32_t event, uint32_t call, const char *text, size_t len)
+ *   {
+ *       (void)user, (void)call;
+ *       return event == MINKE_EVENT_CONTENT && fwrite(text, 1, len, stdout) < len;
+ *   }
+ *
+ *   int main(int argc, char **argv)
+ *   {
+ *       const char *chat = "[{\"role\": \"user\", \"content\": \"What is a minke?\"}]";
+ *       minke_context *model = NULL;
+ *       minke_session *session = NULL;
+ *       minke_sampler *greedy = NULL;
+ *       minke_generate_params params;
+ *       int32_t prompt[256];
+ *       size_t n;
+ *
+ *       minke_generate_params_init(&params, sizeof params);
+ *       params.max_tokens = 200;
+ *       params.on_event = print;
+ *       if (minke_context_open(&model, argc > 1 ? argv[1] : "model", NULL) < 0
+ *           || minke_session_open(&session, model, NULL) < 0
+ *           || minke_sampler_open(&greedy, NULL) < 0
+ *           || minke_chat_encode(model, chat, strlen(chat), NULL, prompt, 256, &n) < 0
+ *           || minke_generate(session, greedy, prompt, n, &params, NULL) < 0)
+ *           fprintf(stderr, "%s\n", minke_last_error());
+ *       minke_sampler_free(greedy);
+ *       minke_session_free(session);
+ *       minke_context_free(model);
+ *       return 0;
+ *   }
+ *
+ * Three handles carry it:
+ *
+ *   minke_context   a loaded model: weights, tokenizer, worker threads.  Immutable after open; any
+ *                   number of threads may use it at once.
+ *   minke_session   one sequence: its tokens and caches.  One thread at a time.
+ *   minke_sampler   logits to token, with its own random state.  One thread at a time.
+ *
+ * What holds unless a function says otherwise:
+ *  - int32_t results are MINKE_OK or a negative MINKE_E*.  On error, outputs are untouched, and
+ *    minke_last_error() says why in one line.
+ *  - Handles may be freed in any order: a session keeps its context alive.  _free ignores NULL;
+ *    where else a handle is required, NULL gives MINKE_EINVAL.
+ *  - "Borrowed" results belong to the handle: never free them.
+ *  - Text is UTF-8 with its length in bytes and need not end in NUL.  Paths end in NUL and are
+ *    UTF-8 with '/' or the system's separator.
+ *  - A params struct begins with struct_size and grows at its end alone.  Fill it by its _init
+ *    function; a field that is 0 means "default".  What its pointers lead to must live as long as
+ *    the call; callbacks and their user pointers as long as the handle that they were given to.
+ *  - Functions that write into a buffer of the caller's report the size needed also with
+ *    MINKE_ENOSPC: capacity 0 with a NULL buffer asks for it.
+ *  - Callbacks get their user pointer first and run on the thread that called into minke.  They
+ *    may call minke, but not on the handle in use (MINKE_EBUSY), and must return: no exception
+ *    and no longjmp may leave them.
  *  - The caller's floating-point modes do not matter and are left as they were.
- *  - After fork(), calls in the child on handles of the parent give MINKE_EFORK;
- *    the child may open handles of its own.
+ *  - After fork(), calls in the child on handles of the parent give MINKE_EFORK; the child may
+ *    open handles of its own.
  */
 #ifndef MINKE_H
 #define MINKE_H
@@ -48,6 +93,10 @@ extern "C" {
 #  endif
 #endif
 
+/* ======================================================================== *
+ * Engine
+ * ======================================================================== */
+
 /* ---- Version ------------------------------------------------------------ */
 
 #define MINKE_VERSION_MAJOR 0
@@ -68,28 +117,29 @@ MINKE_API uint32_t minke_abi(void);
 #define MINKE_EINVAL      (-1)   /* an argument breaks the documented contract */
 #define MINKE_ENOMEM      (-2)   /* out of memory, or a size does not fit size_t */
 #define MINKE_EIO         (-3)   /* the operating system refused a file operation */
-#define MINKE_EFORMAT     (-4)   /* a model file is damaged or not what it claims */
+#define MINKE_EFORMAT     (-4)   /* a file or text is damaged or not what it claims */
 #define MINKE_EUNSUPPORTED (-5)  /* well formed, but not something this build runs */
-#define MINKE_ENOSPC      (-6)   /* caller's buffer too small; nothing was lost */
-#define MINKE_EFULL       (-7)   /* session context is full; truncate and retry */
-#define MINKE_ECANCELED   (-8)   /* stopped by a callback or by cancel; handle still valid */
+#define MINKE_ENOSPC      (-6)   /* the caller's buffer is too small; nothing was lost */
+#define MINKE_EFULL       (-7)   /* the session holds no more tokens; truncate and retry */
+#define MINKE_ECANCELED   (-8)   /* stopped by a callback or by cancel; the handle is valid */
 #define MINKE_EVERSION    (-9)   /* a struct or key asks for something this build lacks */
-#define MINKE_EINTERNAL  (-10)   /* bug in minke; free the handle */
+#define MINKE_EINTERNAL  (-10)   /* a bug in minke; free the handle */
 #define MINKE_EBUSY      (-11)   /* the handle is in use by the calling callback, or suspended */
 #define MINKE_EFORK      (-12)   /* the handle was opened by a parent process */
 #define MINKE_ESNAPSHOT  (-13)   /* a session's file is damaged, or of another kind */
 
-/* Static string naming a status, "MINKE_EINVAL" for instance; never NULL. */
+/* Static name of a status, "MINKE_EINVAL" for instance; never NULL. */
 MINKE_API const char *minke_status_name(int32_t status);
 
-/* One line on why the last failed call on this thread failed; "" if none did.
- * Successful calls, frees and getters leave it alone.  Borrowed; valid until
- * this thread's next failing call. */
+/* Why the last call that failed on this thread did, in one line; "" if none did.  Calls that
+ * succeed, frees and getters leave it alone.  Borrowed; valid until this thread's next failing
+ * call. */
 MINKE_API const char *minke_last_error(void);
 
 /* ---- Callbacks ---------------------------------------------------------- */
 
-/* align is a power of two.  Must be thread-safe.  NULL means out of memory. */
+/* alloc: size bytes aligned to align, a power of two; NULL where there are none.  free: what
+ * alloc gave, with its size.  Any thread may call them at any time. */
 typedef void *(*minke_alloc_fn)(void *user, size_t size, size_t align);
 typedef void (*minke_free_fn)(void *user, void *ptr, size_t size);
 
@@ -97,27 +147,29 @@ typedef void (*minke_free_fn)(void *user, void *ptr, size_t size);
 #define MINKE_LOG_WARN  1
 #define MINKE_LOG_INFO  2
 
-/* text is one formatted line without newline, borrowed for the call. */
+/* text: one line without newline, NUL-terminated, borrowed for the call. */
 typedef void (*minke_log_fn)(void *user, int32_t level, const char *text);
 
-/* done and total are in the unit of the operation (bytes, tokens).  Return
- * nonzero to stop it with MINKE_ECANCELED. */
+/* done and total are in the unit of the operation (bytes, tokens).  Nonzero stops it with
+ * MINKE_ECANCELED. */
 typedef int32_t (*minke_progress_fn)(void *user, uint64_t done, uint64_t total);
 
-/* A host's own files, for models inside archives and the like.
- * open: *file and *size (bytes) of the file at path, whose directory separator
- *   is '/'.  Return 0; 1 if there is no such file; negative if it cannot be read.
- * read: exactly n bytes from offset into buffer.  Return 0, or negative.
- * Both run only on the thread that opens the context. */
+/* A host's own files, for models inside archives and the like; on the thread that opens the
+ * context.
+ * open: *file and *size (bytes) of the file at path, whose separator is '/'.  Return 0; 1 if
+ *   there is no such file; negative if it cannot be read.
+ * read: exactly n bytes from offset into buffer.  Return 0, or negative. */
 typedef int32_t (*minke_reader_open_fn)(void *user, const char *path, void **file,
                                         uint64_t *size);
 typedef int32_t (*minke_reader_read_fn)(void *user, void *file, uint64_t offset,
                                         void *buffer, size_t n);
 typedef void (*minke_reader_close_fn)(void *user, void *file);
 
-/* A host's own parallel for: run task(arg, i) for every i in [0, n), on any
- * threads, and return when all are done.  The only calls that minke makes on
- * other threads than the caller's. */
+/* A host's own parallel for: run task(arg, i) once for every i in [0, n) and return when all are
+ * done.  On any threads and in any order, all at once or one after another; minke may itself have
+ * been called from a task of the host's.  A context calls it from one thread at a time; contexts
+ * that share it may call it at once.  Tasks are the only code of minke that runs on threads other
+ * than the caller's and minke's own. */
 typedef void (*minke_task_fn)(void *arg, uint32_t index);
 typedef void (*minke_executor_fn)(void *user, minke_task_fn task, void *arg, uint32_t n);
 
@@ -129,60 +181,55 @@ typedef struct minke_context_params {
     uint32_t struct_size;        /* sizeof(struct), set by _init */
     uint32_t n_threads;          /* 0 = what affinity and the container's quota allow */
     uint32_t flags;              /* MINKE_CONTEXT_* */
-    uint32_t reserved0;          /* must be 0 */
-    minke_alloc_fn alloc;        /* NULL = C library; set both or neither */
+    minke_alloc_fn alloc;        /* NULL = the C library's; set both or neither */
     minke_free_fn free;
     void *alloc_user;
     minke_log_fn log;            /* NULL = silent */
     void *log_user;
-    minke_progress_fn progress;  /* NULL = none; called while loading, in bytes */
+    minke_progress_fn progress;  /* NULL = none; while loading, in bytes */
     void *progress_user;
     minke_reader_open_fn reader_open;    /* NULL = the operating system's files; */
     minke_reader_read_fn reader_read;    /* set all three or none */
     minke_reader_close_fn reader_close;
     void *reader_user;
-    minke_executor_fn executor;  /* NULL = minke's own threads; n_threads parts otherwise */
+    minke_executor_fn executor;  /* NULL = minke's own threads; else n_threads tasks at most */
     void *executor_user;
 } minke_context_params;
 
-/* Map the weights instead of reading them: opening is immediate and memory is
- * shared with the page cache, but the files must not change or shrink while the
- * context lives.  Not together with a reader. */
+/* Map the weights instead of reading them: opening is immediate and memory is shared with the
+ * page cache, but the files must not change or shrink while the context lives.  Not together with
+ * a reader. */
 #define MINKE_CONTEXT_MMAP           (1u << 0)
 /* Refuse weights that hold NaN or infinity, naming the tensor (reads every byte). */
 #define MINKE_CONTEXT_VERIFY         (1u << 1)
 /* Refuse tensors that the model does not use instead of logging them. */
 #define MINKE_CONTEXT_STRICT         (1u << 2)
-/* Load the tokenizer alone; config.json and weights may be absent or disagree.
- * Sessions cannot be opened. */
+/* Load the tokenizer alone: config.json and weights may be absent or disagree, and sessions
+ * cannot be opened. */
 #define MINKE_CONTEXT_TOKENIZER_ONLY (1u << 3)
-/* Same bits also for any chunking of the prompt: one attention form everywhere. */
+/* Same bits also for any chunks of the prompt: one form of attention everywhere. */
 #define MINKE_CONTEXT_DETERMINISTIC  (1u << 4)
-/* Activations may be rounded to 16 bits where that is faster on this processor; elsewhere
- * nothing changes.  That is attention proper, up to twice as fast with AVX-512 and half again
- * with AVX2: in the tests its output is off by 1e-5 to 1.5e-3 of its size, 5e-3 being what
- * they allow, instead of by 3e-6.  And, with AVX-512, products of more than three tokens with
- * weights of F32, F16, BF16 and F8_E4M3, nearly twice as fast: off by 1e-4 of the operands'
- * norms at most, so that a token has other bits alone than among many.  What chooses experts
- * and tokens is never rounded, nor are these products together with
- * MINKE_CONTEXT_DETERMINISTIC.  Still the same bits for any number of threads, and with that
- * flag for any chunking.  A build with oneDNN rounds more and keeps bits only
- * together with that flag, see README.md. */
+/* Round activations to 16 bits where that is faster on this processor: in attention, and in
+ * products of more than three tokens with weights of F32, F16, BF16 or F8_E4M3 (AVX-512).
+ * Attention's output is then off by at most 5e-3 of its size, such products by 1e-4 of the
+ * operands' norms.  What chooses experts and tokens is never rounded.  Bits are the same for any
+ * number of threads; of those products a token has other bits alone than among many, so together
+ * with MINKE_CONTEXT_DETERMINISTIC they stay exact.  Builds with oneDNN: see README.md. */
 #define MINKE_CONTEXT_FAST           (1u << 5)
 
 /* Fill params with defaults for a struct of this size: pass sizeof *params. */
 MINKE_API void minke_context_params_init(minke_context_params *params, size_t size);
 
-/* Open the model at path: a directory (config.json, *.safetensors, tokenizer files), or
- * a GGUF file, whose name ends in .gguf; of several parts, the first.  params may be NULL.
- * On success the caller owns *out.
+/* Open the model at path: a directory (config.json, *.safetensors, tokenizer files), or a GGUF
+ * file, whose name ends in .gguf; of several parts, the first.  params may be NULL.  On success
+ * the caller owns *out.
  *
- * A tokenizer that is missing or not of this family does not stop the model from
- * opening: text functions then fail with a message that says why.
+ * A tokenizer that is missing or not of this family does not stop the model from opening: text
+ * functions then fail with a message that says why.
  *
- * MINKE_EIO: a file cannot be read.  MINKE_EFORMAT: a file is damaged, a tensor is
- * missing or has the wrong shape.  MINKE_EUNSUPPORTED: the message names the config
- * key, its value, and what is accepted.  MINKE_ECANCELED: progress said so. */
+ * MINKE_EIO: a file cannot be read.  MINKE_EFORMAT: a file is damaged, a tensor is missing or has
+ * the wrong shape.  MINKE_EUNSUPPORTED: the message names the key in the config, its value, and
+ * what is accepted.  MINKE_ECANCELED: progress said so. */
 MINKE_API int32_t minke_context_open(minke_context **out, const char *path,
                                      const minke_context_params *params);
 
@@ -190,7 +237,7 @@ MINKE_API int32_t minke_context_open(minke_context **out, const char *path,
 MINKE_API void minke_context_free(minke_context *ctx);
 
 /* Keys of minke_context_info.  Counts unless said otherwise. */
-#define MINKE_INFO_N_VOCAB          1   /* length of a logits row */
+#define MINKE_INFO_N_VOCAB          1   /* length of a row of logits */
 #define MINKE_INFO_N_LAYERS         2   /* without the multi-token-prediction layer */
 #define MINKE_INFO_MAX_TOKENS       3   /* longest context the model was trained for */
 #define MINKE_INFO_TOKEN_BOS        4   /* id, or -1 */
@@ -213,7 +260,7 @@ MINKE_API void minke_context_free(minke_context *ctx);
 #define MINKE_INFO_N_SURPLUS       21   /* tensors in the files that no layer uses */
 #define MINKE_INFO_N_THREADS       22
 #define MINKE_INFO_N_TOKENS        23   /* ids the tokenizer knows; 0 = no tokenizer */
-#define MINKE_INFO_BYTES_EMBED     24   /* weight bytes by part: embedding and head */
+#define MINKE_INFO_BYTES_EMBED     24   /* bytes of weights by part: embedding and head */
 #define MINKE_INFO_BYTES_ATTENTION 25   /*   attention, with the indexer */
 #define MINKE_INFO_BYTES_EXPERTS   26   /*   routed experts */
 #define MINKE_INFO_BYTES_OTHER     27   /*   everything else */
@@ -229,31 +276,31 @@ MINKE_API int32_t minke_context_info(const minke_context *ctx, int32_t key,
 #define MINKE_TEXT_CPU         3   /* instruction sets in use, "avx512" for instance */
 #define MINKE_TEXT_WEIGHT_TYPE 4   /* type of most weights, "F8_E4M3" for instance */
 #define MINKE_TEXT_TOKENIZER_ERROR 5 /* why text functions fail, or "" */
-#define MINKE_TEXT_IDENTITY    6  /* 16 digits that tell models apart: of config, tokenizer and
-                                   * a sample of the weights; "" without model */
-#define MINKE_TEXT_SLOW_TYPES  7  /* types of its matrices that no fast kernel multiplies:
-                                   * "Q2_K Q3_K" for instance, or "" */
+#define MINKE_TEXT_IDENTITY    6   /* 16 digits that tell models apart: of config, tokenizer and
+                                    * a sample of the weights; "" without model */
+#define MINKE_TEXT_SLOW_TYPES  7   /* types of its matrices that no fast kernel multiplies:
+                                    * "Q2_K Q3_K" for instance, or "" */
 
-/* Read one fact as text: *text borrowed, NUL-terminated, valid while the context
- * lives.  MINKE_EVERSION if this build has no such key. */
+/* Read one fact as text: *text borrowed, NUL-terminated, valid while the context lives.
+ * MINKE_EVERSION if this build has no such key. */
 MINKE_API int32_t minke_context_text(const minke_context *ctx, int32_t key,
                                      const char **text);
 
-/* Name of the i-th surplus tensor, i in [0, MINKE_INFO_N_SURPLUS).  Borrowed;
- * NULL when i is out of range. */
+/* Name of the i-th tensor that no layer uses, i in [0, MINKE_INFO_N_SURPLUS).  Borrowed; NULL
+ * when i is out of range. */
 MINKE_API const char *minke_context_surplus(const minke_context *ctx, size_t i);
 
 /* ---- Tokenizer ---------------------------------------------------------- */
 
-/* All text functions give MINKE_EUNSUPPORTED when the context has no tokenizer of
- * this family.  Any thread; no state is kept. */
+/* MINKE_EUNSUPPORTED when the context has no tokenizer of this family.  Any thread; no state is
+ * kept. */
 
 #define MINKE_TOKENIZE_SPECIAL (1u << 0)  /* parse special tokens; trusted text only */
-#define MINKE_TOKENIZE_BOS     (1u << 1)  /* begin with the beginning-of-sentence token */
+#define MINKE_TOKENIZE_BOS     (1u << 1)  /* begin with the beginning-of-sentence token;
+                                           * MINKE_EUNSUPPORTED where there is none */
 
-/* Encode text.  Bytes that are not UTF-8 are read as U+FFFD, as Python's
- * errors="replace" does.  *n_out receives the token count even on MINKE_ENOSPC, so
- * capacity 0 with tokens NULL asks for the size. */
+/* Encode text.  Bytes that are not UTF-8 are read as U+FFFD, as Python's errors="replace" does.
+ * *n_out: tokens, also on MINKE_ENOSPC. */
 MINKE_API int32_t minke_tokenize(const minke_context *ctx, const char *text,
                                  size_t text_len, uint32_t flags, int32_t *tokens,
                                  size_t capacity, size_t *n_out);
@@ -261,18 +308,17 @@ MINKE_API int32_t minke_tokenize(const minke_context *ctx, const char *text,
 #define MINKE_DETOKENIZE_SKIP_SPECIAL (1u << 0) /* leave out tokens marked special */
 #define MINKE_DETOKENIZE_PARTIAL      (1u << 1) /* hold back an incomplete code point */
 
-/* Decode tokens to UTF-8; invalid sequences become U+FFFD.  *n_out receives the
- * byte count even on MINKE_ENOSPC.  With MINKE_DETOKENIZE_PARTIAL the last
- * tokens are left out when a code point begins in them that they do not end; *n_used
- * (may be NULL) tells how many leading tokens the text is of, so that a stream keeps
- * the rest for its next call. */
+/* Decode tokens to UTF-8; invalid sequences become U+FFFD.  *n_out: bytes, also on MINKE_ENOSPC.
+ * With MINKE_DETOKENIZE_PARTIAL the last tokens are left out when a code point begins in them
+ * that they do not end; *n_used (may be NULL) tells how many leading tokens the text is of, so
+ * that a stream keeps the rest for its next call. */
 MINKE_API int32_t minke_detokenize(const minke_context *ctx, const int32_t *tokens,
                                    size_t n, uint32_t flags, char *text,
                                    size_t capacity, size_t *n_out, size_t *n_used);
 
-/* Bytes of one token, which may be a part of a UTF-8 character.  Borrowed; valid
- * while the context lives.  An id without token below the model's vocabulary gives
- * length 0; one at or above it, or negative, MINKE_EINVAL. */
+/* Bytes of one token, which may be a part of a character.  Borrowed; valid while the context
+ * lives.  An id without token below the model's vocabulary gives length 0; one at or above it, or
+ * negative, MINKE_EINVAL. */
 MINKE_API int32_t minke_token_bytes(const minke_context *ctx, int32_t token,
                                     const char **bytes, size_t *len);
 
@@ -280,221 +326,47 @@ MINKE_API int32_t minke_token_bytes(const minke_context *ctx, int32_t token,
 MINKE_API int32_t minke_token_find(const minke_context *ctx, const char *text,
                                    size_t text_len, int32_t *token);
 
-/* ---- Chat --------------------------------------------------------------- */
-
-/* Conversations are JSON: an array of messages in OpenAI's schema.  role: "system",
- * "developer" (V3.2), "user", "assistant", "tool".  content: text or null.  Assistants
- * also: reasoning_content, tool_calls, prefix, and token_ids, the ids that the model
- * sampled for this message, which are then used as they are (less the reasoning, where
- * the retention rule takes it), behind the prompt that they answered.  An empty list of
- * tool_calls is none.  V3.2 also reads tools and response_format of system and
- * developer messages.
- *
- * Encodings: "deepseek-v2", "deepseek-v3", "deepseek-v3-0324", "deepseek-r1.hf",
- * "deepseek-r1.api-docs", "deepseek-r1-0528", "deepseek-v3.1", "deepseek-v3.1-terminus"
- * (also "deepseek-v3.2-exp"), "deepseek-v3.2", "deepseek-v3.2-speciale".  The model's own
- * follows from its chat template, or from its type where it has none (V3.2); Speciale's
- * files look like V3.2's, so it must be named.
- *
- * Any thread; no state is kept.  Errors leave outputs untouched. */
-
-#define MINKE_THINKING_DEFAULT 0   /* on where the model always thinks, else off */
-#define MINKE_THINKING_ON      1
-#define MINKE_THINKING_OFF     2   /* ignored by models without the switch */
-
-/* When the reasoning of an assistant message leaves the prompt. */
-#define MINKE_RETAIN_DEFAULT 0     /* as the model's own template does it */
-#define MINKE_RETAIN_TURN    1     /* at the next user message; V3.2's rule */
-#define MINKE_RETAIN_NONE    2     /* at the next message; the rule of R1 and V3.1 */
-#define MINKE_RETAIN_ALL     3     /* never */
-
-#define MINKE_CHAT_NO_GENERATION (1u << 0)  /* do not ask for an answer at the end; V3.2,
-                                             * V3-0324 and R1-0528 do so in the user's turn,
-                                             * which this does not change */
-#define MINKE_CHAT_NO_BOS        (1u << 1)  /* do not begin with the token that begins texts */
-#define MINKE_CHAT_TRUST_TEXT    (1u << 2)  /* special tokens in the text of users and tools
-                                             * count; otherwise they are ordinary text */
-#define MINKE_CHAT_NO_DROP       (1u << 3)  /* V3.2: keep developer messages before the last
-                                             * user message, as drop_thinking=False does */
-
-typedef struct minke_chat_params {
-    uint32_t struct_size;
-    uint32_t flags;              /* MINKE_CHAT_* */
-    uint32_t thinking;           /* MINKE_THINKING_* */
-    uint32_t retention;          /* MINKE_RETAIN_* */
-    const char *encoding;        /* name; NULL = the model's */
-    const char *tools;           /* JSON array of tools, or NULL; V3.1 and later */
-    size_t tools_len;
-    const char *response_format; /* JSON, or NULL; V3.2 */
-    size_t response_format_len;
-    const char *context;         /* JSON array of the messages in front, which are already */
-    size_t context_len;          /*   in the session and are not written; or NULL.  V3.2 */
-} minke_chat_params;
-
-MINKE_API void minke_chat_params_init(minke_chat_params *params, size_t size);
-
-/* Name of the i-th known encoding, NULL behind the last.  Static. */
-MINKE_API const char *minke_chat_encoding_name(size_t i);
-
-/* Name of the model's own encoding: *name static.  MINKE_EUNSUPPORTED, listing the known
- * names, for a template that is none of them. */
-MINKE_API int32_t minke_chat_encoding(const minke_context *ctx, const char **name);
-
-/* The prompt as text.  ctx may be NULL when params names the encoding; params may be NULL
- * otherwise.  *n_out receives the bytes needed even on MINKE_ENOSPC.  MINKE_EINVAL: a
- * message is not what the encoding can write; the text names it.  MINKE_EFORMAT: not
- * JSON. */
-MINKE_API int32_t minke_chat_render(const minke_context *ctx, const char *messages,
-                                    size_t messages_len, const minke_chat_params *params,
-                                    char *text, size_t capacity, size_t *n_out);
-
-/* The prompt as tokens; same rules. */
-MINKE_API int32_t minke_chat_encode(const minke_context *ctx, const char *messages,
-                                    size_t messages_len, const minke_chat_params *params,
-                                    int32_t *tokens, size_t capacity, size_t *n_out);
-
-/* Sampling that the model's makers advise: *temperature, *top_p.  encoding NULL = the
- * model's; ctx may be NULL when it is named. */
-MINKE_API int32_t minke_chat_sampling(const minke_context *ctx, const char *encoding,
-                                      float *temperature, float *top_p);
-
-/* ---- Long conversations with tools ---- */
-
-#define MINKE_TRIM_ALL     1   /* discard every tool call with its results */
-#define MINKE_TRIM_OLDEST  2   /* discard the oldest 75 % of them */
-#define MINKE_TRIM_SUMMARY 3   /* ask the host for a summary */
-
-#define MINKE_TRIM_KEPT      0 /* below the threshold: nothing changed */
-#define MINKE_TRIM_TRIMMED   1 /* below it now */
-#define MINKE_TRIM_OVER      2 /* above it still, with all discarded that may be */
-#define MINKE_TRIM_SUMMARIZE 3 /* nothing changed; the host should summarize */
-
-typedef struct minke_trim_params {
-    uint32_t struct_size;
-    uint32_t strategy;           /* MINKE_TRIM_ALL, OLDEST or SUMMARY */
-    uint32_t window;             /* tokens that fit; > 0 */
-    float threshold;             /* part of the window; 0 = 0.8 */
-    const uint32_t *counts;      /* tokens of each message, one per message */
-    size_t n_counts;
-} minke_trim_params;
-
-MINKE_API void minke_trim_params_init(minke_trim_params *params, size_t size);
-
-/* Messages with as much tool history discarded as the strategy says, when they hold more
- * than threshold * window tokens.  An assistant message that calls tools and the results
- * behind it go together or stay together; everything else stays.  Depends on nothing but
- * its arguments.  text: the messages as JSON; *n_out its bytes, also on MINKE_ENOSPC;
- * *action MINKE_TRIM_KEPT and so on. */
-MINKE_API int32_t minke_chat_trim(const char *messages, size_t messages_len,
-                                  const minke_trim_params *params, char *text,
-                                  size_t capacity, size_t *n_out, int32_t *action);
-
-/* ---- Replies ------------------------------------------------------------ */
-
-/* What the model wrote, token by token, as reasoning, content and tool calls.  One thread
- * at a time. */
-typedef struct minke_reply minke_reply;
-
-#define MINKE_REPLY_REASONING 1   /* text: a piece of reasoning */
-#define MINKE_REPLY_CONTENT   2   /* text: a piece of the answer */
-#define MINKE_REPLY_CALL      3   /* text: name of the tool; a call begins */
-#define MINKE_REPLY_ARGUMENTS 4   /* text: a piece of its arguments, JSON */
-#define MINKE_REPLY_CALL_END  5   /* text: the whole call as OpenAI's JSON; its arguments are
-                                   * valid JSON even where the pieces were not */
-#define MINKE_REPLY_MALFORMED 6   /* text: what is wrong; no text is lost by it */
-#define MINKE_REPLY_FINISHED  7   /* text: "stop", "tool_calls", or the reason given */
-
-/* call: index of the call, for the events of calls.  text: whole UTF-8 characters,
- * borrowed for the call.  Return nonzero to stop with MINKE_ECANCELED; the text is then
- * taken all the same. */
-typedef int32_t (*minke_reply_fn)(void *user, int32_t event, uint32_t call,
-                                  const char *text, size_t len);
-
-/* Be DeepSeek's own parser: minke_reply_finish fails, with its message, where that does. */
-#define MINKE_REPLY_STRICT (1u << 0)
-
-typedef struct minke_reply_params {
-    uint32_t struct_size;
-    uint32_t flags;              /* MINKE_REPLY_STRICT */
-    uint32_t thinking;           /* MINKE_THINKING_*, as in the prompt */
-    uint32_t reserved0;          /* must be 0 */
-    const char *encoding;        /* name; NULL = the model's */
-    minke_reply_fn on_event;     /* NULL = none */
-    void *user;
-} minke_reply_params;
-
-MINKE_API void minke_reply_params_init(minke_reply_params *params, size_t size);
-
-/* ctx may be NULL when params names the encoding: the reply then takes text alone.  It
- * keeps the context alive.  On success the caller owns *out. */
-MINKE_API int32_t minke_reply_open(minke_reply **out, minke_context *ctx,
-                                   const minke_reply_params *params);
-
-/* NULL is allowed.  From the reply's own callback nothing happens: it must be freed after the
- * call. */
-MINKE_API void minke_reply_free(minke_reply *reply);
-
-/* Take one token (MINKE_EINVAL as in minke_token_bytes), or a piece of text that may end inside
- * a character.  Pieces of reasoning, content and arguments are passed on at once, but for what
- * may be the beginning of a marker.  A marker that is a token of its own counts only as that
- * token. */
-MINKE_API int32_t minke_reply_token(minke_reply *reply, int32_t token);
-MINKE_API int32_t minke_reply_text(minke_reply *reply, const char *text, size_t len);
-
-/* The reply is over: what was held back is passed on, then MINKE_REPLY_FINISHED.  reason:
- * NUL-terminated, or NULL for "tool_calls" or "stop".  MINKE_EFORMAT in strict mode. */
-MINKE_API int32_t minke_reply_finish(minke_reply *reply, const char *reason);
-
-/* 1 while inside the reasoning; 1 once the text that ends a reply was read. */
-MINKE_API int32_t minke_reply_thinking(const minke_reply *reply);
-MINKE_API int32_t minke_reply_ended(const minke_reply *reply);
-
-/* The message so far as JSON: role, content, reasoning_content, tool_calls, and, where
- * something was, malformed: an array of texts.  *n_out: bytes, also on MINKE_ENOSPC. */
-MINKE_API int32_t minke_reply_message(const minke_reply *reply, char *text,
-                                      size_t capacity, size_t *n_out);
-
 /* ---- Session ------------------------------------------------------------ */
 
 typedef struct minke_session minke_session;
 
-/* What an observer receives, kind by kind.  values and scores are borrowed for the
- * call. */
+/* What an observer receives, kind by kind. */
 #define MINKE_OBSERVE_EXPERTS  (1u << 0)  /* ids, best first, with their weights */
 #define MINKE_OBSERVE_SELECTED (1u << 1)  /* positions, ascending, with index scores (DSA) */
 #define MINKE_OBSERVE_RESIDUAL (1u << 2)  /* residual stream after the layer */
 
-/* layer: 0-based; the multi-token-prediction layer follows the last.  token:
- * position in the session.  ids: n numbers, NULL for the residual stream.  values: n
- * floats.  Return nonzero to stop the eval with MINKE_ECANCELED. */
+/* layer: 0-based; the multi-token-prediction layer follows the last.  token: position in the
+ * session.  ids: (n,), NULL for the residual stream.  values: (n,).  Both borrowed for the call.
+ * Return nonzero to stop the eval with MINKE_ECANCELED. */
 typedef int32_t (*minke_observer_fn)(void *user, uint32_t kind, uint32_t layer,
                                      uint64_t token, const int32_t *ids,
                                      const float *values, size_t n);
 
 typedef struct minke_session_params {
     uint32_t struct_size;
-    uint32_t max_tokens;         /* capacity in tokens; 0 = model maximum */
-    uint32_t prefill_chunk;      /* tokens per prefill step; 0 = default (256) */
+    uint32_t max_tokens;         /* capacity in tokens; 0 = MINKE_INFO_MAX_TOKENS.  Its memory is
+                                  * reserved when the session is opened; pages that no token
+                                  * reaches take address space alone, unless the host allocates */
+    uint32_t prefill_chunk;      /* tokens of a prompt evaluated at a time; 0 = 256 */
     uint32_t flags;              /* MINKE_SESSION_* */
-    minke_progress_fn progress;  /* NULL = none; called during eval, in tokens */
-    void *progress_user;
-    minke_observer_fn observer;  /* NULL = none */
-    void *observer_user;
-    uint32_t observe;            /* MINKE_OBSERVE_* wanted */
-    uint32_t reserved0;          /* must be 0 */
     uint32_t attention;          /* MINKE_ATTENTION_* */
     uint32_t window;             /* with MINKE_ATTENTION_WINDOW: tokens seen, at least 1 */
     uint32_t cache_type;         /* MINKE_CACHE_*: how latents and rope keys are kept */
     uint32_t index_type;         /* MINKE_INDEX_*: how the indexer's keys are kept */
+    uint32_t observe;            /* MINKE_OBSERVE_* wanted */
+    minke_observer_fn observer;  /* NULL = none */
+    void *observer_user;
+    minke_progress_fn progress;  /* NULL = none; during eval, in tokens */
+    void *progress_user;
 } minke_session_params;
 
-/* Which past tokens attention sees.  What differs from the model's own is for comparison:
- * the weights were not trained for it. */
+/* Which past tokens attention sees.  What differs from the model's own is for comparison: the
+ * weights were not trained for it. */
 #define MINKE_ATTENTION_DEFAULT 0  /* the model's own: DSA where it has an indexer */
 #define MINKE_ATTENTION_DENSE   1  /* every token */
 #define MINKE_ATTENTION_WINDOW  2  /* the last window tokens, the token itself included */
-#define MINKE_ATTENTION_DSA     3  /* those that the indexer selects; MINKE_EUNSUPPORTED
-                                    * where the model has none */
+#define MINKE_ATTENTION_DSA     3  /* those that the indexer selects; MINKE_EUNSUPPORTED where the
+                                    * model has none */
 
 /* Bytes of a token in one layer, with latents of 512 and rope keys of 64 numbers. */
 #define MINKE_CACHE_F32    0   /* 2304; exact */
@@ -512,8 +384,8 @@ typedef struct minke_session_params {
 #define MINKE_INDEX_NATIVE   3   /* what the model was trained for: INT8 */
 
 #define MINKE_SESSION_MTP      (1u << 0)  /* keep the caches of the prediction layer */
-#define MINKE_SESSION_NAIVE    (1u << 1)  /* multi-head attention form everywhere */
-#define MINKE_SESSION_ABSORBED (1u << 2)  /* latent attention form everywhere */
+#define MINKE_SESSION_NAIVE    (1u << 1)  /* multi-head form of attention everywhere */
+#define MINKE_SESSION_ABSORBED (1u << 2)  /* latent form of attention everywhere */
 
 MINKE_API void minke_session_params_init(minke_session_params *params, size_t size);
 
@@ -522,121 +394,116 @@ MINKE_API int32_t minke_session_memory(const minke_context *ctx,
                                        const minke_session_params *params,
                                        uint64_t *bytes);
 
-/* params may be NULL.  On success the caller owns *out. */
+/* params may be NULL.  On success the caller owns *out.  Nothing is allocated afterwards. */
 MINKE_API int32_t minke_session_open(minke_session **out, minke_context *ctx,
                                      const minke_session_params *params);
 
-/* NULL is allowed.  From one of the session's own callbacks nothing happens: the session
- * stays, and must be freed after the call. */
+/* From one of the session's own callbacks nothing happens: the session stays, and must be freed
+ * after the call. */
 MINKE_API void minke_session_free(minke_session *s);
 
-/* Append n >= 1 tokens and compute logits for the last.  MINKE_EFULL, with nothing
- * evaluated, if they do not fit.  After MINKE_ECANCELED the session holds the tokens
- * up to minke_session_length(), and no logits; after any other error it is as it
- * was. */
+/* Append n >= 1 tokens and compute logits for the last.  MINKE_EFULL, with nothing evaluated, if
+ * they do not fit.  After MINKE_ECANCELED the session holds the tokens up to
+ * minke_session_length(), and no logits; after any other error it is as it was. */
 MINKE_API int32_t minke_session_eval(minke_session *s, const int32_t *tokens, size_t n);
 
-/* As eval, with the logits of every row: logits is (n, n_vocab), owned by the
- * caller, capacity in floats.  MINKE_ENOSPC, with nothing evaluated, when it is too
- * small.  After MINKE_ECANCELED the rows of the tokens that the session holds are written,
- * the others are as they were. */
+/* As eval, with the logits of every row: logits (n, n_vocab) of the caller, capacity in floats.
+ * MINKE_ENOSPC, with nothing evaluated, when it is too small.  After MINKE_ECANCELED the rows of
+ * the tokens that the session holds are written, the others are as they were. */
 MINKE_API int32_t minke_session_eval_all(minke_session *s, const int32_t *tokens,
                                          size_t n, float *logits, size_t capacity);
 
-/* row: logits of one token, n_vocab floats, borrowed for the call.  Return nonzero
- * to stop with MINKE_ECANCELED. */
+/* row: logits (n,) of one token, n = n_vocab, borrowed for the call.  Return nonzero to stop with
+ * MINKE_ECANCELED. */
 typedef int32_t (*minke_row_fn)(void *user, uint64_t token, const float *row, size_t n);
 
 /* As eval, calling on_row for every token in order. */
 MINKE_API int32_t minke_session_eval_rows(minke_session *s, const int32_t *tokens,
                                           size_t n, minke_row_fn on_row, void *user);
 
-/* Make the session hold exactly these tokens, reusing the longest common prefix;
- * logits of the last token are computed in any case.  *n_reused may be NULL.  On
- * error the session holds a prefix of tokens. */
+/* Make the session hold exactly these tokens, reusing the longest common prefix; logits of the
+ * last token are computed in any case.  *n_reused may be NULL.  On error the session holds a
+ * prefix of tokens. */
 MINKE_API int32_t minke_session_sync(minke_session *s, const int32_t *tokens, size_t n,
                                      size_t *n_reused);
 
-/* Forget all but the first n tokens, and what a step of a generator left half evaluated; n
- * at or above the length changes nothing else.  Otherwise logits become unavailable, and
- * with MINKE_SESSION_MTP the next eval runs the last token kept once more, unobserved. */
+/* Forget all but the first n tokens, and what a step of a generator left half evaluated; n at or
+ * above the length changes nothing else.  Otherwise logits become unavailable.  With
+ * MINKE_SESSION_MTP, dropping tokens of the last chunk evaluated costs nothing; behind less than
+ * that, the next eval runs the last token kept once more, unobserved. */
 MINKE_API int32_t minke_session_truncate(minke_session *s, size_t n);
 
 /* Tokens held. */
 MINKE_API size_t minke_session_length(const minke_session *s);
 
-/* The tokens held, minke_session_length() of them.  Borrowed; valid until the next
- * call on this session. */
+/* The tokens held, minke_session_length() of them.  Borrowed; valid until the next call on this
+ * session. */
 MINKE_API const int32_t *minke_session_tokens(const minke_session *s);
 
-/* Raw logits of the last token evaluated, n_vocab floats.  Borrowed; valid until
- * the next eval, sync, truncate, fill, load or free on this session.  MINKE_EINVAL when
- * there are none. */
+/* Raw logits of the last token evaluated, (n,), n = n_vocab.  Borrowed; valid until the next
+ * eval, sync, truncate, fill, load or free on this session.  MINKE_EINVAL when there are none. */
 MINKE_API int32_t minke_session_logits(const minke_session *s, const float **logits,
                                        size_t *n);
 
-/* Logits of the multi-token-prediction layer: given the token that follows the last
- * one evaluated, predict the one after it.  logits: n_vocab floats of the caller.
- * The session must have been opened with MINKE_SESSION_MTP and hold logits: after
- * truncate, evaluate a token first.  MINKE_EUNSUPPORTED without such a layer. */
+/* Logits of the multi-token-prediction layer: given the token that follows the last one
+ * evaluated, predict the one after it.  logits (n,) of the caller, n >= n_vocab.  The session
+ * must have been opened with MINKE_SESSION_MTP and hold logits: after truncate, evaluate a token
+ * first.  MINKE_EUNSUPPORTED without such a layer. */
 MINKE_API int32_t minke_session_mtp(minke_session *s, int32_t next, float *logits,
                                     size_t n);
 
 /* Another session that holds the same: tokens, caches, and the last logits if there are any.
- * From then on the two know nothing of each other.  params NULL: those of s, callbacks
- * included.  Otherwise attention, window, cache_type, index_type and MINKE_SESSION_MTP must
- * be those of s (MINKE_EINVAL), and its tokens must fit (MINKE_EFULL).  The caches are
- * copied: minke_session_memory tells what the new session takes, and what of its capacity
- * is never used takes address space alone.  MINKE_EBUSY where s is in use.  On success the
- * caller owns *out. */
+ * From then on the two know nothing of each other.  params NULL: those of s, callbacks included.
+ * Otherwise attention, window, cache_type, index_type and MINKE_SESSION_MTP must be those of s
+ * (MINKE_EINVAL), and its tokens must fit (MINKE_EFULL).  The caches are copied;
+ * minke_session_memory tells what the new session takes.  MINKE_EBUSY where s is in use.  On
+ * success the caller owns *out. */
 MINKE_API int32_t minke_session_fork(minke_session **out, const minke_session *s,
                                      const minke_session_params *params);
 
-/* For benchmarks: append n tokens as if they were evaluated, with random numbers of mean 0
- * and variance 1 in the caches, the same for the same seed; logits become unavailable.  What
- * the model says afterwards means nothing, but takes the time that a session of this length
- * takes.  MINKE_EFULL if they do not fit; on error the session is as it was. */
+/* For benchmarks: append n tokens as if they were evaluated, with random numbers of mean 0 and
+ * variance 1 in the caches, the same for the same seed; logits become unavailable.  What the
+ * model says afterwards means nothing, but takes the time that a session of this length takes.
+ * MINKE_EFULL if they do not fit; on error the session is as it was. */
 MINKE_API int32_t minke_session_fill(minke_session *s, size_t n, uint64_t seed);
 
-/* Write the session to a file at path: tokens, caches, and the last logits if it has any.
- * The file appears, replacing an older one, when it is complete and on disk; on error
- * (MINKE_EIO) there is nothing new.  A process killed meanwhile leaves the older file as it
- * was, and beside it one named path.part-*.  Through the operating system even where the
- * context has a reader. */
+/* Write the session to a file at path: tokens, caches, and the last logits if it has any.  The
+ * file appears, replacing an older one, when it is complete and on disk; on error (MINKE_EIO)
+ * there is nothing new.  A process killed meanwhile leaves the older file as it was, and beside it
+ * one named path.part-*.  Through the operating system even where the context has a reader. */
 MINKE_API int32_t minke_session_save(const minke_session *s, const char *path);
 
 /* Make the session what it was when the file at path was written, bit for bit.  MINKE_ESNAPSHOT
  * where the file is cut, altered, written by another version, of another model
  * (MINKE_TEXT_IDENTITY), or of a session with other caches: attention, window, cache_type,
- * index_type and MINKE_SESSION_MTP must be the same, all else may differ.  MINKE_EFULL where
- * its tokens do not fit.  On error the session is as it was; only a file that changes while
- * it is read may leave it empty. */
+ * index_type and MINKE_SESSION_MTP must be the same, all else may differ.  MINKE_EFULL where its
+ * tokens do not fit.  On error the session is as it was; only a file that changes while it is
+ * read may leave it empty. */
 MINKE_API int32_t minke_session_load(minke_session *s, const char *path);
 
-/* Keys of minke_session_time.  What is in the total and in none of the others: products
- * before and after attention, norms, the head. */
+/* Keys of minke_session_time.  What is in the total and in none of the others: products before
+ * and after attention, norms, the head. */
 #define MINKE_TIME_TOTAL     1   /* in eval, sync and mtp calls */
 #define MINKE_TIME_INDEX     2   /* scores of the indexer */
 #define MINKE_TIME_SELECT    3   /* choice of the best, scoring again included */
-#define MINKE_TIME_ATTENTION 4   /* scores, softmax and weighted sums; in the naive form also
-                                  * keys and values per head */
+#define MINKE_TIME_ATTENTION 4   /* scores, softmax and weighted sums; in the naive form also keys
+                                  * and values per head */
 #define MINKE_TIME_FFN       5   /* experts, or the dense feed-forward part */
 
 /* For benchmarks: *ns wall-clock nanoseconds since the session was opened.  MINKE_EVERSION if
  * this build has no such key. */
 MINKE_API int32_t minke_session_time(const minke_session *s, int32_t key, uint64_t *ns);
 
-/* Ask a running eval, or the next one, to stop: it returns MINKE_ECANCELED within
- * one layer of one chunk.  The one session call any thread may make. */
+/* Ask a running eval, or the next one, to stop: it returns MINKE_ECANCELED within one layer of
+ * one chunk.  The one session call any thread may make. */
 MINKE_API void minke_session_cancel(minke_session *s);
 
 /* ---- Sampler ------------------------------------------------------------ */
 
 typedef struct minke_sampler minke_sampler;
 
-/* Order: logit bias, penalties, temperature, top-k, top-p, min-p, draw.
- * Penalties look at the last penalty_window tokens given to
- * minke_sampler_accept(). */
+/* In this order: bias, penalties, temperature, top-k, top-p, min-p, draw.  Penalties look at the
+ * last penalty_window tokens given to minke_sampler_accept(). */
 typedef struct minke_sampler_params {
     uint32_t struct_size;
     uint32_t top_k;              /* 0 = off */
@@ -655,7 +522,8 @@ typedef struct minke_sampler_params {
 
 MINKE_API void minke_sampler_params_init(minke_sampler_params *params, size_t size);
 
-/* params may be NULL (greedy).  MINKE_EINVAL names the field out of range. */
+/* params may be NULL (greedy).  Needs no context.  MINKE_EINVAL names the field out of range.  On
+ * success the caller owns *out. */
 MINKE_API int32_t minke_sampler_open(minke_sampler **out,
                                      const minke_sampler_params *params);
 MINKE_API void minke_sampler_free(minke_sampler *sampler);
@@ -685,20 +553,160 @@ MINKE_API int32_t minke_sampler_allowed(const minke_sampler *sampler, int32_t *t
 MINKE_API int32_t minke_logprobs_best(const float *logits, size_t n_vocab, size_t n,
                                       int32_t *tokens, float *logprobs);
 
+/* ======================================================================== *
+ * Chat
+ * ======================================================================== */
+
+/* ---- Encodings of conversations ----------------------------------------- */
+
+/* Conversations are JSON: an array of messages in OpenAI's schema.  role: "system",
+ * "developer" (V3.2), "user", "assistant", "tool".  content: text or null.  Assistants
+ * also: reasoning_content, tool_calls, prefix, and token_ids, the ids that the model
+ * sampled for this message, which are then used as they are (less the reasoning, where
+ * the retention rule takes it), behind the prompt that they answered.  An empty list of
+ * tool_calls is none.  V3.2 also reads tools and response_format of system and
+ * developer messages.
+ *
+ * Encodings: "deepseek-v2", "deepseek-v3", "deepseek-v3-0324", "deepseek-r1.hf",
+ * "deepseek-r1.api-docs", "deepseek-r1-0528", "deepseek-v3.1", "deepseek-v3.1-terminus"
+ * (also "deepseek-v3.2-exp"), "deepseek-v3.2", "deepseek-v3.2-speciale".  The model's own
+ * follows from its chat template, or from its type where it has none (V3.2); Speciale's
+ * files look like V3.2's, so it must be named.
+ *
+ * Any thread; no state is kept. */
+
+#define MINKE_THINKING_DEFAULT 0   /* on where the model always thinks, else off */
+#define MINKE_THINKING_ON      1
+#define MINKE_THINKING_OFF     2   /* ignored by models without the switch */
+
+/* When the reasoning of an assistant message leaves the prompt. */
+#define MINKE_RETAIN_DEFAULT 0     /* as the model's own template does it */
+#define MINKE_RETAIN_TURN    1     /* at the next user message; V3.2's rule */
+#define MINKE_RETAIN_NONE    2     /* at the next message; the rule of R1 and V3.1 */
+#define MINKE_RETAIN_ALL     3     /* never */
+
+#define MINKE_CHAT_NO_GENERATION (1u << 0)  /* do not ask for an answer at the end; V3.2,
+                                             * V3-0324 and R1-0528 do so in the user's turn,
+                                             * which this does not change */
+#define MINKE_CHAT_NO_BOS        (1u << 1)  /* do not begin with the token that begins texts */
+#define MINKE_CHAT_TRUST_TEXT    (1u << 2)  /* special tokens in the text of users and tools
+                                             * count; otherwise they are ordinary text */
+#define MINKE_CHAT_NO_DROP       (1u << 3)  /* V3.2: keep developer messages before the last
+                                             * user message, as drop_thinking=False does */
+
+typedef struct minke_chat_params {
+    uint32_t struct_size;
+    uint32_t flags;              /* MINKE_CHAT_NO_GENERATION and the like */
+    uint32_t thinking;           /* MINKE_THINKING_* */
+    uint32_t retention;          /* MINKE_RETAIN_* */
+    const char *encoding;        /* name; NULL = the model's */
+    const char *tools;           /* JSON array of tools, or NULL; V3.1 and later */
+    size_t tools_len;
+    const char *response_format; /* JSON, or NULL; V3.2 */
+    size_t response_format_len;
+    const char *context;         /* JSON array of the messages in front, which are already */
+    size_t context_len;          /*   in the session and are not written; or NULL.  V3.2 */
+} minke_chat_params;
+
+MINKE_API void minke_chat_params_init(minke_chat_params *params, size_t size);
+
+/* Name of the i-th known encoding, NULL behind the last.  Static. */
+MINKE_API const char *minke_chat_encoding_name(size_t i);
+
+/* Name of the model's own encoding: *name static.  MINKE_EUNSUPPORTED, listing the known
+ * names, for a template that is none of them. */
+MINKE_API int32_t minke_chat_encoding(const minke_context *ctx, const char **name);
+
+/* The prompt as text.  ctx may be NULL when params names the encoding; params may be NULL
+ * otherwise.  *n_out: bytes, also on MINKE_ENOSPC.  MINKE_EINVAL: a message is not what the
+ * encoding can write; the error names it.  MINKE_EFORMAT: not JSON. */
+MINKE_API int32_t minke_chat_render(const minke_context *ctx, const char *messages,
+                                    size_t messages_len, const minke_chat_params *params,
+                                    char *text, size_t capacity, size_t *n_out);
+
+/* The prompt as tokens, by the same rules; *n_out counts them. */
+MINKE_API int32_t minke_chat_encode(const minke_context *ctx, const char *messages,
+                                    size_t messages_len, const minke_chat_params *params,
+                                    int32_t *tokens, size_t capacity, size_t *n_out);
+
+/* Sampling that the model's makers advise: *temperature, *top_p.  encoding NULL = the
+ * model's; ctx may be NULL when it is named. */
+MINKE_API int32_t minke_chat_sampling(const minke_context *ctx, const char *encoding,
+                                      float *temperature, float *top_p);
+
+/* ---- Replies ------------------------------------------------------------ */
+
+/* What the model writes, token by token, told as events: reasoning, content, tool calls.  One
+ * thread at a time. */
+typedef struct minke_reply minke_reply;
+
+#define MINKE_EVENT_REASONING 1   /* text: a piece of reasoning */
+#define MINKE_EVENT_CONTENT   2   /* text: a piece of the answer */
+#define MINKE_EVENT_CALL      3   /* text: name of the tool; a call begins */
+#define MINKE_EVENT_ARGUMENTS 4   /* text: a piece of its arguments, JSON */
+#define MINKE_EVENT_CALL_END  5   /* text: the whole call as OpenAI's JSON; its arguments are
+                                   * valid JSON even where the pieces were not */
+#define MINKE_EVENT_MALFORMED 6   /* text: what is wrong; no text is lost by it */
+#define MINKE_EVENT_FINISHED  7   /* text: "stop", "tool_calls", or the reason given */
+
+/* event: MINKE_EVENT_*.  call: index of the tool call, for the events of calls.  text: whole
+ * UTF-8 characters, borrowed for the call.  Return nonzero to stop with MINKE_ECANCELED; the text
+ * is then taken all the same. */
+typedef int32_t (*minke_event_fn)(void *user, int32_t event, uint32_t call,
+                                  const char *text, size_t len);
+
+/* Be DeepSeek's own parser: minke_reply_finish fails, with its message, where that does. */
+#define MINKE_REPLY_STRICT (1u << 0)
+
+typedef struct minke_reply_params {
+    uint32_t struct_size;
+    uint32_t flags;              /* MINKE_REPLY_STRICT */
+    uint32_t thinking;           /* MINKE_THINKING_*, as in the prompt */
+    const char *encoding;        /* name; NULL = the model's */
+    minke_event_fn on_event;     /* NULL = none */
+    void *user;
+} minke_reply_params;
+
+MINKE_API void minke_reply_params_init(minke_reply_params *params, size_t size);
+
+/* ctx may be NULL when params names the encoding: the reply then takes text alone.  A reply keeps
+ * its context alive.  On success the caller owns *out. */
+MINKE_API int32_t minke_reply_open(minke_reply **out, minke_context *ctx,
+                                   const minke_reply_params *params);
+
+/* From the reply's own callback nothing happens: it must be freed after the call. */
+MINKE_API void minke_reply_free(minke_reply *reply);
+
+/* Take one token (MINKE_EINVAL as in minke_token_bytes), or a piece of text that may end inside
+ * a character.  Pieces of reasoning, content and arguments are passed on at once, but for what
+ * may be the beginning of a marker.  A marker that is a token of its own counts only as that
+ * token. */
+MINKE_API int32_t minke_reply_token(minke_reply *reply, int32_t token);
+MINKE_API int32_t minke_reply_text(minke_reply *reply, const char *text, size_t len);
+
+/* The reply is over: what was held back is passed on, then MINKE_EVENT_FINISHED.  reason:
+ * NUL-terminated, or NULL for "tool_calls" or "stop".  MINKE_EFORMAT in strict mode. */
+MINKE_API int32_t minke_reply_finish(minke_reply *reply, const char *reason);
+
+/* 1 while inside the reasoning, and 1 once the text that ends a reply was read; else 0, also for
+ * NULL. */
+MINKE_API int32_t minke_reply_thinking(const minke_reply *reply);
+MINKE_API int32_t minke_reply_ended(const minke_reply *reply);
+
+/* The message so far as JSON: role, content, reasoning_content, tool_calls, and, where
+ * something was, malformed: an array of texts.  *n_out: bytes, also on MINKE_ENOSPC. */
+MINKE_API int32_t minke_reply_message(const minke_reply *reply, char *text,
+                                      size_t capacity, size_t *n_out);
+
 /* ---- Generating --------------------------------------------------------- */
 
-/* A reply from its prompt to its end, at once or in steps.  One thread at a time, the
- * session's; session and sampler must outlive the generator and not be used for anything else
- * while it works.  Between steps the session may be read.  While it holds tokens that a step
- * left half evaluated, its other calls give MINKE_EBUSY, but for truncate, which drops them;
- * the generator then ends with MINKE_EINVAL. */
-typedef struct minke_generator minke_generator;
+/* A reply from its prompt to its end: at once, by minke_generate, or in steps, by a generator. */
 
 #define MINKE_FINISH_STOP            1  /* the model ended, or a stop text or token came */
 #define MINKE_FINISH_LENGTH          2  /* max_tokens, in the answer */
 #define MINKE_FINISH_THINKING_LENGTH 3  /* max_tokens, while still thinking: no answer */
 #define MINKE_FINISH_TOOL_CALLS      4  /* the model ended and calls tools */
-#define MINKE_FINISH_CANCELLED       5  /* by a callback or minke_session_cancel */
+#define MINKE_FINISH_CANCELED       5  /* by a callback or minke_session_cancel */
 #define MINKE_FINISH_FULL            6  /* the session holds no more tokens */
 
 /* No chat: all text is content, up to the token that ends texts. */
@@ -721,9 +729,9 @@ typedef struct minke_generate_params {
     size_t n_stops;
     const int32_t *stop_tokens;  /* the reply ends before them, anywhere */
     size_t n_stop_tokens;
-    minke_reply_fn on_event;     /* NULL = none; the last event is MINKE_REPLY_FINISHED with
+    minke_event_fn on_event;     /* NULL = none; the last event is MINKE_EVENT_FINISHED, its text
                                   * "stop", "length", "thinking_length", "tool_calls",
-                                  * "cancelled" or "full" */
+                                  * "canceled" or "full" */
     void *user;
 } minke_generate_params;
 
@@ -732,21 +740,28 @@ MINKE_API void minke_generate_params_init(minke_generate_params *params, size_t 
 /* Make the session hold the prompt (n_prompt tokens, as minke_session_sync), draw tokens
  * until the reply ends, and pass its events on.  With n_prompt 0 the reply goes on from the
  * session's logits.  The session then holds the prompt and the reply, but for the last token.
- * *reason: MINKE_FINISH_*, may be NULL.  A reply that was cancelled is a reply: MINKE_OK.
+ * *reason: MINKE_FINISH_*, may be NULL.  A reply that was canceled is a reply: MINKE_OK.
  * params may be NULL; what it points to is copied.  On error the session holds a prefix of
  * prompt and reply. */
 MINKE_API int32_t minke_generate(minke_session *s, minke_sampler *sampler,
                                  const int32_t *prompt, size_t n_prompt,
                                  const minke_generate_params *params, int32_t *reason);
 
-/* The same, for hosts with a frame to draw: nothing is evaluated yet, but of the session only
- * what it shares with the prompt is left.  On success the caller owns *out. */
-MINKE_API int32_t minke_generate_open(minke_generator **out, minke_session *s,
+/* The same in steps, for hosts with a frame to draw.  One thread at a time, the session's.
+ * Session and sampler must outlive the generator and not be used for anything else meanwhile;
+ * between steps the session may be read.  While it holds tokens that a step left half evaluated,
+ * its other calls give MINKE_EBUSY, but for truncate, which drops them; the generator then ends
+ * with MINKE_EINVAL. */
+typedef struct minke_generator minke_generator;
+
+/* Nothing is evaluated yet, but of the session only what it shares with the prompt is left.  On
+ * success the caller owns *out. */
+MINKE_API int32_t minke_generator_open(minke_generator **out, minke_session *s,
                                       minke_sampler *sampler, const int32_t *prompt,
                                       size_t n_prompt, const minke_generate_params *params);
 
 /* Also between steps: what was begun is dropped, and the session usable. */
-MINKE_API void minke_generate_free(minke_generator *g);
+MINKE_API void minke_generator_free(minke_generator *g);
 
 /* Work for so many microseconds, UINT64_MAX for until it ends, and at least one layer.  A
  * step may end between two layers; nothing that it calls for is lost.  Chunks of the prompt
@@ -754,31 +769,66 @@ MINKE_API void minke_generate_free(minke_generator *g);
  * microseconds beyond those given, at most one layer of a chunk, one row of logits or one
  * draw; may be NULL.  *reason: MINKE_FINISH_*, or 0: step again.  Bits are those of
  * minke_session_eval with the same chunks.  On error step no further. */
-MINKE_API int32_t minke_generate_step(minke_generator *g, uint64_t microseconds,
+MINKE_API int32_t minke_generator_step(minke_generator *g, uint64_t microseconds,
                                       int32_t *reason, uint64_t *over);
 
-/* Keys of minke_generate_info. */
-#define MINKE_GENERATE_REASON     1   /* MINKE_FINISH_*, or 0 while it goes on */
-#define MINKE_GENERATE_FORCED     2   /* 1 when max_thinking ended the reasoning */
-#define MINKE_GENERATE_STOP       3   /* index of the stop text that ended the reply, or -1 */
-#define MINKE_GENERATE_N_PROMPT   4   /* tokens of the prompt */
-#define MINKE_GENERATE_N_REUSED   5   /* of these, held by the session before */
-#define MINKE_GENERATE_N_HELD     6   /* of these, held by now */
-#define MINKE_GENERATE_N_TOKENS   7   /* of the reply so far */
-#define MINKE_GENERATE_N_THINKING 8   /* of these, reasoning */
+/* Keys of minke_generator_info. */
+#define MINKE_GENERATOR_REASON     1   /* MINKE_FINISH_*, or 0 while it goes on */
+#define MINKE_GENERATOR_FORCED     2   /* 1 when max_thinking ended the reasoning */
+#define MINKE_GENERATOR_STOP       3   /* index of the stop text that ended the reply, or -1 */
+#define MINKE_GENERATOR_N_PROMPT   4   /* tokens of the prompt */
+#define MINKE_GENERATOR_N_REUSED   5   /* of these, held by the session before */
+#define MINKE_GENERATOR_N_HELD     6   /* of these, held by now */
+#define MINKE_GENERATOR_N_TOKENS   7   /* of the reply so far */
+#define MINKE_GENERATOR_N_THINKING 8   /* of these, reasoning */
 
 /* Read one fact about the reply.  MINKE_EVERSION if this build has no such key. */
-MINKE_API int32_t minke_generate_info(const minke_generator *g, int32_t key, int64_t *value);
+MINKE_API int32_t minke_generator_info(const minke_generator *g, int32_t key, int64_t *value);
 
 /* Tokens of the reply so far: *n of them, borrowed, valid until the next step; NULL when g or
  * n is. */
-MINKE_API const int32_t *minke_generate_tokens(const minke_generator *g, size_t *n);
+MINKE_API const int32_t *minke_generator_tokens(const minke_generator *g, size_t *n);
 
 /* The message so far as JSON, to be appended to the conversation: as minke_reply_message,
  * without members that hold nothing, and with token_ids, unless a stop text ended it.  *n_out:
  * bytes, also on MINKE_ENOSPC. */
-MINKE_API int32_t minke_generate_message(const minke_generator *g, char *text,
+MINKE_API int32_t minke_generator_message(const minke_generator *g, char *text,
                                          size_t capacity, size_t *n_out);
+
+/* ---- Trimming: long conversations with tools ---------------------------- */
+
+#define MINKE_TRIM_STRATEGY_ALL     1   /* discard every tool call with its results */
+#define MINKE_TRIM_STRATEGY_OLDEST  2   /* discard the oldest 75 % of them */
+#define MINKE_TRIM_STRATEGY_SUMMARY 3   /* ask the host for a summary */
+
+#define MINKE_TRIM_ACTION_KEPT      0 /* below the threshold: nothing changed */
+#define MINKE_TRIM_ACTION_TRIMMED   1 /* below it now */
+#define MINKE_TRIM_ACTION_OVER      2 /* above it still, with all discarded that may be */
+#define MINKE_TRIM_ACTION_SUMMARIZE 3 /* nothing changed; the host should summarize */
+
+typedef struct minke_chat_trim_params {
+    uint32_t struct_size;
+    uint32_t strategy;           /* MINKE_TRIM_STRATEGY_* */
+    uint32_t window;             /* tokens that fit; > 0 */
+    float threshold;             /* part of the window; 0 = 0.8 */
+    const uint32_t *counts;      /* tokens of each message, one per message */
+    size_t n_counts;
+} minke_chat_trim_params;
+
+MINKE_API void minke_chat_trim_params_init(minke_chat_trim_params *params, size_t size);
+
+/* Messages with as much tool history discarded as the strategy says, when they hold more
+ * than threshold * window tokens.  An assistant message that calls tools and the results
+ * behind it go together or stay together; everything else stays.  Depends on nothing but
+ * its arguments.  text: the messages as JSON; *n_out its bytes, also on MINKE_ENOSPC;
+ * *action MINKE_TRIM_ACTION_*. */
+MINKE_API int32_t minke_chat_trim(const char *messages, size_t messages_len,
+                                  const minke_chat_trim_params *params, char *text,
+                                  size_t capacity, size_t *n_out, int32_t *action);
+
+/* ======================================================================== *
+ * Convert
+ * ======================================================================== */
 
 /* ---- Quantizing --------------------------------------------------------- */
 
@@ -822,6 +872,8 @@ MINKE_API void minke_quantize_params_init(minke_quantize_params *params, size_t 
 MINKE_API int32_t minke_quantize(const char *out_path, const char *in_path,
                                  const minke_quantize_params *params);
 
+/* ---- Importance of weights ----------------------------------------------- */
+
 /* Evaluate n tokens of a text and write to out_path how large the inputs of each column of
  * each matrix are on average, for minke_quantize_params.importance (and llama.cpp: a GGUF file
  * as its imatrix program writes).  The text is evaluated in pieces of chunk tokens (0 = 512, at
@@ -834,7 +886,11 @@ MINKE_API int32_t minke_importance(minke_context *ctx, const int32_t *tokens, si
                                    uint32_t chunk, const char *out_path,
                                    minke_progress_fn progress, void *progress_user);
 
-/* ---- Learning: objectives ------------------------------------------------ */
+/* ======================================================================== *
+ * Learn
+ * ======================================================================== */
+
+/* ---- Objectives --------------------------------------------------------- */
 
 /* The policy objectives of the GRPO family over a ragged batch: loss, exact gradient and
  * statistics, in double precision.  With lp, old and ref the log-probabilities of a token under
@@ -898,7 +954,6 @@ typedef struct minke_objective_params {
     uint32_t filter;             /* MINKE_FILTER_* */
     uint32_t std_ddof;           /* given: divisor n - std_ddof of the variance, 0 or 1.  Else 0,
                                   * as open-instruct; 1 in TRL, verl, SLIME, Dr. GRPO's code */
-    uint32_t reserved0;          /* must be 0 */
     double std_eps;              /* given: at least 0.  Else 0, as the papers; TRL 1e-4, verl and
                                   * SLIME 1e-6, open-instruct and Dr. GRPO's code 1e-8 */
     double constant_length;      /* tokens, above 0; 0 = 1, as Dr. GRPO's paper.  Given without
@@ -922,7 +977,6 @@ MINKE_API void minke_objective_params_init(minke_objective_params *params, size_
 /* Sequences lie one behind the other in the arrays of tokens.  Nothing is kept. */
 typedef struct minke_objective_batch {
     uint32_t struct_size;
-    uint32_t reserved0;          /* must be 0 */
     size_t n_sequences;          /* at least 1 */
     size_t n_tokens;             /* the sum of lengths */
     const int32_t *groups;       /* (n_sequences,) any id, one per prompt, in any order */
@@ -941,7 +995,6 @@ MINKE_API void minke_objective_batch_init(minke_objective_batch *batch, size_t s
  * tokens, 0 when there are none. */
 typedef struct minke_objective_stats {
     uint32_t struct_size;        /* set by the caller: no more is written */
-    uint32_t reserved0;
     uint64_t groups;             /* dropped ones too */
     uint64_t zero_variance_groups;   /* of these, with equal rewards (after overlong shaping) */
     uint64_t dropped_groups;     /* of these, dropped */
@@ -978,7 +1031,7 @@ MINKE_API int32_t minke_objective(const minke_objective_params *params,
                                   const minke_objective_batch *batch, double *loss, double *grad,
                                   double *advantages, minke_objective_stats *stats);
 
-/* ---- Learning: rewards --------------------------------------------------- */
+/* ---- Rewards ------------------------------------------------------------ */
 
 /* Length penalty, DAPO's soft one (equation 13): 0 up to max - cache tokens, then falling linearly
  * to -1 at max, and -1 beyond.  *reward.  MINKE_EINVAL: cache above max. */
@@ -995,8 +1048,8 @@ MINKE_API int32_t minke_reward_overlong(uint64_t length, uint64_t max, uint64_t 
 MINKE_API int32_t minke_reward_boxed(const char *text, size_t text_len, size_t *begin,
                                      size_t *length);
 
-#define MINKE_ANSWER_PERCENT_UNIT (1u << 0)  /* the percent sign is a unit: 50% is 50 */
-#define MINKE_ANSWER_SAME_UNITS   (1u << 1)  /* both have the same unit or none has */
+#define MINKE_REWARD_PERCENT_UNIT (1u << 0)  /* the percent sign is a unit: 50% is 50 */
+#define MINKE_REWARD_SAME_UNITS   (1u << 1)  /* both have the same unit or none has */
 
 /* Whether two answers are the same: *equal 1 or 0.  Both as numbers, exactly, or else as texts.
  *
@@ -1020,9 +1073,9 @@ MINKE_API int32_t minke_reward_equal(const char *a, size_t a_len, const char *b,
 MINKE_API int32_t minke_reward_answer(const char *text, size_t text_len, const char *gold,
                                       size_t gold_len, uint32_t flags, double *reward);
 
-#define MINKE_FORMAT_THINK  0   /* begins with "<think>", which stands nowhere else, and holds
+#define MINKE_REWARD_FORMAT_THINK  0   /* begins with "<think>", which stands nowhere else, and holds
                                  * "</think>": TRL's ^<think>(?!.*<think>)(.*?)</think>.*$ */
-#define MINKE_FORMAT_ANSWER 1   /* and behind the first "</think>" only <answer>...</answer> and
+#define MINKE_REWARD_FORMAT_ANSWER 1   /* and behind the first "</think>" only <answer>...</answer> and
                                  * white space, each of these tags once */
 
 /* *reward: 1 when the reply has that format, else 0. */
@@ -1047,7 +1100,7 @@ MINKE_API int32_t minke_reward_language(const char *text, size_t text_len, const
 MINKE_API int32_t minke_reward_rubric(const double *scores, const double *weights, size_t n,
                                       double *reward);
 
-/* ---- Learning: rollouts -------------------------------------------------- */
+/* ---- Rollouts ----------------------------------------------------------- */
 
 /* What a trainer must know of a sequence that minke wrote: tokens, the probabilities with which
  * they were drawn, the tokens that could have been, the experts of every layer, and on request the
@@ -1064,7 +1117,6 @@ typedef struct minke_rollout_params {
     uint32_t struct_size;
     uint32_t flags;              /* MINKE_ROLLOUT_* */
     uint32_t max_tokens;         /* prompt and reply, at least a session's; 0 = the model's */
-    uint32_t reserved0;          /* must be 0 */
     uint64_t max_allowed;        /* ids of all allowed sets together; 0 = 32 for each token */
 } minke_rollout_params;
 
@@ -1086,7 +1138,7 @@ MINKE_API void minke_rollout_free(minke_rollout *r);
  * tokens, as minke_session_fill, ends it: no draw is written, nothing saved or replayed.
  * MINKE_EINVAL: other tokens are held, or r is of a model of another shape or has no room for the
  * session. */
-MINKE_API int32_t minke_session_record(minke_session *s, minke_rollout *r);
+MINKE_API int32_t minke_rollout_record(minke_session *s, minke_rollout *r);
 
 /* Draw a token from the session's logits, accept it and write it down: for loops of the host's
  * own, which evaluate it next.  MINKE_EFULL: the allowed set does not fit; nothing was written,
@@ -1099,20 +1151,20 @@ MINKE_API int32_t minke_rollout_finish(minke_rollout *r, int32_t reason);
 
 /* Arrays of a record; n tokens, of which the first m were evaluated (all but the last, usually).
  * A token that was not drawn has probabilities of 0. */
-#define MINKE_ROLLOUT_ALLOWED_OFFSETS 1   /* "allowed_offsets", I64 (n + 1,): ids of token t are
+#define MINKE_ROLLOUT_ARRAY_ALLOWED_OFFSETS 1   /* "allowed_offsets", I64 (n + 1,): ids of token t are
                                            * allowed[offsets[t]] up to offsets[t + 1] */
-#define MINKE_ROLLOUT_TOKENS          2   /* "tokens", I32 (n,): prompt and reply */
-#define MINKE_ROLLOUT_LOGPROBS        3   /* "logprobs", F32 (n,): under the distribution that was
+#define MINKE_ROLLOUT_ARRAY_TOKENS          2   /* "tokens", I32 (n,): prompt and reply */
+#define MINKE_ROLLOUT_ARRAY_LOGPROBS        3   /* "logprobs", F32 (n,): under the distribution that was
                                            * drawn from */
-#define MINKE_ROLLOUT_LOGPROBS_FULL   4   /* "logprobs_full", F32 (n,): under the softmax of the
+#define MINKE_ROLLOUT_ARRAY_LOGPROBS_FULL   4   /* "logprobs_full", F32 (n,): under the softmax of the
                                            * logits */
-#define MINKE_ROLLOUT_ALLOWED         5   /* "allowed", I32: ascending for each token, the drawn one
+#define MINKE_ROLLOUT_ARRAY_ALLOWED         5   /* "allowed", I32: ascending for each token, the drawn one
                                            * among them; no ids = all tokens */
-#define MINKE_ROLLOUT_SELECTED_IDS    6   /* "selected", I32 (m, layers, top-k): positions,
+#define MINKE_ROLLOUT_ARRAY_SELECTED    6   /* "selected", I32 (m, layers, top-k): positions,
                                            * ascending, then -1 */
-#define MINKE_ROLLOUT_EXPERTS         7   /* "experts", U8 (m, layers with experts, experts of a
+#define MINKE_ROLLOUT_ARRAY_EXPERTS         7   /* "experts", U8 (m, layers with experts, experts of a
                                            * token); U16 above 256 experts */
-#define MINKE_ROLLOUT_SAMPLED         8   /* "sampled", U8 (n,): 1 where a sampler drew it */
+#define MINKE_ROLLOUT_ARRAY_SAMPLED         8   /* "sampled", U8 (n,): 1 where a sampler drew it */
 
 /* One array by key: its name and type (static texts), *n_dims (at most 3) of shape, and *data,
  * borrowed until the record changes.  All but r and key may be NULL.  MINKE_EINVAL: it is not
@@ -1137,15 +1189,15 @@ MINKE_API int32_t minke_rollout_save(const minke_rollout *r, const char *path);
 MINKE_API int32_t minke_rollout_load(minke_rollout **out, const minke_context *ctx,
                                      const char *path);
 
-#define MINKE_REPLAY_EXPERTS  (1u << 0)
-#define MINKE_REPLAY_SELECTED (1u << 1)
+#define MINKE_ROLLOUT_REPLAY_EXPERTS  (1u << 0)
+#define MINKE_ROLLOUT_REPLAY_SELECTED (1u << 1)
 
 /* From now on take the experts and the selection of each position from r, as far as r goes, and
  * choose freely beyond; with r NULL choose freely again.  Weights of experts come from the scores
  * at hand, normalized over the recorded ids, without the balancing bias.  flags: MINKE_REPLAY_*, 0
  * = all that r keeps.  What r holds at this moment counts.  MINKE_EINVAL: r is of a model of other
  * shape, or does not keep it, or the session does not select. */
-MINKE_API int32_t minke_session_replay(minke_session *s, const minke_rollout *r, uint32_t flags);
+MINKE_API int32_t minke_rollout_replay(minke_session *s, const minke_rollout *r, uint32_t flags);
 
 /* Evaluate the tokens of r in the session, which is emptied first, and tell how likely each drawn
  * one was: logprobs (n,) at the temperature and over the allowed set that r keeps, logprobs_full
@@ -1156,7 +1208,11 @@ MINKE_API int32_t minke_session_replay(minke_session *s, const minke_rollout *r,
 MINKE_API int32_t minke_rollout_score(const minke_rollout *r, minke_session *s, float *logprobs,
                                       float *logprobs_full, size_t capacity);
 
-/* ---- Learning: text from the host ---------------------------------------- */
+/* ======================================================================== *
+ * Prove
+ * ======================================================================== */
+
+/* ---- Text from the host ------------------------------------------------- */
 
 /* The drivers below (proof search, judges) ask the host for text and nothing else, so that it
  * may come from minke's sessions, from a service, or from a script. */
@@ -1169,7 +1225,7 @@ MINKE_API int32_t minke_rollout_score(const minke_rollout *r, minke_session *s, 
 
 /* Takes one completion: text UTF-8 (other bytes are allowed), the answer as the model ended it;
  * what stands in front of the last "</think>" in it counts as reasoning.  reason: MINKE_FINISH_*;
- * only those with MINKE_FINISH_STOP are used, all others (a time-out is MINKE_FINISH_CANCELLED)
+ * only those with MINKE_FINISH_STOP are used, all others (a time-out is MINKE_FINISH_CANCELED)
  * count as unfinished.  n_thinking: length of the reasoning, in one unit for all completions
  * (tokens, say); 0 = the bytes in front of </think>.  Copies what it needs.  Returns 0, or
  * nonzero when no more is wanted: the callback should return then. */
@@ -1187,7 +1243,7 @@ typedef int32_t (*minke_complete_fn)(void *user, int32_t ask, uint64_t seed, con
                                      size_t prompt_len, uint32_t n, minke_take_fn take,
                                      void *sink);
 
-/* ---- Learning: judges ---------------------------------------------------- */
+/* ---- Judges ------------------------------------------------------------- */
 
 /* Everything that params point to must stay as it is until minke_judge returns; nothing is
  * kept. */
@@ -1225,7 +1281,7 @@ MINKE_API void minke_judge_params_init(minke_judge_params *params, size_t size);
  * error.  Any thread; complete runs on it. */
 MINKE_API int32_t minke_judge(const minke_judge_params *params, double *reward, double *scores);
 
-/* ---- Learning: proofs ---------------------------------------------------- */
+/* ---- Proofs ------------------------------------------------------------- */
 
 /* Solutions that judge themselves, as DeepSeekMath-V2 writes them: one section under the line
  * "## Solution" and one under "## Self Evaluation".  An evaluation, a solution's own or a
@@ -1306,7 +1362,7 @@ MINKE_API int32_t minke_proof_generator_reward(const char *text, size_t text_len
 MINKE_API int32_t minke_proof_label(const double *scores, const double *confirmed, size_t n,
                                     uint32_t k, double *label);
 
-/* ---- Learning: searching for a proof ------------------------------------- */
+/* ---- Searching for a proof ---------------------------------------------- */
 
 /* Completions into a solution: refined step by step, from a pool, or the best of many.  The
  * solution's sections and scores are read as minke_proof_split and minke_proof_score do; answers

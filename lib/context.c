@@ -22,9 +22,6 @@
      | MINKE_CONTEXT_TOKENIZER_ONLY | MINKE_CONTEXT_DETERMINISTIC                   \
      | MINKE_CONTEXT_FAST)
 
-/* The size of the params struct in ABI 1. */
-#define CONTEXT_PARAMS_MIN (offsetof(minke_context_params, executor_user) + sizeof(void *))
-
 /* ---- Opening ------------------------------------------------------------- */
 
 void minke_context_params_init(minke_context_params *params, size_t size)
@@ -34,7 +31,7 @@ void minke_context_params_init(minke_context_params *params, size_t size)
 
 static int32_t context_params(minke_context_params *p, const minke_context_params *params)
 {
-    const int32_t rc = mk_params_read(p, sizeof(*p), params, CONTEXT_PARAMS_MIN);
+    const int32_t rc = mk_params_read(p, sizeof(*p), params, sizeof(*p));
     int n_reader;
 
     if (rc < 0)
@@ -43,8 +40,6 @@ static int32_t context_params(minke_context_params *p, const minke_context_param
     if (p->flags & ~CONTEXT_FLAGS)
         return mk_fail(MINKE_EVERSION, "flags 0x%x: this build knows 0x%x", p->flags,
                        CONTEXT_FLAGS);
-    if (p->reserved0 != 0)
-        return mk_fail(MINKE_EVERSION, "reserved0: %u; 0 expected", p->reserved0);
     if (p->n_threads > CONTEXT_MAX_THREADS)
         return mk_fail(MINKE_EINVAL, "n_threads: %u; at most %u expected", p->n_threads,
                        CONTEXT_MAX_THREADS);

@@ -212,7 +212,7 @@ static int32_t generate_prompt(struct minke_generator *g, const int32_t *prompt,
     return rc;
 }
 
-int32_t minke_generate_open(minke_generator **out, minke_session *s, minke_sampler *sampler,
+int32_t minke_generator_open(minke_generator **out, minke_session *s, minke_sampler *sampler,
                             const int32_t *prompt, size_t n_prompt,
                             const minke_generate_params *params)
 {
@@ -239,7 +239,7 @@ int32_t minke_generate_open(minke_generator **out, minke_session *s, minke_sampl
     *out = g;
     return MINKE_OK;
 fail:
-    minke_generate_free(g);
+    minke_generator_free(g);
     return rc;
 }
 
@@ -249,7 +249,7 @@ static int generate_owns(const struct minke_generator *g)
     return g->waiting && g->s->pending.queued > 0 && g->s->pending.owner == g;
 }
 
-void minke_generate_free(minke_generator *g)
+void minke_generator_free(minke_generator *g)
 {
     struct mk_allocator a;
 
@@ -275,7 +275,7 @@ static void generate_hold(struct minke_generator *g, int on)
 static int32_t generate_finish(struct minke_generator *g, int32_t reason)
 {
     static const char *const texts[] = {
-        NULL, NULL, "length", "thinking_length", NULL, "cancelled", "full"};
+        NULL, NULL, "length", "thinking_length", NULL, "canceled", "full"};
     int32_t rc;
 
     if (generate_owns(g))
@@ -390,14 +390,14 @@ static int32_t generate_work(struct minke_generator *g, uint64_t deadline, uint6
     do {
         rc = g->waiting ? mk_session_step(g->s, deadline, budget) : generate_token(g);
         if (rc == MINKE_ECANCELED)
-            rc = generate_finish(g, MINKE_FINISH_CANCELLED);
+            rc = generate_finish(g, MINKE_FINISH_CANCELED);
         g->waiting = g->s->pending.queued > 0;
     } while (rc == MINKE_OK && g->reason == 0 && (deadline == 0 || mk_time_ns() < deadline));
     g->length = g->s->length;
     return rc;
 }
 
-int32_t minke_generate_step(minke_generator *g, uint64_t microseconds, int32_t *reason,
+int32_t minke_generator_step(minke_generator *g, uint64_t microseconds, int32_t *reason,
                             uint64_t *over)
 {
     const uint64_t begin = mk_time_ns();
@@ -430,12 +430,12 @@ int32_t minke_generate(minke_session *s, minke_sampler *sampler, const int32_t *
                        size_t n_prompt, const minke_generate_params *params, int32_t *reason)
 {
     minke_generator *g = NULL;
-    int32_t why = 0, rc = minke_generate_open(&g, s, sampler, prompt, n_prompt, params);
+    int32_t why = 0, rc = minke_generator_open(&g, s, sampler, prompt, n_prompt, params);
 
     if (rc < 0)
         return rc;
-    rc = minke_generate_step(g, UINT64_MAX, &why, NULL);
-    minke_generate_free(g);
+    rc = minke_generator_step(g, UINT64_MAX, &why, NULL);
+    minke_generator_free(g);
     if (rc == MINKE_OK && reason != NULL)
         *reason = why;
     return rc;
@@ -443,7 +443,7 @@ int32_t minke_generate(minke_session *s, minke_sampler *sampler, const int32_t *
 
 /* ---- Reading ------------------------------------------------------------ */
 
-int32_t minke_generate_info(const minke_generator *g, int32_t key, int64_t *value)
+int32_t minke_generator_info(const minke_generator *g, int32_t key, int64_t *value)
 {
     int32_t rc = generate_check(g);
 
@@ -451,23 +451,23 @@ int32_t minke_generate_info(const minke_generator *g, int32_t key, int64_t *valu
         return rc;
     if (value == NULL)
         return mk_fail(MINKE_EINVAL, "value is NULL");
-    if (key < MINKE_GENERATE_REASON || key > MINKE_GENERATE_N_THINKING)
+    if (key < MINKE_GENERATOR_REASON || key > MINKE_GENERATOR_N_THINKING)
         return mk_fail(MINKE_EVERSION, "generate key %d: this build knows 1 to %d", key,
-                       MINKE_GENERATE_N_THINKING);
+                       MINKE_GENERATOR_N_THINKING);
     *value = (const int64_t[]){
-        [MINKE_GENERATE_REASON] = g->reason,
-        [MINKE_GENERATE_FORCED] = g->at_forced > 0,
-        [MINKE_GENERATE_STOP] = g->reply->stop,
-        [MINKE_GENERATE_N_PROMPT] = (int64_t)g->n_prompt,
-        [MINKE_GENERATE_N_REUSED] = (int64_t)g->n_reused,
-        [MINKE_GENERATE_N_HELD] = (int64_t)mk_min(g->s->length, g->n_prompt),
-        [MINKE_GENERATE_N_TOKENS] = (int64_t)g->n_ids,
-        [MINKE_GENERATE_N_THINKING] = (int64_t)g->n_thinking,
+        [MINKE_GENERATOR_REASON] = g->reason,
+        [MINKE_GENERATOR_FORCED] = g->at_forced > 0,
+        [MINKE_GENERATOR_STOP] = g->reply->stop,
+        [MINKE_GENERATOR_N_PROMPT] = (int64_t)g->n_prompt,
+        [MINKE_GENERATOR_N_REUSED] = (int64_t)g->n_reused,
+        [MINKE_GENERATOR_N_HELD] = (int64_t)mk_min(g->s->length, g->n_prompt),
+        [MINKE_GENERATOR_N_TOKENS] = (int64_t)g->n_ids,
+        [MINKE_GENERATOR_N_THINKING] = (int64_t)g->n_thinking,
     }[key];
     return MINKE_OK;
 }
 
-const int32_t *minke_generate_tokens(const minke_generator *g, size_t *n)
+const int32_t *minke_generator_tokens(const minke_generator *g, size_t *n)
 {
     if (g == NULL || n == NULL)
         return NULL;
@@ -475,7 +475,7 @@ const int32_t *minke_generate_tokens(const minke_generator *g, size_t *n)
     return g->ids;
 }
 
-int32_t minke_generate_message(const minke_generator *g, char *text, size_t capacity,
+int32_t minke_generator_message(const minke_generator *g, char *text, size_t capacity,
                                size_t *n_out)
 {
     struct mk_text t;

@@ -59,7 +59,7 @@ struct minke_reply {
     minke_context *ctx;              /* referenced, or NULL */
     const struct mk_tokenizer *tok;
     struct mk_allocator a;
-    minke_reply_fn on_event;
+    minke_event_fn on_event;
     void *user;
     const struct mk_encoding *encoding;
     int thinking, strict;

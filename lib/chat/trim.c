@@ -64,21 +64,21 @@ static int trim_fits(const struct trim *t, const uint32_t *counts, double limit)
 }
 
 /* How many items go, and what that comes to. */
-static int32_t trim_decide(struct trim *t, const minke_trim_params *p)
+static int32_t trim_decide(struct trim *t, const minke_chat_trim_params *p)
 {
     const double limit = (p->threshold > 0 ? (double)p->threshold : 0.8) * p->window;
 
     if (trim_fits(t, p->counts, limit))
-        return MINKE_TRIM_KEPT;
-    if (p->strategy == MINKE_TRIM_SUMMARY)
-        return MINKE_TRIM_SUMMARIZE;
+        return MINKE_TRIM_ACTION_KEPT;
+    if (p->strategy == MINKE_TRIM_STRATEGY_SUMMARY)
+        return MINKE_TRIM_ACTION_SUMMARIZE;
     /* Three quarters of what is left, rounded up, until it fits. */
     do {
         const size_t left = t->n_items - t->n_gone;
 
-        t->n_gone += p->strategy == MINKE_TRIM_ALL ? left : left - left / 4;
+        t->n_gone += p->strategy == MINKE_TRIM_STRATEGY_ALL ? left : left - left / 4;
     } while (t->n_gone < t->n_items && !trim_fits(t, p->counts, limit));
-    return trim_fits(t, p->counts, limit) ? MINKE_TRIM_TRIMMED : MINKE_TRIM_OVER;
+    return trim_fits(t, p->counts, limit) ? MINKE_TRIM_ACTION_TRIMMED : MINKE_TRIM_ACTION_OVER;
 }
 
 static void trim_write(struct mk_text *out, const struct trim *t)
@@ -94,7 +94,7 @@ static void trim_write(struct mk_text *out, const struct trim *t)
 }
 
 static int32_t trim_run(struct mk_arena *arena, struct mk_text *out, struct mk_view text,
-                        const minke_trim_params *p, int32_t *action)
+                        const minke_chat_trim_params *p, int32_t *action)
 {
     const struct mk_json *json;
     struct trim t = {0};
@@ -115,18 +115,18 @@ static int32_t trim_run(struct mk_arena *arena, struct mk_text *out, struct mk_v
     return MINKE_OK;
 }
 
-void minke_trim_params_init(minke_trim_params *params, size_t size)
+void minke_chat_trim_params_init(minke_chat_trim_params *params, size_t size)
 {
     mk_params_init(params, size);
 }
 
-static int32_t trim_params(minke_trim_params *p, const minke_trim_params *given)
+static int32_t trim_params(minke_chat_trim_params *p, const minke_chat_trim_params *given)
 {
     const int32_t rc = mk_params_read(p, sizeof(*p), given, sizeof(*p));
 
     if (rc < 0)
         return rc;
-    if (p->strategy < MINKE_TRIM_ALL || p->strategy > MINKE_TRIM_SUMMARY)
+    if (p->strategy < MINKE_TRIM_STRATEGY_ALL || p->strategy > MINKE_TRIM_STRATEGY_SUMMARY)
         return mk_fail(MINKE_EVERSION, "strategy %u: this build knows 1 to 3", p->strategy);
     if (p->window == 0 || !(p->threshold >= 0 && p->threshold <= 1))
         return mk_fail(MINKE_EINVAL, "window %u, threshold %g: out of range", p->window,
@@ -136,14 +136,14 @@ static int32_t trim_params(minke_trim_params *p, const minke_trim_params *given)
     return MINKE_OK;
 }
 
-int32_t minke_chat_trim(const char *messages, size_t messages_len, const minke_trim_params *params,
+int32_t minke_chat_trim(const char *messages, size_t messages_len, const minke_chat_trim_params *params,
                         char *text, size_t capacity, size_t *n_out, int32_t *action)
 {
     const struct mk_allocator a = {0};
     struct mk_arena arena;
     struct mk_text out;
-    minke_trim_params p;
-    int32_t rc, what = MINKE_TRIM_KEPT;
+    minke_chat_trim_params p;
+    int32_t rc, what = MINKE_TRIM_ACTION_KEPT;
 
     if (messages == NULL || params == NULL || n_out == NULL || action == NULL
         || (text == NULL && capacity > 0))

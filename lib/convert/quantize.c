@@ -336,8 +336,7 @@ int32_t minke_quantize(const char *out_path, const char *in_path,
     minke_quantize_params p;
     struct quant q;
     struct mk_fpu fpu;
-    int32_t rc = mk_params_read(&p, sizeof(p), params,
-                                offsetof(minke_quantize_params, importance));
+    int32_t rc = mk_params_read(&p, sizeof(p), params, sizeof(p));
 
     if (rc < 0)
         return rc;

@@ -136,9 +136,8 @@ static int32_t objective_check_params(const minke_objective_params *p)
                    {"clip_low", p->clip_low, 0, 0}, {"clip_high", p->clip_high, 0, 0},
                    {"tis_cap", p->tis_cap, 0, 0}, {"kl_weight", p->kl_weight, 0, 1}};
 
-    if (p->reserved0 != 0 || (p->given & ~all) != 0)
-        return mk_fail(MINKE_EVERSION, "given %x, reserved0 %u: this build does not know them",
-                       p->given, p->reserved0);
+    if ((p->given & ~all) != 0)
+        return mk_fail(MINKE_EVERSION, "given 0x%x: this build knows 0x%x", p->given, all);
     for (size_t i = 0; i < MK_COUNT(choices); i++)
         if (choices[i].value > choices[i].max)
             return mk_fail(MINKE_EINVAL, "%s is %u, at most %u expected", choices[i].name,
@@ -166,8 +165,6 @@ static int32_t objective_check_pointers(const minke_objective_batch *b)
 {
     const int no_tokens = b->n_tokens > 0 && (b->logp == NULL || b->old == NULL);
 
-    if (b->reserved0 != 0)
-        return mk_fail(MINKE_EVERSION, "reserved0 %u: this build does not know it", b->reserved0);
     if (b->n_sequences == 0)
         return mk_fail(MINKE_EINVAL, "n_sequences is 0");
     if (b->groups == NULL || b->rewards == NULL || b->lengths == NULL || no_tokens)

@@ -75,9 +75,9 @@ static void replay_release(void *user)
     mk_free(&alloc, held);
 }
 
-int32_t minke_session_replay(minke_session *s, const minke_rollout *r, uint32_t flags)
+int32_t minke_rollout_replay(minke_session *s, const minke_rollout *r, uint32_t flags)
 {
-    const uint32_t known = MINKE_REPLAY_EXPERTS | MINKE_REPLAY_SELECTED;
+    const uint32_t known = MINKE_ROLLOUT_REPLAY_EXPERTS | MINKE_ROLLOUT_REPLAY_SELECTED;
     struct mk_recorder recorder = {
         .tap = {.experts = replay_experts, .selected = replay_selected},
         .release = replay_release};
@@ -96,24 +96,24 @@ int32_t minke_session_replay(minke_session *s, const minke_rollout *r, uint32_t 
         return rc;
     const int experts = r->trail.experts8 != NULL || r->trail.experts16 != NULL;
 
-    if (((flags & MINKE_REPLAY_EXPERTS) && !experts)
-        || ((flags & MINKE_REPLAY_SELECTED) && r->trail.selected == NULL))
+    if (((flags & MINKE_ROLLOUT_REPLAY_EXPERTS) && !experts)
+        || ((flags & MINKE_ROLLOUT_REPLAY_SELECTED) && r->trail.selected == NULL))
         return mk_fail(MINKE_EINVAL, "the rollout does not keep %s",
                        experts ? "what was selected" : "experts");
     if (flags == 0)
         flags = known;
-    if ((flags & MINKE_REPLAY_SELECTED) && r->trail.selected != NULL
+    if ((flags & MINKE_ROLLOUT_REPLAY_SELECTED) && r->trail.selected != NULL
         && s->params.attention != MINKE_ATTENTION_DSA)
         return mk_fail(MINKE_EINVAL, "the session does not select tokens");
     held = mk_alloc(&s->model->env.alloc, 1, sizeof(*held));
     if (held == NULL)
         return MINKE_ENOMEM;
     held->trail = r->trail;
-    if (!(flags & MINKE_REPLAY_EXPERTS)) {
+    if (!(flags & MINKE_ROLLOUT_REPLAY_EXPERTS)) {
         held->trail.experts8 = NULL;
         held->trail.experts16 = NULL;
     }
-    if (!(flags & MINKE_REPLAY_SELECTED))
+    if (!(flags & MINKE_ROLLOUT_REPLAY_SELECTED))
         held->trail.selected = NULL;
     held->alloc = s->model->env.alloc;
     held->r = mk_unconst(r);     /* to count the reference; else it is only read */

@@ -55,7 +55,7 @@ static int reward_format(struct mk_view s, uint32_t rule)
     const size_t end = mk_view_find(s, think, mk_view("</think>"));
     const size_t open = reward_once(s, "<answer>"), close = reward_once(s, "</answer>");
 
-    if (think != 7 || end == s.len || rule == MINKE_FORMAT_THINK)
+    if (think != 7 || end == s.len || rule == MINKE_REWARD_FORMAT_THINK)
         return think == 7 && end < s.len;
     return open >= end + 16 && close >= open + 9
            && reward_is_blank(mk_view_part(s, end + 8, open - 8))
@@ -66,9 +66,9 @@ int32_t minke_reward_format(const char *text, size_t text_len, uint32_t rule, do
 {
     if ((text == NULL && text_len > 0) || reward == NULL)
         return mk_fail(MINKE_EINVAL, "text or reward is NULL");
-    if (rule > MINKE_FORMAT_ANSWER)
+    if (rule > MINKE_REWARD_FORMAT_ANSWER)
         return mk_fail(MINKE_EINVAL, "rule is %u, at most %u expected", rule,
-                       MINKE_FORMAT_ANSWER);
+                       MINKE_REWARD_FORMAT_ANSWER);
     *reward = reward_format((struct mk_view){text, text_len}, rule);
     return MINKE_OK;
 }

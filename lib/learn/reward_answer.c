@@ -413,7 +413,7 @@ static int answer_unit(struct answer_reader *r, struct answer_number *x, uint32_
     if (answer_take(r, "%")) {
         if (x->unit.len > 0)
             return -1;
-        if (flags & MINKE_ANSWER_PERCENT_UNIT)
+        if (flags & MINKE_REWARD_PERCENT_UNIT)
             x->unit = mk_view("%");
         else
             x->e -= 2;
@@ -490,7 +490,7 @@ static int answer_same_value(const struct answer_number *a, const struct answer_
 
 static int answer_same_units(struct mk_view a, struct mk_view b, uint32_t flags)
 {
-    return ((a.len == 0 || b.len == 0) && !(flags & MINKE_ANSWER_SAME_UNITS))
+    return ((a.len == 0 || b.len == 0) && !(flags & MINKE_REWARD_SAME_UNITS))
            || mk_view_equal(a, b);
 }
 
@@ -580,7 +580,7 @@ static int32_t answer_check(struct mk_view a, struct mk_view b, uint32_t flags, 
 {
     if ((a.data == NULL && a.len > 0) || (b.data == NULL && b.len > 0))
         return mk_fail(MINKE_EINVAL, "an answer is NULL");
-    if (flags & ~(MINKE_ANSWER_PERCENT_UNIT | MINKE_ANSWER_SAME_UNITS))
+    if (flags & ~(MINKE_REWARD_PERCENT_UNIT | MINKE_REWARD_SAME_UNITS))
         return mk_fail(MINKE_EVERSION, "flags %x: this build does not know them", flags);
     if (out == NULL)
         return mk_fail(MINKE_EINVAL, "%s is NULL", what);

@@ -11,8 +11,6 @@
 #include "session/session.h"
 
 #define ROLLOUT_ALLOWED 32u          /* ids for each token by default */
-/* The size of the params struct in ABI 1. */
-#define ROLLOUT_PARAMS_MIN (offsetof(minke_rollout_params, max_allowed) + sizeof(uint64_t))
 
 /* ---- Opening ------------------------------------------------------------ */
 
@@ -27,15 +25,13 @@ static int32_t rollout_params(minke_rollout_params *p, const minke_context *ctx,
     const struct mk_config *c;
     int32_t rc = mk_context_check(ctx);
 
-    if (rc < 0 || (rc = mk_params_read(p, sizeof(*p), params, ROLLOUT_PARAMS_MIN)) < 0)
+    if (rc < 0 || (rc = mk_params_read(p, sizeof(*p), params, sizeof(*p))) < 0)
         return rc;
     c = &ctx->config;
     if (ctx->flags & MINKE_CONTEXT_TOKENIZER_ONLY)
         return mk_fail(MINKE_EUNSUPPORTED, "the context was opened for its tokenizer alone");
     if (p->flags & ~(MINKE_ROLLOUT_NO_ALLOWED | MINKE_ROLLOUT_NO_EXPERTS | MINKE_ROLLOUT_SELECTED))
         return mk_fail(MINKE_EVERSION, "rollout flags 0x%x: unknown bits", p->flags);
-    if (p->reserved0 != 0)
-        return mk_fail(MINKE_EVERSION, "rollout reserved0 is %u, not 0", p->reserved0);
     if ((p->flags & MINKE_ROLLOUT_SELECTED) && c->index_topk == 0)
         return mk_fail(MINKE_EUNSUPPORTED, "%s has no indexer whose selection could be kept",
                        c->model_type);
@@ -330,7 +326,7 @@ static void rollout_release(void *user)
     mk_rollout_unref(user);
 }
 
-int32_t minke_session_record(minke_session *s, minke_rollout *r)
+int32_t minke_rollout_record(minke_session *s, minke_rollout *r)
 {
     const struct mk_recorder recorder = {
         r, {.user = r, .seen = rollout_seen}, rollout_evaluated, rollout_replaced,

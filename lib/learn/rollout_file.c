@@ -11,7 +11,7 @@
 
 /* By MINKE_FINISH_*. */
 static const char *const rollout_reasons[] = {
-    "", "stop", "length", "thinking_length", "tool_calls", "cancelled", "full"};
+    "", "stop", "length", "thinking_length", "tool_calls", "canceled", "full"};
 
 /* ---- Arrays ------------------------------------------------------------- */
 
@@ -30,16 +30,16 @@ static const struct rollout_kind {
     size_t at, item;
     enum rollout_shape shape;
 } rollout_kinds[] = {
-    {MINKE_ROLLOUT_ALLOWED_OFFSETS, "allowed_offsets", "I64", ROLLOUT_AT(offsets), ROLLOUT_BOUNDS},
-    {MINKE_ROLLOUT_TOKENS, "tokens", "I32", ROLLOUT_AT(tokens), ROLLOUT_TOKENS},
-    {MINKE_ROLLOUT_LOGPROBS, "logprobs", "F32", ROLLOUT_AT(logprobs), ROLLOUT_TOKENS},
-    {MINKE_ROLLOUT_LOGPROBS_FULL, "logprobs_full", "F32", ROLLOUT_AT(logprobs_full),
+    {MINKE_ROLLOUT_ARRAY_ALLOWED_OFFSETS, "allowed_offsets", "I64", ROLLOUT_AT(offsets), ROLLOUT_BOUNDS},
+    {MINKE_ROLLOUT_ARRAY_TOKENS, "tokens", "I32", ROLLOUT_AT(tokens), ROLLOUT_TOKENS},
+    {MINKE_ROLLOUT_ARRAY_LOGPROBS, "logprobs", "F32", ROLLOUT_AT(logprobs), ROLLOUT_TOKENS},
+    {MINKE_ROLLOUT_ARRAY_LOGPROBS_FULL, "logprobs_full", "F32", ROLLOUT_AT(logprobs_full),
      ROLLOUT_TOKENS},
-    {MINKE_ROLLOUT_ALLOWED, "allowed", "I32", ROLLOUT_AT(allowed), ROLLOUT_IDS},
-    {MINKE_ROLLOUT_SELECTED_IDS, "selected", "I32", ROLLOUT_AT(trail.selected), ROLLOUT_SELECTION},
-    {MINKE_ROLLOUT_EXPERTS, "experts", "U8", ROLLOUT_AT(trail.experts8), ROLLOUT_CHOICE},
-    {MINKE_ROLLOUT_EXPERTS, "experts", "U16", ROLLOUT_AT(trail.experts16), ROLLOUT_CHOICE},
-    {MINKE_ROLLOUT_SAMPLED, "sampled", "U8", ROLLOUT_AT(sampled), ROLLOUT_TOKENS},
+    {MINKE_ROLLOUT_ARRAY_ALLOWED, "allowed", "I32", ROLLOUT_AT(allowed), ROLLOUT_IDS},
+    {MINKE_ROLLOUT_ARRAY_SELECTED, "selected", "I32", ROLLOUT_AT(trail.selected), ROLLOUT_SELECTION},
+    {MINKE_ROLLOUT_ARRAY_EXPERTS, "experts", "U8", ROLLOUT_AT(trail.experts8), ROLLOUT_CHOICE},
+    {MINKE_ROLLOUT_ARRAY_EXPERTS, "experts", "U16", ROLLOUT_AT(trail.experts16), ROLLOUT_CHOICE},
+    {MINKE_ROLLOUT_ARRAY_SAMPLED, "sampled", "U8", ROLLOUT_AT(sampled), ROLLOUT_TOKENS},
 };
 
 static void *rollout_data(const struct minke_rollout *r, const struct rollout_kind *k)
@@ -324,10 +324,10 @@ static int32_t rollout_read_header(struct rollout_reader *in)
 static int32_t rollout_read_counts(const struct rollout_reader *in, minke_rollout_params *p,
                                    uint64_t *n, uint64_t *n_evaluated)
 {
-    const struct mk_st_tensor *tokens = rollout_find(in, MINKE_ROLLOUT_TOKENS);
-    const struct mk_st_tensor *allowed = rollout_find(in, MINKE_ROLLOUT_ALLOWED);
-    const struct mk_st_tensor *experts = rollout_find(in, MINKE_ROLLOUT_EXPERTS);
-    const struct mk_st_tensor *selected = rollout_find(in, MINKE_ROLLOUT_SELECTED_IDS);
+    const struct mk_st_tensor *tokens = rollout_find(in, MINKE_ROLLOUT_ARRAY_TOKENS);
+    const struct mk_st_tensor *allowed = rollout_find(in, MINKE_ROLLOUT_ARRAY_ALLOWED);
+    const struct mk_st_tensor *experts = rollout_find(in, MINKE_ROLLOUT_ARRAY_EXPERTS);
+    const struct mk_st_tensor *selected = rollout_find(in, MINKE_ROLLOUT_ARRAY_SELECTED);
     const struct mk_st_tensor *trail = experts != NULL ? experts : selected;
 
     if (tokens == NULL || tokens->n_dims != 1 || tokens->shape[0] > INT32_MAX)
@@ -380,7 +380,7 @@ static int32_t rollout_check_allowed(const struct rollout_reader *in, const stru
         return MINKE_OK;
     for (size_t t = 0; t <= r->n; t++)
         if (t == 0 ? r->offsets[t] != 0 : r->offsets[t] < r->offsets[t - 1])
-            return rollout_bad(in, MINKE_ROLLOUT_ALLOWED_OFFSETS, t);
+            return rollout_bad(in, MINKE_ROLLOUT_ARRAY_ALLOWED_OFFSETS, t);
     for (size_t t = 0; t < r->n; t++) {
         const size_t begin = (size_t)r->offsets[t], end = (size_t)r->offsets[t + 1];
         int found = begin == end;
@@ -388,11 +388,11 @@ static int32_t rollout_check_allowed(const struct rollout_reader *in, const stru
         for (size_t i = begin; i < end; i++) {
             if (r->allowed[i] < 0 || (uint32_t)r->allowed[i] >= r->n_vocab
                 || (i > begin && r->allowed[i] <= r->allowed[i - 1]))
-                return rollout_bad(in, MINKE_ROLLOUT_ALLOWED, i);
+                return rollout_bad(in, MINKE_ROLLOUT_ARRAY_ALLOWED, i);
             found |= r->allowed[i] == r->tokens[t];
         }
         if (!found || (begin < end && !r->sampled[t]))
-            return rollout_bad(in, MINKE_ROLLOUT_ALLOWED_OFFSETS, t);
+            return rollout_bad(in, MINKE_ROLLOUT_ARRAY_ALLOWED_OFFSETS, t);
     }
     return MINKE_OK;
 }
@@ -406,7 +406,7 @@ static int32_t rollout_check_trail(const struct rollout_reader *in, const struct
 
     for (size_t i = 0; i < n_experts; i++)
         if ((t->experts8 != NULL ? t->experts8[i] : t->experts16[i]) >= r->n_routed)
-            return rollout_bad(in, MINKE_ROLLOUT_EXPERTS, i);
+            return rollout_bad(in, MINKE_ROLLOUT_ARRAY_EXPERTS, i);
     for (size_t i = 0; t->selected != NULL && i < t->n * per_token; i++) {
         const int32_t at = t->selected[i], before = i % t->top_k > 0 ? t->selected[i - 1] : -1;
         const int first = i % t->top_k == 0;
@@ -414,7 +414,7 @@ static int32_t rollout_check_trail(const struct rollout_reader *in, const struct
         /* Ascending positions up to the token's own, at least one, then -1. */
         if (at < -1 || at > (int32_t)(i / per_token) || (first && at < 0)
             || (!first && at >= 0 && at <= before) || (!first && before < 0 && at >= 0))
-            return rollout_bad(in, MINKE_ROLLOUT_SELECTED_IDS, i);
+            return rollout_bad(in, MINKE_ROLLOUT_ARRAY_SELECTED, i);
     }
     return MINKE_OK;
 }
@@ -425,13 +425,13 @@ static int32_t rollout_check(const struct rollout_reader *in, const struct minke
 
     for (size_t t = 0; t < r->n; t++) {
         if (r->tokens[t] < 0 || (uint32_t)r->tokens[t] >= r->n_vocab)
-            return rollout_bad(in, MINKE_ROLLOUT_TOKENS, t);
+            return rollout_bad(in, MINKE_ROLLOUT_ARRAY_TOKENS, t);
         if (r->sampled[t] > (t > 0))
-            return rollout_bad(in, MINKE_ROLLOUT_SAMPLED, t);
+            return rollout_bad(in, MINKE_ROLLOUT_ARRAY_SAMPLED, t);
         if (!(r->logprobs[t] <= 1e-3f))
-            return rollout_bad(in, MINKE_ROLLOUT_LOGPROBS, t);
+            return rollout_bad(in, MINKE_ROLLOUT_ARRAY_LOGPROBS, t);
         if (!(r->logprobs_full[t] <= 1e-3f))
-            return rollout_bad(in, MINKE_ROLLOUT_LOGPROBS_FULL, t);
+            return rollout_bad(in, MINKE_ROLLOUT_ARRAY_LOGPROBS_FULL, t);
     }
     rc = rollout_check_allowed(in, r);
     return rc < 0 ? rc : rollout_check_trail(in, r);
@@ -521,7 +521,7 @@ static int32_t rollout_read_facts(struct rollout_reader *in, struct minke_rollou
 static int32_t rollout_read_shapes(const struct rollout_reader *in, const minke_context *m,
                                    uint64_t n, uint64_t n_evaluated)
 {
-    static const int32_t keys[2] = {MINKE_ROLLOUT_SELECTED_IDS, MINKE_ROLLOUT_EXPERTS};
+    static const int32_t keys[2] = {MINKE_ROLLOUT_ARRAY_SELECTED, MINKE_ROLLOUT_ARRAY_EXPERTS};
     const struct mk_config *c = &m->config;
     uint64_t dims[2][2] = {{c->num_hidden_layers, c->index_topk}, {0, c->num_experts_per_tok}};
 

@@ -248,7 +248,7 @@ static int32_t search_store(const struct search_sink *sink, struct mk_view text,
     int32_t rc;
 
     if (reason < MINKE_FINISH_STOP || reason > MINKE_FINISH_FULL)
-        c.reason = MINKE_FINISH_CANCELLED;
+        c.reason = MINKE_FINISH_CANCELED;
     mk_text_init(&clean, &s->env.alloc);
     if (c.reason == MINKE_FINISH_STOP) {
         c.text = search_clean(&clean, mk_proof_strip(answer));
@@ -301,7 +301,7 @@ static int32_t search_ask(struct search_sink *sink, const struct mk_asked *asked
         rc = sink->rc;
     mk_text_free(&prompt);
     for (; rc == MINKE_OK && sink->index < sink->n; sink->index++)
-        rc = search_store(sink, mk_view(""), MINKE_FINISH_CANCELLED, 0);
+        rc = search_store(sink, mk_view(""), MINKE_FINISH_CANCELED, 0);
     return rc;
 }
 

@@ -13,9 +13,6 @@ void minke_session_params_init(minke_session_params *params, size_t size)
     mk_params_init(params, size);
 }
 
-/* The size of the params struct in ABI 1. */
-#define SESSION_PARAMS_MIN (offsetof(minke_session_params, reserved0) + sizeof(uint32_t))
-
 /* Which past tokens attention sees. */
 static int32_t session_params_attention(minke_session_params *p, const minke_context *m)
 {
@@ -39,7 +36,7 @@ static int32_t session_params(minke_session_params *p, const minke_context *m,
 {
     int32_t rc = mk_context_check(m);
 
-    if (rc < 0 || (rc = mk_params_read(p, sizeof(*p), params, SESSION_PARAMS_MIN)) < 0)
+    if (rc < 0 || (rc = mk_params_read(p, sizeof(*p), params, sizeof(*p))) < 0)
         return rc;
     if (m->flags & MINKE_CONTEXT_TOKENIZER_ONLY)
         return mk_fail(MINKE_EUNSUPPORTED, "the context was opened for its tokenizer alone");
@@ -47,8 +44,6 @@ static int32_t session_params(minke_session_params *p, const minke_context *m,
         return mk_fail(MINKE_EVERSION, "session flags 0x%x: unknown bits", p->flags);
     if ((p->flags & MINKE_SESSION_NAIVE) && (p->flags & MINKE_SESSION_ABSORBED))
         return mk_fail(MINKE_EINVAL, "session flags: naive and absorbed exclude each other");
-    if (p->reserved0 != 0)
-        return mk_fail(MINKE_EVERSION, "session reserved0 is %u, not 0", p->reserved0);
     if (p->observe & ~(MINKE_OBSERVE_EXPERTS | MINKE_OBSERVE_SELECTED | MINKE_OBSERVE_RESIDUAL))
         return mk_fail(MINKE_EVERSION, "observe 0x%x: unknown bits", p->observe);
     if ((p->flags & MINKE_SESSION_MTP) && m->weights.mtp == NULL)

@@ -82,6 +82,28 @@ class Header(unittest.TestCase):
     def test_compiles_alone_as_cxx20(self) -> None:
         self.compile(CXX, "c++20", ".cc")
 
+    def test_its_example_is_a_program(self) -> None:
+        path = os.environ.get("MINKE_LIBRARY")
+        if not path:
+            self.skipTest("no shared library in this build")
+        lines = HEADER[HEADER.index("#include <minke.h>"):HEADER.index(" * Three handles")]
+        code = re.sub(r"^ \*(   )?", "", lines, flags=re.M)
+        with tempfile.TemporaryDirectory() as folder:
+            source = pathlib.Path(folder) / "program.c"
+            source.write_text(code)
+            subprocess.run([*CC, "-std=c99", "-Wall", "-Wextra", "-Werror",
+                            f"-I{ROOT / 'include'}", str(source), path, "-o",
+                            f"{folder}/program"], check=True)
+            run = subprocess.run([f"{folder}/program", str(ROOT / "examples" / "calf")],
+                                 check=True, capture_output=True, text=True)
+        self.assertEqual(run.stderr, "")
+        self.assertNotEqual(run.stdout, "")
+
+    def test_no_function_takes_more_than_eight_arguments(self) -> None:
+        code = re.sub(r"/\*.*?\*/", "", HEADER, flags=re.S)
+        for name, arguments in re.findall(r"\b(minke_\w+)\(([^()]*)\);", code):
+            self.assertLessEqual(arguments.count(",") + 1, 8, name)
+
     def test_public_types_have_fixed_widths(self) -> None:
         code = re.sub(r"/\*.*?\*/", "", HEADER, flags=re.S)
         for word in ("enum", "bool", "long", "short", "unsigned", r"int", r"\.\.\.", "inline"):

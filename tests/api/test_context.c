@@ -198,9 +198,6 @@ TEST(arguments_that_break_the_contract_are_refused)
     p = params(1u << 30);
     check_refused(&p, MINKE_EVERSION, "flags");
     p = params(0);
-    p.reserved0 = 7;
-    check_refused(&p, MINKE_EVERSION, "reserved0");
-    p = params(0);
     p.free = (minke_free_fn)(void (*)(void))remove_folder;
     check_refused(&p, MINKE_EINVAL, "alloc");
     p = params(0);

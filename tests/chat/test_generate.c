@@ -29,15 +29,15 @@ static int32_t on_event(void *user, int32_t event, uint32_t call, const char *te
 
     (void)call;
     t->n_behind += t->n_finished;
-    if (event == MINKE_REPLY_CONTENT && t->n_content + len < sizeof t->content) {
+    if (event == MINKE_EVENT_CONTENT && t->n_content + len < sizeof t->content) {
         memcpy(t->content + t->n_content, text, len);
         t->n_content += len;
     }
-    if (event == MINKE_REPLY_REASONING && t->n_reasoning + len < sizeof t->reasoning) {
+    if (event == MINKE_EVENT_REASONING && t->n_reasoning + len < sizeof t->reasoning) {
         memcpy(t->reasoning + t->n_reasoning, text, len);
         t->n_reasoning += len;
     }
-    if (event == MINKE_REPLY_FINISHED) {
+    if (event == MINKE_EVENT_FINISHED) {
         t->n_finished++;
         memcpy(t->reason, text, len + 1 < sizeof t->reason ? len : 0);
     }
@@ -46,7 +46,7 @@ static int32_t on_event(void *user, int32_t event, uint32_t call, const char *te
     if (t->g != NULL) {
         int32_t reason;
 
-        CHECK_INT(minke_generate_step(t->g, 0, &reason, NULL), MINKE_EBUSY);
+        CHECK_INT(minke_generator_step(t->g, 0, &reason, NULL), MINKE_EBUSY);
     }
     return ++t->n_events == t->stop_at;
 }
@@ -136,16 +136,16 @@ static size_t reply_in_steps(minke_session *s, const minke_generate_params *p, u
     minke_generator *g = NULL;
     size_t steps = 0;
 
-    CHECK_INT(minke_generate_open(&g, s, sampler, ids, n, p), MINKE_OK);
+    CHECK_INT(minke_generator_open(&g, s, sampler, ids, n, p), MINKE_OK);
     while (reason == 0 && steps < 100000) {
         uint64_t over = UINT64_MAX;
 
-        CHECK_INT(minke_generate_step(g, budget, &reason, &over), MINKE_OK);
+        CHECK_INT(minke_generator_step(g, budget, &reason, &over), MINKE_OK);
         CHECK(over < 60000000);
         steps++;
     }
     CHECK_INT(reason, MINKE_FINISH_LENGTH);
-    minke_generate_free(g);
+    minke_generator_free(g);
     minke_sampler_free(sampler);
     return steps;
 }
@@ -245,10 +245,10 @@ TEST(a_step_goes_over_its_time_by_one_layer_at_most)
     sp.observe = MINKE_OBSERVE_RESIDUAL;
     CHECK_INT(minke_session_open(&s, ctx, &sp), MINKE_OK);
     init_params(&p, &told);
-    CHECK_INT(minke_generate_open(&g, s, sampler, ids, n, &p), MINKE_OK);
+    CHECK_INT(minke_generator_open(&g, s, sampler, ids, n, &p), MINKE_OK);
     while (reason == 0) {
         layers = 0;
-        CHECK_INT(minke_generate_step(g, 0, &reason, NULL), MINKE_OK);
+        CHECK_INT(minke_generator_step(g, 0, &reason, NULL), MINKE_OK);
         most = layers > most ? layers : most;
         total += layers;
     }
@@ -256,7 +256,7 @@ TEST(a_step_goes_over_its_time_by_one_layer_at_most)
     CHECK_INT(most, 1);
     /* Every token but the last has its layers, and one of the prediction layer but the first. */
     CHECK_INT(total, (int)(n + 39) * (int)n_layers + (int)(n + 38));
-    minke_generate_free(g);
+    minke_generator_free(g);
     minke_sampler_free(sampler);
     minke_session_free(s);
 }
@@ -275,28 +275,28 @@ TEST(a_suspended_session_refuses_other_work_until_it_is_dropped)
     const float *logits;
 
     init_params(&p, &told);
-    CHECK_INT(minke_generate_open(&g, s, sampler, ids, n, &p), MINKE_OK);
+    CHECK_INT(minke_generator_open(&g, s, sampler, ids, n, &p), MINKE_OK);
     for (int i = 0; i < 7; i++)
-        CHECK_INT(minke_generate_step(g, 0, &reason, NULL), MINKE_OK);
+        CHECK_INT(minke_generator_step(g, 0, &reason, NULL), MINKE_OK);
     CHECK_INT(reason, 0);
     CHECK_INT(minke_session_eval(s, ids, 1), MINKE_EBUSY);
     CHECK_HAS(minke_last_error(), "suspended at layer");
     CHECK_INT(minke_session_sync(s, ids, n, NULL), MINKE_EBUSY);
     CHECK_INT(minke_session_logits(s, &logits, NULL), MINKE_EBUSY);
     CHECK_INT(minke_session_fork(&child, s, NULL), MINKE_EBUSY);
-    CHECK_INT(minke_generate_open(&h, s, sampler, ids, n, &p), MINKE_EBUSY);
+    CHECK_INT(minke_generator_open(&h, s, sampler, ids, n, &p), MINKE_EBUSY);
     CHECK(minke_session_length(s) < n);
     CHECK_INT(minke_session_truncate(s, 1), MINKE_OK);
     CHECK_INT(minke_session_eval(s, ids + 1, n - 1), MINKE_OK);
-    CHECK_INT(minke_generate_step(g, 0, &reason, NULL), MINKE_EINVAL);
-    minke_generate_free(g);
+    CHECK_INT(minke_generator_step(g, 0, &reason, NULL), MINKE_EINVAL);
+    minke_generator_free(g);
 
     /* A generator that is freed takes what it began with it. */
     CHECK_INT(minke_session_truncate(s, 0), MINKE_OK);
-    CHECK_INT(minke_generate_open(&g, s, sampler, ids, n, &p), MINKE_OK);
+    CHECK_INT(minke_generator_open(&g, s, sampler, ids, n, &p), MINKE_OK);
     for (int i = 0; i < 7; i++)
-        CHECK_INT(minke_generate_step(g, 0, &reason, NULL), MINKE_OK);
-    minke_generate_free(g);
+        CHECK_INT(minke_generator_step(g, 0, &reason, NULL), MINKE_OK);
+    minke_generator_free(g);
     CHECK_INT(minke_session_sync(s, ids, n, NULL), MINKE_OK);
     CHECK_INT(told.n_events, 0);
     minke_sampler_free(sampler);
@@ -315,14 +315,14 @@ TEST(a_cancel_ends_the_reply_and_the_session_goes_on)
     init_params(&p, &told);
     minke_session_cancel(s);
     CHECK_INT(minke_generate(s, sampler, ids, n, &p, &reason), MINKE_OK);
-    CHECK_INT(reason, MINKE_FINISH_CANCELLED);
-    CHECK_STR(told.reason, "cancelled");
+    CHECK_INT(reason, MINKE_FINISH_CANCELED);
+    CHECK_STR(told.reason, "canceled");
 
     init_params(&p, &told);
     told.stop_at = 3;
     told.s = s;
     CHECK_INT(minke_generate(s, sampler, ids, n, &p, &reason), MINKE_OK);
-    CHECK_INT(reason, MINKE_FINISH_CANCELLED);
+    CHECK_INT(reason, MINKE_FINISH_CANCELED);
     CHECK_INT(told.n_finished, 1);
     CHECK_INT(told.n_behind, 0);
     CHECK_INT(minke_session_sync(s, ids, n, NULL), MINKE_OK);
@@ -340,12 +340,12 @@ TEST(a_callback_may_not_use_the_generator)
     struct told told;
 
     init_params(&p, &told);
-    CHECK_INT(minke_generate_open(&told.g, s, sampler, ids, n, &p), MINKE_OK);
-    CHECK_INT(minke_generate_step(told.g, UINT64_MAX, &reason, NULL), MINKE_OK);
+    CHECK_INT(minke_generator_open(&told.g, s, sampler, ids, n, &p), MINKE_OK);
+    CHECK_INT(minke_generator_step(told.g, UINT64_MAX, &reason, NULL), MINKE_OK);
     CHECK_INT(reason, MINKE_FINISH_LENGTH);
-    CHECK_INT(minke_generate_step(told.g, 0, &reason, NULL), MINKE_OK);
+    CHECK_INT(minke_generator_step(told.g, 0, &reason, NULL), MINKE_OK);
     CHECK_INT(reason, MINKE_FINISH_LENGTH);
-    minke_generate_free(told.g);
+    minke_generator_free(told.g);
     minke_sampler_free(sampler);
     minke_session_free(s);
 }
@@ -423,23 +423,23 @@ TEST(a_stop_token_ends_the_reply_and_is_not_in_it)
     size_t n_made = 0, n_before = 0;
 
     init_params(&p, &told);
-    CHECK_INT(minke_generate_open(&g, s, sampler, ids, n, &p), MINKE_OK);
-    CHECK_INT(minke_generate_step(g, UINT64_MAX, &reason, NULL), MINKE_OK);
-    made = minke_generate_tokens(g, &n_made);
+    CHECK_INT(minke_generator_open(&g, s, sampler, ids, n, &p), MINKE_OK);
+    CHECK_INT(minke_generator_step(g, UINT64_MAX, &reason, NULL), MINKE_OK);
+    made = minke_generator_tokens(g, &n_made);
     CHECK_INT(n_made, 40);
     stop = made[five];
     while (made[n_before] != stop)
         n_before++;
-    minke_generate_free(g);
+    minke_generator_free(g);
     init_params(&p, &told);
     p.stop_tokens = &stop;
     p.n_stop_tokens = 1;
-    CHECK_INT(minke_generate_open(&g, s, sampler, ids, n, &p), MINKE_OK);
-    CHECK_INT(minke_generate_step(g, UINT64_MAX, &reason, NULL), MINKE_OK);
+    CHECK_INT(minke_generator_open(&g, s, sampler, ids, n, &p), MINKE_OK);
+    CHECK_INT(minke_generator_step(g, UINT64_MAX, &reason, NULL), MINKE_OK);
     CHECK_INT(reason, MINKE_FINISH_STOP);
-    minke_generate_tokens(g, &n_made);
+    minke_generator_tokens(g, &n_made);
     CHECK_INT(n_made, n_before);
-    minke_generate_free(g);
+    minke_generator_free(g);
     minke_sampler_free(sampler);
     minke_session_free(s);
 }
@@ -480,15 +480,15 @@ static struct thought think(const minke_generate_params *p, int32_t token, float
     minke_generator *g = NULL;
     size_t len = 0;
 
-    CHECK_INT(minke_generate_open(&g, s, sampler, ids, n, p), MINKE_OK);
-    CHECK_INT(minke_generate_step(g, UINT64_MAX, &reason, NULL), MINKE_OK);
-    CHECK_INT(minke_generate_info(g, MINKE_GENERATE_REASON, &out.reason), MINKE_OK);
-    CHECK_INT(minke_generate_info(g, MINKE_GENERATE_FORCED, &out.forced), MINKE_OK);
-    CHECK_INT(minke_generate_info(g, MINKE_GENERATE_N_THINKING, &out.n_thinking), MINKE_OK);
-    CHECK_INT(minke_generate_info(g, MINKE_GENERATE_N_TOKENS, &out.n_tokens), MINKE_OK);
-    CHECK_INT(minke_generate_message(g, out.message, sizeof out.message - 1, &len), MINKE_OK);
+    CHECK_INT(minke_generator_open(&g, s, sampler, ids, n, p), MINKE_OK);
+    CHECK_INT(minke_generator_step(g, UINT64_MAX, &reason, NULL), MINKE_OK);
+    CHECK_INT(minke_generator_info(g, MINKE_GENERATOR_REASON, &out.reason), MINKE_OK);
+    CHECK_INT(minke_generator_info(g, MINKE_GENERATOR_FORCED, &out.forced), MINKE_OK);
+    CHECK_INT(minke_generator_info(g, MINKE_GENERATOR_N_THINKING, &out.n_thinking), MINKE_OK);
+    CHECK_INT(minke_generator_info(g, MINKE_GENERATOR_N_TOKENS, &out.n_tokens), MINKE_OK);
+    CHECK_INT(minke_generator_message(g, out.message, sizeof out.message - 1, &len), MINKE_OK);
     out.message[len] = '\0';
-    minke_generate_free(g);
+    minke_generator_free(g);
     minke_sampler_free(sampler);
     minke_session_free(s);
     return out;
@@ -612,12 +612,12 @@ TEST(params_of_a_later_header_must_be_zero_there)
     struct newer_params p;
 
     minke_generate_params_init(&p.known, sizeof p);
-    CHECK_INT(minke_generate_open(&g, s, sampler, &eos, 1, &p.known), MINKE_OK);
-    minke_generate_free(g);
+    CHECK_INT(minke_generator_open(&g, s, sampler, &eos, 1, &p.known), MINKE_OK);
+    minke_generator_free(g);
     p.later = 1;
-    CHECK_INT(minke_generate_open(&g, s, sampler, &eos, 1, &p.known), MINKE_EVERSION);
+    CHECK_INT(minke_generator_open(&g, s, sampler, &eos, 1, &p.known), MINKE_EVERSION);
     p.known.struct_size = 8;
-    CHECK_INT(minke_generate_open(&g, s, sampler, &eos, 1, &p.known), MINKE_EINVAL);
+    CHECK_INT(minke_generator_open(&g, s, sampler, &eos, 1, &p.known), MINKE_EINVAL);
     minke_sampler_free(sampler);
     minke_session_free(s);
 }
@@ -635,26 +635,26 @@ TEST(wrong_arguments_are_refused)
     int64_t value = 5;
 
     init_params(&p, &told);
-    CHECK_INT(minke_generate_open(&g, s, sampler, NULL, 0, &p), MINKE_EINVAL);
+    CHECK_INT(minke_generator_open(&g, s, sampler, NULL, 0, &p), MINKE_EINVAL);
     CHECK_HAS(minke_last_error(), "no prompt");
-    CHECK_INT(minke_generate_open(&g, s, NULL, &eos, 1, &p), MINKE_EINVAL);
-    CHECK_INT(minke_generate_open(&g, NULL, sampler, &eos, 1, &p), MINKE_EINVAL);
-    CHECK_INT(minke_generate_open(&g, s, sampler, &bad, 1, &p), MINKE_EINVAL);
+    CHECK_INT(minke_generator_open(&g, s, NULL, &eos, 1, &p), MINKE_EINVAL);
+    CHECK_INT(minke_generator_open(&g, NULL, sampler, &eos, 1, &p), MINKE_EINVAL);
+    CHECK_INT(minke_generator_open(&g, s, sampler, &bad, 1, &p), MINKE_EINVAL);
     p.min_thinking = 9;
     p.max_thinking = 8;
-    CHECK_INT(minke_generate_open(&g, s, sampler, &eos, 1, &p), MINKE_EINVAL);
+    CHECK_INT(minke_generator_open(&g, s, sampler, &eos, 1, &p), MINKE_EINVAL);
     init_params(&p, &told);
     p.encoding = "chatml";
-    CHECK_INT(minke_generate_open(&g, s, sampler, &eos, 1, &p), MINKE_EUNSUPPORTED);
+    CHECK_INT(minke_generator_open(&g, s, sampler, &eos, 1, &p), MINKE_EUNSUPPORTED);
     p.flags = 2;
-    CHECK_INT(minke_generate_open(&g, s, sampler, &eos, 1, &p), MINKE_EVERSION);
+    CHECK_INT(minke_generator_open(&g, s, sampler, &eos, 1, &p), MINKE_EVERSION);
     CHECK(g == NULL);
     init_params(&p, &told);
-    CHECK_INT(minke_generate_open(&g, s, sampler, &eos, 1, &p), MINKE_OK);
-    CHECK_INT(minke_generate_info(g, 99, &value), MINKE_EVERSION);
+    CHECK_INT(minke_generator_open(&g, s, sampler, &eos, 1, &p), MINKE_OK);
+    CHECK_INT(minke_generator_info(g, 99, &value), MINKE_EVERSION);
     CHECK_INT(value, 5);
-    minke_generate_free(g);
-    minke_generate_free(NULL);
+    minke_generator_free(g);
+    minke_generator_free(NULL);
     minke_reply_params_init(&of_reply, sizeof of_reply);
     of_reply.encoding = "deepseek-v3";
     CHECK_INT(minke_reply_open(&r, ctx, &of_reply), MINKE_OK);

@@ -14,11 +14,11 @@ static const char history[] =
 static int32_t trim(uint32_t strategy, uint32_t window, char *text, size_t size)
 {
     static const uint32_t counts[7] = {10, 10, 10, 10, 10, 10, 10};
-    minke_trim_params p;
+    minke_chat_trim_params p;
     int32_t action = -1;
     size_t n = 0;
 
-    minke_trim_params_init(&p, sizeof(p));
+    minke_chat_trim_params_init(&p, sizeof(p));
     p.strategy = strategy;
     p.window = window;
     p.counts = counts;
@@ -33,14 +33,14 @@ TEST(calls_leave_with_their_results)
 {
     char text[1024];
 
-    CHECK_INT(trim(MINKE_TRIM_ALL, 88, text, sizeof(text)), MINKE_TRIM_KEPT);
+    CHECK_INT(trim(MINKE_TRIM_STRATEGY_ALL, 88, text, sizeof(text)), MINKE_TRIM_ACTION_KEPT);
     CHECK_HAS(text, "\"3\"");
-    CHECK_INT(trim(MINKE_TRIM_ALL, 80, text, sizeof(text)), MINKE_TRIM_TRIMMED);
+    CHECK_INT(trim(MINKE_TRIM_STRATEGY_ALL, 80, text, sizeof(text)), MINKE_TRIM_ACTION_TRIMMED);
     CHECK_STR(text, "[{\"role\": \"user\", \"content\": \"q\"}, "
                     "{\"role\": \"user\", \"content\": \"r\"}]");
-    CHECK_INT(trim(MINKE_TRIM_SUMMARY, 80, text, sizeof(text)), MINKE_TRIM_SUMMARIZE);
+    CHECK_INT(trim(MINKE_TRIM_STRATEGY_SUMMARY, 80, text, sizeof(text)), MINKE_TRIM_ACTION_SUMMARIZE);
     CHECK_HAS(text, "\"3\"");
-    CHECK_INT(trim(MINKE_TRIM_OLDEST, 20, text, sizeof(text)), MINKE_TRIM_OVER);
+    CHECK_INT(trim(MINKE_TRIM_STRATEGY_OLDEST, 20, text, sizeof(text)), MINKE_TRIM_ACTION_OVER);
     CHECK(strstr(text, "tool") == NULL);
 }
 

@@ -172,7 +172,7 @@ class Streams(unittest.TestCase):
             process.send_signal(number)
             _, said = process.communicate(timeout=60)
             self.assertEqual(process.returncode, 128 + number, said)
-            self.assertIn(b"cancelled", said)
+            self.assertIn(b"canceled", said)
 
     def test_what_is_no_regular_file_is_not_replaced(self) -> None:
         pipe = pathlib.Path(FOLDER.name, "pipe")

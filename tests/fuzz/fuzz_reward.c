@@ -41,9 +41,9 @@ static void check_answers(const char *a, size_t a_len, const char *b, size_t b_l
     static char padded[2048];
     const int same = equal(a, a_len, b, b_len, 0);
 
-    if (equal(a, a_len, b, b_len, MINKE_ANSWER_SAME_UNITS))
+    if (equal(a, a_len, b, b_len, MINKE_REWARD_SAME_UNITS))
         FUZZ_CHECK(same);
-    equal(a, a_len, b, b_len, MINKE_ANSWER_PERCENT_UNIT);
+    equal(a, a_len, b, b_len, MINKE_REWARD_PERCENT_UNIT);
     if (a_len == 0 || a_len + 2 > sizeof padded)
         return;
     padded[0] = ' ';
@@ -63,8 +63,8 @@ static void check_reply(const char *text, size_t n)
         FUZZ_CHECK(minke_reward_language(text, n, scripts[i], &reward) == MINKE_OK);
         FUZZ_CHECK(reward >= 0 && reward <= 1);
     }
-    FUZZ_CHECK(minke_reward_format(text, n, MINKE_FORMAT_ANSWER, &strict) == MINKE_OK);
-    FUZZ_CHECK(minke_reward_format(text, n, MINKE_FORMAT_THINK, &reward) == MINKE_OK);
+    FUZZ_CHECK(minke_reward_format(text, n, MINKE_REWARD_FORMAT_ANSWER, &strict) == MINKE_OK);
+    FUZZ_CHECK(minke_reward_format(text, n, MINKE_REWARD_FORMAT_THINK, &reward) == MINKE_OK);
     FUZZ_CHECK(strict <= reward);
     if (minke_reward_boxed(text, n, &begin, &length) != MINKE_OK) {
         FUZZ_CHECK(minke_reward_answer(text, n, text, n, 0, &reward) == MINKE_OK && reward <= 0);

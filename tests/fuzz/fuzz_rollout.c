@@ -57,12 +57,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     FUZZ_CHECK(rc == MINKE_OK || rc == MINKE_EFORMAT || rc == MINKE_EINVAL);
     if (rc < 0)
         return 0;
-    rc = minke_session_replay(session, r, 0);
+    rc = minke_rollout_replay(session, r, 0);
     FUZZ_CHECK(rc == MINKE_OK);
     rc = minke_rollout_score(r, session, row, NULL, 64);
     FUZZ_CHECK(rc == MINKE_OK || rc == MINKE_EINVAL || rc == MINKE_EUNSUPPORTED
                || rc == MINKE_ENOSPC || rc == MINKE_EFULL);
-    FUZZ_CHECK(minke_session_replay(session, NULL, 0) == MINKE_OK);
+    FUZZ_CHECK(minke_rollout_replay(session, NULL, 0) == MINKE_OK);
     minke_rollout_free(r);
     return 0;
 }

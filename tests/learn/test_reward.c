@@ -103,10 +103,10 @@ TEST(answers_are_compared_as_exact_numbers_or_as_texts)
             fprintf(stderr, "%s and %s\n", different[i][0], different[i][1]);
             CHECK(0);
         }
-    CHECK(equal("50%", "50", MINKE_ANSWER_PERCENT_UNIT));
-    CHECK(!equal("50%", "0.5", MINKE_ANSWER_PERCENT_UNIT));
-    CHECK(!equal("5\\text{ cm}", "5", MINKE_ANSWER_SAME_UNITS));
-    CHECK(!equal("\\$5", "5", MINKE_ANSWER_SAME_UNITS));
+    CHECK(equal("50%", "50", MINKE_REWARD_PERCENT_UNIT));
+    CHECK(!equal("50%", "0.5", MINKE_REWARD_PERCENT_UNIT));
+    CHECK(!equal("5\\text{ cm}", "5", MINKE_REWARD_SAME_UNITS));
+    CHECK(!equal("\\$5", "5", MINKE_REWARD_SAME_UNITS));
 }
 
 /* What an earlier answer left on the stack says nothing of a brace that closes nothing. */
@@ -213,26 +213,26 @@ static double format(const char *text, uint32_t rule)
 
 TEST(thinking_stands_in_front_and_once)
 {
-    CHECK(format("<think>a</think>b", MINKE_FORMAT_THINK) > 0);
-    CHECK(format("<think></think>", MINKE_FORMAT_THINK) > 0);
-    CHECK(format("<think>a\nb</think>\n\nc</think>", MINKE_FORMAT_THINK) > 0);
-    CHECK(format(" <think>a</think>b", MINKE_FORMAT_THINK) <= 0);
-    CHECK(format("<think>a<think></think>b", MINKE_FORMAT_THINK) <= 0);
-    CHECK(format("<think>a</think>b<think>", MINKE_FORMAT_THINK) <= 0);
-    CHECK(format("<think>a", MINKE_FORMAT_THINK) <= 0);
-    CHECK(format("a</think>b", MINKE_FORMAT_THINK) <= 0);
-    CHECK(format("", MINKE_FORMAT_THINK) <= 0);
+    CHECK(format("<think>a</think>b", MINKE_REWARD_FORMAT_THINK) > 0);
+    CHECK(format("<think></think>", MINKE_REWARD_FORMAT_THINK) > 0);
+    CHECK(format("<think>a\nb</think>\n\nc</think>", MINKE_REWARD_FORMAT_THINK) > 0);
+    CHECK(format(" <think>a</think>b", MINKE_REWARD_FORMAT_THINK) <= 0);
+    CHECK(format("<think>a<think></think>b", MINKE_REWARD_FORMAT_THINK) <= 0);
+    CHECK(format("<think>a</think>b<think>", MINKE_REWARD_FORMAT_THINK) <= 0);
+    CHECK(format("<think>a", MINKE_REWARD_FORMAT_THINK) <= 0);
+    CHECK(format("a</think>b", MINKE_REWARD_FORMAT_THINK) <= 0);
+    CHECK(format("", MINKE_REWARD_FORMAT_THINK) <= 0);
 }
 
 TEST(answers_stand_behind_thinking)
 {
-    CHECK(format("<think>a</think>\n<answer>b</answer>\n", MINKE_FORMAT_ANSWER) > 0);
-    CHECK(format("<think>a</think><answer></answer>", MINKE_FORMAT_ANSWER) > 0);
-    CHECK(format("<think>a</think>b", MINKE_FORMAT_ANSWER) <= 0);
-    CHECK(format("<think>a</think>b<answer>b</answer>", MINKE_FORMAT_ANSWER) <= 0);
-    CHECK(format("<think>a</think><answer>b</answer>c", MINKE_FORMAT_ANSWER) <= 0);
-    CHECK(format("<think><answer>a</answer></think>", MINKE_FORMAT_ANSWER) <= 0);
-    CHECK(format("<think>a</think></answer><answer>", MINKE_FORMAT_ANSWER) <= 0);
+    CHECK(format("<think>a</think>\n<answer>b</answer>\n", MINKE_REWARD_FORMAT_ANSWER) > 0);
+    CHECK(format("<think>a</think><answer></answer>", MINKE_REWARD_FORMAT_ANSWER) > 0);
+    CHECK(format("<think>a</think>b", MINKE_REWARD_FORMAT_ANSWER) <= 0);
+    CHECK(format("<think>a</think>b<answer>b</answer>", MINKE_REWARD_FORMAT_ANSWER) <= 0);
+    CHECK(format("<think>a</think><answer>b</answer>c", MINKE_REWARD_FORMAT_ANSWER) <= 0);
+    CHECK(format("<think><answer>a</answer></think>", MINKE_REWARD_FORMAT_ANSWER) <= 0);
+    CHECK(format("<think>a</think></answer><answer>", MINKE_REWARD_FORMAT_ANSWER) <= 0);
     double r = 5;
     CHECK_INT(minke_reward_format("", 0, 2, &r), MINKE_EINVAL);
     CHECK(r > 4);

@@ -112,7 +112,7 @@ static size_t length_of(const minke_rollout *r)
 {
     uint64_t shape[3] = {0, 0, 0};
 
-    array_of(r, MINKE_ROLLOUT_TOKENS, shape);
+    array_of(r, MINKE_ROLLOUT_ARRAY_TOKENS, shape);
     return (size_t)shape[0];
 }
 
@@ -125,7 +125,7 @@ static minke_rollout *write_rollout(minke_context *ctx, uint32_t flags)
     int32_t prompt[N_PROMPT], token = -1;
 
     make_prompt(ctx, prompt, N_PROMPT);
-    CHECK_INT(minke_session_record(s, r), MINKE_OK);
+    CHECK_INT(minke_rollout_record(s, r), MINKE_OK);
     CHECK_INT(minke_session_eval(s, prompt, N_PROMPT), MINKE_OK);
     for (size_t i = 0; i < N_REPLY; i++) {
         CHECK_INT(minke_rollout_sample(s, sampler, &token), MINKE_OK);
@@ -146,12 +146,12 @@ TEST(every_drawn_token_has_its_row)
     minke_rollout *r = write_rollout(ctx, MINKE_ROLLOUT_SELECTED);
     const uint64_t n = N_PROMPT + N_REPLY;
     uint64_t shape[3] = {0, 0, 0};
-    const int64_t *offsets = array_of(r, MINKE_ROLLOUT_ALLOWED_OFFSETS, shape);
-    const int32_t *tokens = array_of(r, MINKE_ROLLOUT_TOKENS, NULL);
-    const int32_t *allowed = array_of(r, MINKE_ROLLOUT_ALLOWED, NULL);
-    const uint8_t *sampled = array_of(r, MINKE_ROLLOUT_SAMPLED, NULL);
-    const float *masked = array_of(r, MINKE_ROLLOUT_LOGPROBS, NULL);
-    const float *full = array_of(r, MINKE_ROLLOUT_LOGPROBS_FULL, NULL);
+    const int64_t *offsets = array_of(r, MINKE_ROLLOUT_ARRAY_ALLOWED_OFFSETS, shape);
+    const int32_t *tokens = array_of(r, MINKE_ROLLOUT_ARRAY_TOKENS, NULL);
+    const int32_t *allowed = array_of(r, MINKE_ROLLOUT_ARRAY_ALLOWED, NULL);
+    const uint8_t *sampled = array_of(r, MINKE_ROLLOUT_ARRAY_SAMPLED, NULL);
+    const float *masked = array_of(r, MINKE_ROLLOUT_ARRAY_LOGPROBS, NULL);
+    const float *full = array_of(r, MINKE_ROLLOUT_ARRAY_LOGPROBS_FULL, NULL);
 
     CHECK_INT(shape[0], n + 1);
     for (size_t t = 0; t < n; t++) {
@@ -164,11 +164,11 @@ TEST(every_drawn_token_has_its_row)
         /* Fewer tokens share the same mass. */
         CHECK(t < N_PROMPT ? masked[t] == 0 && full[t] == 0 : masked[t] >= full[t]);
     }
-    array_of(r, MINKE_ROLLOUT_EXPERTS, shape);
+    array_of(r, MINKE_ROLLOUT_ARRAY_EXPERTS, shape);
     CHECK_INT(shape[0], n - 1);
     CHECK_INT(shape[1], info(ctx, MINKE_INFO_N_LAYERS) - info(ctx, MINKE_INFO_N_DENSE_LAYERS));
     CHECK_INT(shape[2], info(ctx, MINKE_INFO_N_EXPERTS_USED));
-    array_of(r, MINKE_ROLLOUT_SELECTED_IDS, shape);
+    array_of(r, MINKE_ROLLOUT_ARRAY_SELECTED, shape);
     CHECK_INT(shape[0], n - 1);
     CHECK_INT(shape[2], info(ctx, MINKE_INFO_INDEX_TOPK));
     minke_rollout_free(r);
@@ -203,8 +203,8 @@ TEST(the_record_is_what_an_observer_sees)
 {
     minke_context *ctx = open_model(models[0], 1);
     minke_rollout *r = write_rollout(ctx, MINKE_ROLLOUT_SELECTED);
-    struct seen seen = {array_of(r, MINKE_ROLLOUT_EXPERTS, NULL),
-                        array_of(r, MINKE_ROLLOUT_SELECTED_IDS, NULL),
+    struct seen seen = {array_of(r, MINKE_ROLLOUT_ARRAY_EXPERTS, NULL),
+                        array_of(r, MINKE_ROLLOUT_ARRAY_SELECTED, NULL),
                         (size_t)(info(ctx, MINKE_INFO_N_LAYERS) - info(ctx, MINKE_INFO_N_DENSE_LAYERS)),
                         (size_t)info(ctx, MINKE_INFO_N_LAYERS),
                         (size_t)info(ctx, MINKE_INFO_N_EXPERTS_USED),
@@ -219,7 +219,7 @@ TEST(the_record_is_what_an_observer_sees)
     p.observer = compare;
     p.observer_user = &seen;
     CHECK_INT(minke_session_open(&s, ctx, &p), MINKE_OK);
-    CHECK_INT(minke_session_eval(s, array_of(r, MINKE_ROLLOUT_TOKENS, NULL), length_of(r) - 1),
+    CHECK_INT(minke_session_eval(s, array_of(r, MINKE_ROLLOUT_ARRAY_TOKENS, NULL), length_of(r) - 1),
               MINKE_OK);
     CHECK(seen.calls > 0);
     CHECK_INT(seen.wrong, 0);
@@ -238,7 +238,7 @@ TEST(a_truncated_session_takes_its_tokens_out_of_the_record)
     const int32_t *tokens;
 
     make_prompt(ctx, prompt, 8);
-    CHECK_INT(minke_session_record(s, r), MINKE_OK);
+    CHECK_INT(minke_rollout_record(s, r), MINKE_OK);
     CHECK_INT(minke_session_eval(s, prompt, 8), MINKE_OK);
     for (size_t i = 0; i < 3; i++) {
         CHECK_INT(minke_rollout_sample(s, sampler, &first[i]), MINKE_OK);
@@ -248,15 +248,15 @@ TEST(a_truncated_session_takes_its_tokens_out_of_the_record)
     token = (first[1] + 1) % 100;
     CHECK_INT(minke_session_eval(s, &token, 1), MINKE_OK);
     CHECK_INT(length_of(r), 10);
-    tokens = array_of(r, MINKE_ROLLOUT_TOKENS, NULL);
+    tokens = array_of(r, MINKE_ROLLOUT_ARRAY_TOKENS, NULL);
     CHECK_INT(tokens[8], first[0]);
     CHECK_INT(tokens[9], token);
-    CHECK_INT(((const uint8_t *)array_of(r, MINKE_ROLLOUT_SAMPLED, NULL))[8], 1);
-    CHECK_INT(((const uint8_t *)array_of(r, MINKE_ROLLOUT_SAMPLED, NULL))[9], 0);
+    CHECK_INT(((const uint8_t *)array_of(r, MINKE_ROLLOUT_ARRAY_SAMPLED, NULL))[8], 1);
+    CHECK_INT(((const uint8_t *)array_of(r, MINKE_ROLLOUT_ARRAY_SAMPLED, NULL))[9], 0);
     CHECK_INT(minke_rollout_sample(s, sampler, &token), MINKE_OK);
     CHECK_INT(length_of(r), 11);
     /* 5 ids for each of the two tokens that were drawn and are still there. */
-    CHECK_INT(((const int64_t *)array_of(r, MINKE_ROLLOUT_ALLOWED_OFFSETS, NULL))[11], 10);
+    CHECK_INT(((const int64_t *)array_of(r, MINKE_ROLLOUT_ARRAY_ALLOWED_OFFSETS, NULL))[11], 10);
     minke_sampler_free(sampler);
     minke_session_free(s);
     minke_rollout_free(r);
@@ -274,7 +274,7 @@ TEST(a_snapshot_goes_back_in_the_record_or_ends_it)
     make_prompt(ctx, prompt, 8);
     CHECK_INT(minke_session_eval(other, prompt + 1, 7), MINKE_OK);
     CHECK_INT(minke_session_save(other, path_of("other.snapshot")), MINKE_OK);
-    CHECK_INT(minke_session_record(s, r), MINKE_OK);
+    CHECK_INT(minke_rollout_record(s, r), MINKE_OK);
     CHECK_INT(minke_session_eval(s, prompt, 8), MINKE_OK);
     CHECK_INT(minke_session_save(s, path_of("own.snapshot")), MINKE_OK);
     for (size_t i = 0; i < 3; i++) {
@@ -290,11 +290,11 @@ TEST(a_snapshot_goes_back_in_the_record_or_ends_it)
     CHECK_INT(minke_session_load(s, path_of("other.snapshot")), MINKE_OK);
     CHECK_INT(minke_rollout_sample(s, sampler, &token), MINKE_EINVAL);
     CHECK_INT(minke_rollout_save(r, path_of("mixed")), MINKE_EINVAL);
-    CHECK_INT(minke_session_replay(other, r, 0), MINKE_EINVAL);
+    CHECK_INT(minke_rollout_replay(other, r, 0), MINKE_EINVAL);
     minke_rollout_free(again);
     again = open_rollout(ctx, 0, 0);
     CHECK_INT(minke_session_truncate(other, 0), MINKE_OK);
-    CHECK_INT(minke_session_record(other, again), MINKE_OK);
+    CHECK_INT(minke_rollout_record(other, again), MINKE_OK);
     CHECK_INT(minke_session_fill(other, 4, 1), MINKE_OK);
     CHECK_INT(minke_session_eval(other, prompt, 1), MINKE_OK);
     CHECK_INT(minke_rollout_sample(other, sampler, &token), MINKE_EINVAL);
@@ -327,10 +327,10 @@ TEST(generated_tokens_are_recorded_and_forced_ones_are_not_drawn)
     CHECK_INT(minke_token_find(ctx, "</think>", 8, &think), MINKE_OK);
     CHECK_INT(minke_tokenize(ctx, text, sizeof text - 1, MINKE_TOKENIZE_SPECIAL, prompt, 64, &n),
               MINKE_OK);
-    CHECK_INT(minke_session_record(s, r), MINKE_OK);
+    CHECK_INT(minke_rollout_record(s, r), MINKE_OK);
     CHECK_INT(minke_generate(s, sampler, prompt, n, &p, &reason), MINKE_OK);
-    sampled = array_of(r, MINKE_ROLLOUT_SAMPLED, NULL);
-    tokens = array_of(r, MINKE_ROLLOUT_TOKENS, NULL);
+    sampled = array_of(r, MINKE_ROLLOUT_ARRAY_SAMPLED, NULL);
+    tokens = array_of(r, MINKE_ROLLOUT_ARRAY_TOKENS, NULL);
     CHECK(length_of(r) > n + 5);
     for (size_t t = n; t < length_of(r); t++) {
         n_forced += !sampled[t];
@@ -357,7 +357,7 @@ TEST(a_full_record_stops_the_draw_and_nothing_else)
     int32_t prompt[8], token = -1;
 
     make_prompt(ctx, prompt, 8);
-    CHECK_INT(minke_session_record(s, r), MINKE_OK);
+    CHECK_INT(minke_rollout_record(s, r), MINKE_OK);
     CHECK_INT(minke_session_eval(s, prompt, 8), MINKE_OK);
     for (size_t i = 0; i < 2; i++) {
         CHECK_INT(minke_rollout_sample(s, sampler, &token), MINKE_OK);
@@ -368,7 +368,7 @@ TEST(a_full_record_stops_the_draw_and_nothing_else)
     CHECK_HAS(minke_last_error(), "10 of 12 allowed ids, 5 more");
     CHECK_INT(token, -1);
     CHECK_INT(length_of(r), 10);
-    CHECK_INT(minke_session_record(s, NULL), MINKE_OK);
+    CHECK_INT(minke_rollout_record(s, NULL), MINKE_OK);
     CHECK_INT(minke_session_eval(s, prompt, 1), MINKE_OK);
     CHECK_INT(length_of(r), 10);
     minke_sampler_free(sampler);
@@ -383,8 +383,8 @@ static void check_same_bits(const minke_rollout *r, const float *masked, const f
 {
     const size_t n = length_of(r);
 
-    CHECK(memcmp(masked, array_of(r, MINKE_ROLLOUT_LOGPROBS, NULL), n * sizeof(float)) == 0);
-    CHECK(memcmp(full, array_of(r, MINKE_ROLLOUT_LOGPROBS_FULL, NULL), n * sizeof(float)) == 0);
+    CHECK(memcmp(masked, array_of(r, MINKE_ROLLOUT_ARRAY_LOGPROBS, NULL), n * sizeof(float)) == 0);
+    CHECK(memcmp(full, array_of(r, MINKE_ROLLOUT_ARRAY_LOGPROBS_FULL, NULL), n * sizeof(float)) == 0);
 }
 
 TEST(scored_again_the_probabilities_are_the_same_bits)
@@ -401,7 +401,7 @@ TEST(scored_again_the_probabilities_are_the_same_bits)
                 minke_session *s = open_session(other, chunk);
 
                 /* 4: free choices, which are the same ones. */
-                CHECK_INT(minke_session_replay(s, flags == 4 ? NULL : loaded, flags % 4), MINKE_OK);
+                CHECK_INT(minke_rollout_replay(s, flags == 4 ? NULL : loaded, flags % 4), MINKE_OK);
                 memset(masked, 0xff, sizeof masked);
                 CHECK_INT(minke_rollout_score(loaded, s, masked, full, ROOM), MINKE_OK);
                 check_same_bits(r, masked, full);
@@ -417,13 +417,13 @@ TEST(scored_again_the_probabilities_are_the_same_bits)
 /* Mean distance of scored log-probabilities from the record's, over the tokens drawn. */
 static double mismatch(minke_context *ctx, const minke_rollout *r, int replayed, int masked)
 {
-    const float *own = array_of(r, masked ? MINKE_ROLLOUT_LOGPROBS : MINKE_ROLLOUT_LOGPROBS_FULL,
+    const float *own = array_of(r, masked ? MINKE_ROLLOUT_ARRAY_LOGPROBS : MINKE_ROLLOUT_ARRAY_LOGPROBS_FULL,
                                 NULL);
     minke_session *s = open_session(ctx, 0);
     float now[ROOM];
     double sum = 0;
 
-    CHECK_INT(minke_session_replay(s, replayed ? r : NULL, 0), MINKE_OK);
+    CHECK_INT(minke_rollout_replay(s, replayed ? r : NULL, 0), MINKE_OK);
     CHECK_INT(minke_rollout_score(r, s, masked ? now : NULL, masked ? NULL : now, ROOM), MINKE_OK);
     for (size_t t = N_PROMPT; t < length_of(r); t++)
         sum += fabs((double)now[t] - (double)own[t]);
@@ -503,7 +503,7 @@ TEST(a_damaged_file_is_refused_or_harmless)
     char *data;
 
     make_prompt(ctx, prompt, 4);
-    CHECK_INT(minke_session_record(s, r), MINKE_OK);
+    CHECK_INT(minke_rollout_record(s, r), MINKE_OK);
     CHECK_INT(minke_session_eval(s, prompt, 4), MINKE_OK);
     CHECK_INT(minke_rollout_sample(s, sampler, &token), MINKE_OK);
     CHECK_INT(minke_rollout_save(r, path_of("r")), MINKE_OK);
@@ -543,7 +543,7 @@ static minke_rollout *write_as(minke_context *ctx, const struct origin *o)
     int32_t prompt[9], token = -1;
 
     make_prompt(ctx, prompt, 9);
-    CHECK_INT(minke_session_record(s, r), MINKE_OK);
+    CHECK_INT(minke_rollout_record(s, r), MINKE_OK);
     if (o->end >= PROMPT)
         CHECK_INT(minke_session_eval(s, prompt, 9), MINKE_OK);
     for (size_t i = 0; i < 3 && o->end >= REPLY; i++) {
@@ -586,7 +586,7 @@ static void check_same_record(const minke_rollout *a, const minke_rollout *b)
     char facts[2][1024];
     size_t n[2] = {0, 0};
 
-    for (int32_t key = MINKE_ROLLOUT_ALLOWED_OFFSETS; key <= MINKE_ROLLOUT_SAMPLED; key++)
+    for (int32_t key = MINKE_ROLLOUT_ARRAY_ALLOWED_OFFSETS; key <= MINKE_ROLLOUT_ARRAY_SAMPLED; key++)
         check_same_array(a, b, key);
     CHECK_INT(minke_rollout_facts(a, facts[0], sizeof facts[0], &n[0]), MINKE_OK);
     CHECK_INT(minke_rollout_facts(b, facts[1], sizeof facts[1], &n[1]), MINKE_OK);
@@ -607,7 +607,7 @@ static void check_round_trip(minke_context *ctx, const struct origin *o)
         fprintf(stderr, "%s\n", minke_last_error());
     } else {
         check_same_record(r, loaded);
-        CHECK_INT(minke_session_replay(s, loaded, 0), MINKE_OK);
+        CHECK_INT(minke_rollout_replay(s, loaded, 0), MINKE_OK);
         CHECK_INT(minke_rollout_score(loaded, s, masked, full, ROOM),
                   o->end < REPLY ? MINKE_EINVAL
                   : cut && (o->flags & MINKE_ROLLOUT_NO_ALLOWED) ? MINKE_EUNSUPPORTED : MINKE_OK);
@@ -691,7 +691,7 @@ TEST(any_allocation_may_fail)
     minke_session *s = open_session(ctx, 0);
 
     m.left = 0;
-    CHECK_INT(minke_session_replay(s, r, 0), MINKE_ENOMEM);
+    CHECK_INT(minke_rollout_replay(s, r, 0), MINKE_ENOMEM);
     m.left = 0;
     CHECK_INT(minke_rollout_score(r, s, row, NULL, ROOM), MINKE_ENOMEM);
     m.left = -1;
@@ -718,51 +718,51 @@ TEST(wrong_arguments_are_named)
     make_prompt(ctx, prompt, 4);
     CHECK_INT(minke_rollout_load(&small, ctx, path_of("none")), MINKE_EIO);
     CHECK_INT(minke_rollout_array(r, 99, NULL, NULL, NULL, NULL, NULL), MINKE_EVERSION);
-    CHECK_INT(minke_rollout_array(r, MINKE_ROLLOUT_SELECTED_IDS, NULL, NULL, NULL, NULL, NULL),
+    CHECK_INT(minke_rollout_array(r, MINKE_ROLLOUT_ARRAY_SELECTED, NULL, NULL, NULL, NULL, NULL),
               MINKE_EINVAL);
-    CHECK_INT(minke_session_replay(s, r, MINKE_REPLAY_SELECTED), MINKE_EINVAL);
-    CHECK_INT(minke_session_replay(s, r, 8), MINKE_EVERSION);
+    CHECK_INT(minke_rollout_replay(s, r, MINKE_ROLLOUT_REPLAY_SELECTED), MINKE_EINVAL);
+    CHECK_INT(minke_rollout_replay(s, r, 8), MINKE_EVERSION);
     CHECK_INT(minke_rollout_finish(r, 0), MINKE_EINVAL);
     CHECK_INT(minke_rollout_score(r, s, row, NULL, ROOM), MINKE_EINVAL);
     CHECK_HAS(minke_last_error(), "no token");
     CHECK_INT(minke_session_eval(s, prompt, 4), MINKE_OK);
     CHECK_INT(minke_rollout_sample(s, sampler, &token), MINKE_EINVAL);
     CHECK_HAS(minke_last_error(), "not recorded");
-    CHECK_INT(minke_session_record(s, r), MINKE_EINVAL);
+    CHECK_INT(minke_rollout_record(s, r), MINKE_EINVAL);
     CHECK_HAS(minke_last_error(), "holds 4 tokens");
     CHECK_INT(minke_session_truncate(s, 0), MINKE_OK);
 
     minke_rollout_params_init(&p, sizeof p);
     p.max_tokens = ROOM - 1;
     CHECK_INT(minke_rollout_open(&small, ctx, &p), MINKE_OK);
-    CHECK_INT(minke_session_record(s, small), MINKE_EINVAL);
+    CHECK_INT(minke_rollout_record(s, small), MINKE_EINVAL);
     CHECK_HAS(minke_last_error(), "room for 255 tokens");
     minke_rollout_free(small);
     bare = open_rollout(calf, 0, 0);
-    CHECK_INT(minke_session_record(s, bare), MINKE_EINVAL);
+    CHECK_INT(minke_rollout_record(s, bare), MINKE_EINVAL);
     CHECK_HAS(minke_last_error(), "another shape");
     minke_rollout_free(bare);
 
-    CHECK_INT(minke_session_record(s, r), MINKE_OK);
+    CHECK_INT(minke_rollout_record(s, r), MINKE_OK);
     CHECK_INT(minke_session_eval(s, prompt, 4), MINKE_OK);
     CHECK_INT(minke_rollout_sample(s, sampler, &token), MINKE_OK);
     CHECK_INT(minke_session_eval(s, &token, 1), MINKE_OK);
     CHECK_INT(minke_rollout_sample(s, other, &token), MINKE_EINVAL);
     CHECK_HAS(minke_last_error(), "other parameters");
     CHECK_INT(minke_rollout_score(r, s, row, NULL, ROOM), MINKE_EBUSY);
-    CHECK_INT(minke_session_record(s, NULL), MINKE_OK);
+    CHECK_INT(minke_rollout_record(s, NULL), MINKE_OK);
     CHECK_INT(minke_rollout_score(r, s, row, NULL, 4), MINKE_ENOSPC);
     CHECK_INT(minke_rollout_score(r, s, row, NULL, 5), MINKE_OK);
 
     /* Cut, without the sets that were left. */
     selected = open_rollout(ctx, MINKE_ROLLOUT_NO_ALLOWED | MINKE_ROLLOUT_NO_EXPERTS, 0);
     CHECK_INT(minke_session_truncate(s, 0), MINKE_OK);
-    CHECK_INT(minke_session_record(s, selected), MINKE_OK);
+    CHECK_INT(minke_rollout_record(s, selected), MINKE_OK);
     CHECK_INT(minke_session_eval(s, prompt, 4), MINKE_OK);
     CHECK_INT(minke_rollout_sample(s, sampler, &token), MINKE_OK);
-    CHECK_INT(minke_session_record(s, NULL), MINKE_OK);
+    CHECK_INT(minke_rollout_record(s, NULL), MINKE_OK);
     CHECK_INT(minke_rollout_score(selected, s, row, NULL, ROOM), MINKE_EUNSUPPORTED);
-    CHECK_INT(minke_session_replay(s, selected, MINKE_REPLAY_EXPERTS), MINKE_EINVAL);
+    CHECK_INT(minke_rollout_replay(s, selected, MINKE_ROLLOUT_REPLAY_EXPERTS), MINKE_EINVAL);
     minke_rollout_free(selected);
 
     minke_sampler_free(sampler);
@@ -783,9 +783,9 @@ TEST(handles_are_freed_in_any_order)
     int32_t prompt[4], token = -1;
 
     make_prompt(ctx, prompt, 4);
-    CHECK_INT(minke_session_record(s, r), MINKE_OK);
+    CHECK_INT(minke_rollout_record(s, r), MINKE_OK);
     CHECK_INT(minke_session_eval(s, prompt, 4), MINKE_OK);
-    CHECK_INT(minke_session_replay(follower, r, 0), MINKE_OK);
+    CHECK_INT(minke_rollout_replay(follower, r, 0), MINKE_OK);
     minke_rollout_free(r);
     minke_context_free(ctx);
     CHECK_INT(minke_rollout_sample(s, sampler, &token), MINKE_OK);

@@ -80,7 +80,7 @@ TEST(rounded_products_keep_logits_near_the_reference)
     /* oneDNN, where it wins, rounds to BF16: 0.42 when it was forced. */
     const float bound = fast->onednn != NULL ? 1.0f : 0.2f;
     minke_session *s = golden_session(ctx, (uint32_t)n, 0, 0);
-    const uint32_t replayed = info(MINKE_INFO_INDEX_TOPK) ? 0 : MINKE_REPLAY_EXPERTS;
+    const uint32_t replayed = info(MINKE_INFO_INDEX_TOPK) ? 0 : MINKE_ROLLOUT_REPLAY_EXPERTS;
     float *rows = malloc(n * vocab * sizeof(float));
     minke_rollout_params p;
     minke_rollout *r = NULL;
@@ -89,12 +89,12 @@ TEST(rounded_products_keep_logits_near_the_reference)
     p.flags = replayed ? 0 : MINKE_ROLLOUT_SELECTED;
     p.max_tokens = (uint32_t)n;
     CHECK_INT(minke_rollout_open(&r, ctx, &p), MINKE_OK);
-    CHECK_INT(minke_session_record(s, r), MINKE_OK);
+    CHECK_INT(minke_rollout_record(s, r), MINKE_OK);
     CHECK_INT(minke_session_eval(s, g.prompt.i, n), MINKE_OK);
     minke_session_free(s);
     for (uint32_t chunk = 1; chunk <= n && golden_is_clear(&g); chunk += (uint32_t)n - 1) {
         s = golden_session(fast, (uint32_t)n, chunk, 0);
-        CHECK_INT(minke_session_replay(s, r, replayed), MINKE_OK);
+        CHECK_INT(minke_rollout_replay(s, r, replayed), MINKE_OK);
         CHECK_INT(minke_session_eval_all(s, g.prompt.i, n, rows, n * vocab), MINKE_OK);
         const float worst = golden_worst(rows + g.first_row * vocab, g.logits.f,
                                          g.logits.rows * vocab);

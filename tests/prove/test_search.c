@@ -120,7 +120,7 @@ static int32_t model(void *user, int32_t ask, uint64_t seed, const char *prompt,
             return 1;
         }
         if (m->kind == TIMES_OUT || (m->kind == FLAKY && r % 7 == 0)) {
-            reason = r % 2 ? MINKE_FINISH_LENGTH : MINKE_FINISH_CANCELLED;
+            reason = r % 2 ? MINKE_FINISH_LENGTH : MINKE_FINISH_CANCELED;
             if (r % 3 == 0)
                 break;                   /* this one and the rest did not come */
         }

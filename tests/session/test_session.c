@@ -233,7 +233,7 @@ TEST(cancel_keeps_whole_chunks_and_the_session_goes_on)
     free(all);
 }
 
-TEST(a_cancelled_eval_writes_the_rows_of_whole_chunks)
+TEST(a_canceled_eval_writes_the_rows_of_whole_chunks)
 {
     const size_t n = g.prompt.rows, vocab = g.logits.cols;
     float *all = fresh_rows(exact, 0, 1000, 0), *rows = malloc(n * vocab * sizeof(float));
@@ -585,7 +585,7 @@ static void run_case(void)
     RUN(bad_tokens_and_full_sessions_change_nothing);
     if (g.prompt.rows > 84) {
         RUN(cancel_keeps_whole_chunks_and_the_session_goes_on);
-        RUN(a_cancelled_eval_writes_the_rows_of_whole_chunks);
+        RUN(a_canceled_eval_writes_the_rows_of_whole_chunks);
     }
     RUN(an_observer_may_stop_the_eval);
     RUN(a_callback_cannot_free_its_session);

@@ -61,7 +61,6 @@ class ContextParams(Params):
         ("struct_size", c_uint32),
         ("n_threads", c_uint32),
         ("flags", c_uint32),
-        ("reserved0", c_uint32),
         ("alloc", ALLOC_FN),
         ("free", FREE_FN),
         ("alloc_user", c_void_p),
@@ -86,16 +85,15 @@ class SessionParams(Params):
         ("max_tokens", c_uint32),
         ("prefill_chunk", c_uint32),
         ("flags", c_uint32),
-        ("progress", PROGRESS_FN),
-        ("progress_user", c_void_p),
-        ("observer", OBSERVER_FN),
-        ("observer_user", c_void_p),
-        ("observe", c_uint32),
-        ("reserved0", c_uint32),
         ("attention", c_uint32),
         ("window", c_uint32),
         ("cache_type", c_uint32),
         ("index_type", c_uint32),
+        ("observe", c_uint32),
+        ("observer", OBSERVER_FN),
+        ("observer_user", c_void_p),
+        ("progress", PROGRESS_FN),
+        ("progress_user", c_void_p),
     ]
 
 
@@ -163,7 +161,7 @@ class ChatParams(Params):
 
 
 class TrimParams(Params):
-    """minke_trim_params."""
+    """minke_chat_trim_params."""
 
     _fields_ = [
         ("struct_size", c_uint32),
@@ -182,7 +180,6 @@ class ReplyParams(Params):
         ("struct_size", c_uint32),
         ("flags", c_uint32),
         ("thinking", c_uint32),
-        ("reserved0", c_uint32),
         ("encoding", c_char_p),
         ("on_event", REPLY_FN),
         ("user", c_void_p),
@@ -247,7 +244,6 @@ class RolloutParams(Params):
         ("struct_size", c_uint32),
         ("flags", c_uint32),
         ("max_tokens", c_uint32),
-        ("reserved0", c_uint32),
         ("max_allowed", c_uint64),
     ]
 
@@ -264,7 +260,6 @@ class ObjectiveParams(Params):
         ("kl", c_uint32),
         ("filter", c_uint32),
         ("std_ddof", c_uint32),
-        ("reserved0", c_uint32),
         ("std_eps", c_double),
         ("constant_length", c_double),
         ("clip_low", c_double),
@@ -282,7 +277,6 @@ class ObjectiveBatch(Params):
 
     _fields_ = [
         ("struct_size", c_uint32),
-        ("reserved0", c_uint32),
         ("n_sequences", c_size_t),
         ("n_tokens", c_size_t),
         ("groups", POINTER(c_int32)),
@@ -301,7 +295,6 @@ class ObjectiveStats(Params):
 
     _fields_ = [
         ("struct_size", c_uint32),
-        ("reserved0", c_uint32),
         ("groups", c_uint64),
         ("zero_variance_groups", c_uint64),
         ("dropped_groups", c_uint64),
@@ -368,7 +361,7 @@ STRUCTS = {
     "minke_sampler_params": SamplerParams,
     "minke_quantize_params": QuantizeParams,
     "minke_chat_params": ChatParams,
-    "minke_trim_params": TrimParams,
+    "minke_chat_trim_params": TrimParams,
     "minke_reply_params": ReplyParams,
     "minke_generate_params": GenerateParams,
     "minke_search_params": SearchParams,
@@ -462,7 +455,7 @@ PROTOTYPES = {
     "minke_chat_encode": (c_int32, [_handle, c_char_p, c_size_t, POINTER(ChatParams), _tokens,
                                     c_size_t, _size_out]),
     "minke_chat_sampling": (c_int32, [_handle, c_char_p, _floats, _floats]),
-    "minke_trim_params_init": (None, [POINTER(TrimParams), c_size_t]),
+    "minke_chat_trim_params_init": (None, [POINTER(TrimParams), c_size_t]),
     "minke_chat_trim": (c_int32, [c_char_p, c_size_t, POINTER(TrimParams), c_char_p, c_size_t,
                                   _size_out, POINTER(c_int32)]),
     "minke_reply_params_init": (None, [POINTER(ReplyParams), c_size_t]),
@@ -504,13 +497,13 @@ PROTOTYPES = {
     "minke_generate_params_init": (None, [POINTER(GenerateParams), c_size_t]),
     "minke_generate": (c_int32, [_handle, _handle, _tokens, c_size_t, POINTER(GenerateParams),
                                  _tokens]),
-    "minke_generate_open": (c_int32, [_handle_out, _handle, _handle, _tokens, c_size_t,
+    "minke_generator_open": (c_int32, [_handle_out, _handle, _handle, _tokens, c_size_t,
                                       POINTER(GenerateParams)]),
-    "minke_generate_free": (None, [_handle]),
-    "minke_generate_step": (c_int32, [_handle, c_uint64, _tokens, POINTER(c_uint64)]),
-    "minke_generate_info": (c_int32, [_handle, c_int32, POINTER(c_int64)]),
-    "minke_generate_tokens": (_tokens, [_handle, _size_out]),
-    "minke_generate_message": (c_int32, [_handle, c_char_p, c_size_t, _size_out]),
+    "minke_generator_free": (None, [_handle]),
+    "minke_generator_step": (c_int32, [_handle, c_uint64, _tokens, POINTER(c_uint64)]),
+    "minke_generator_info": (c_int32, [_handle, c_int32, POINTER(c_int64)]),
+    "minke_generator_tokens": (_tokens, [_handle, _size_out]),
+    "minke_generator_message": (c_int32, [_handle, c_char_p, c_size_t, _size_out]),
     "minke_quantize_params_init": (None, [POINTER(QuantizeParams), c_size_t]),
     "minke_quantize": (c_int32, [c_char_p, c_char_p, POINTER(QuantizeParams)]),
     "minke_importance": (c_int32, [_handle, _tokens, c_size_t, c_uint32, c_char_p, PROGRESS_FN,
@@ -535,7 +528,7 @@ PROTOTYPES = {
     "minke_rollout_memory": (c_int32, [_handle, POINTER(RolloutParams), POINTER(c_uint64)]),
     "minke_rollout_open": (c_int32, [_handle_out, _handle, POINTER(RolloutParams)]),
     "minke_rollout_free": (None, [_handle]),
-    "minke_session_record": (c_int32, [_handle, _handle]),
+    "minke_rollout_record": (c_int32, [_handle, _handle]),
     "minke_rollout_sample": (c_int32, [_handle, _handle, _tokens]),
     "minke_rollout_finish": (c_int32, [_handle, c_int32]),
     "minke_rollout_array": (c_int32, [_handle, c_int32, POINTER(c_char_p), POINTER(c_char_p),
@@ -543,7 +536,7 @@ PROTOTYPES = {
     "minke_rollout_facts": (c_int32, [_handle, c_char_p, c_size_t, _size_out]),
     "minke_rollout_save": (c_int32, [_handle, c_char_p]),
     "minke_rollout_load": (c_int32, [_handle_out, _handle, c_char_p]),
-    "minke_session_replay": (c_int32, [_handle, _handle, c_uint32]),
+    "minke_rollout_replay": (c_int32, [_handle, _handle, c_uint32]),
     "minke_rollout_score": (c_int32, [_handle, _handle, _floats, _floats, c_size_t]),
     "minke_proof_score": (c_int32, [c_char_p, c_size_t, c_uint32, _doubles]),
     "minke_proof_split": (c_int32, [c_char_p, c_size_t, c_uint32, c_char_p, c_size_t, _size_out,

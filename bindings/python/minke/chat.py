@@ -78,7 +78,7 @@ class ToolResult:
 @dataclass(frozen=True)
 class Finished:
     """The reply is over: "stop", "tool_calls", "length", "thinking_length" (no room was left
-    for the answer), "cancelled" or "full" (no room is left in the session).  message holds all
+    for the answer), "canceled" or "full" (no room is left in the session).  message holds all
     of it, with the token_ids that the model wrote, unless a stop text ended it."""
 
     reason: str
@@ -286,7 +286,7 @@ def _event(kind: int, call: int, text: str) -> Optional[Event]:
 
 def _message(lib: _ffi.Library, read: Callable[..., int],
              handle: Optional[int]) -> Dict[str, Any]:
-    """What minke_reply_message or minke_generate_message writes."""
+    """What minke_reply_message or minke_generator_message writes."""
     n, size = c_size_t(), 1 << 14
     while True:
         buffer = ctypes.create_string_buffer(size)
@@ -380,7 +380,7 @@ class _Limits:
     stops: List[str]
 
 
-_REASONS = {1: "stop", 2: "length", 3: "thinking_length", 4: "tool_calls", 5: "cancelled",
+_REASONS = {1: "stop", 2: "length", 3: "thinking_length", 4: "tool_calls", 5: "canceled",
             6: "full"}
 
 # Microseconds of work between two looks at what was written, and for Ctrl-C.
@@ -390,7 +390,7 @@ _STEP = 20_000
 class _Generator(Handle):
     """A reply being made from a session's logits; events collect in a list."""
 
-    _free_name = "minke_generate_free"
+    _free_name = "minke_generator_free"
 
     def __init__(self, m: Any, session: "Session", sampler: Any, template: str,
                  limits: _Limits) -> None:
@@ -408,7 +408,7 @@ class _Generator(Handle):
         p.on_event = _ffi.REPLY_FN(lambda _user, kind, call, text, n: self._raised.run(
             lambda: self._take(kind, call, ctypes.string_at(text, n).decode("utf-8"))))
         self._params, self._session, self._sampler, out = p, session, sampler, c_void_p()
-        self._lib.check(self._lib.minke_generate_open(
+        self._lib.check(self._lib.minke_generator_open(
             byref(out), session._handle, sampler._handle, int32_array([]), 0, byref(p)))
         self._ptr = out.value
         session._replies.add(self)
@@ -424,14 +424,14 @@ class _Generator(Handle):
             raise MinkeError(EINVAL, "the sampler of this reply was closed")
         reason = c_int32()
         with self._session._raised, self._raised:
-            status = self._lib.minke_generate_step(self._handle, _STEP, byref(reason), None)
+            status = self._lib.minke_generator_step(self._handle, _STEP, byref(reason), None)
         self._raised.reraise()
         self._session._raised.reraise()
         self._lib.check(status)
         return reason.value
 
     def message(self) -> Dict[str, Any]:
-        return _message(self._lib, self._lib.minke_generate_message, self._handle)
+        return _message(self._lib, self._lib.minke_generator_message, self._handle)
 
 
 def _answer(m: Any, session: "Session", sampler: Any, template: str, limits: _Limits,

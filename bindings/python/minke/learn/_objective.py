@@ -175,5 +175,5 @@ def _result(loss: float, grad: List[float], advantages: List[float], lengths: Li
         rows.append(grad[begin:begin + length])
         begin += length
     counted = Stats((name, getattr(stats, name)) for name, _ in stats._fields_
-                    if name not in ("struct_size", "reserved0"))
+                    if name != "struct_size")
     return Objective(loss, rows, advantages, counted)

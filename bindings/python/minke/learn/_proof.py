@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..session import Session
 
 ASKS = {1: "proof", 2: "verify", 3: "meta", 4: "refine", 5: "judge"}
-FINISHES = {"stop": 1, "length": 2, "thinking_length": 3, "tool_calls": 4, "cancelled": 5,
+FINISHES = {"stop": 1, "length": 2, "thinking_length": 3, "tool_calls": 4, "canceled": 5,
             "full": 6}
 MODES = {"default": 0, "released": 1, "strict": 2}
 DRIVERS = {"sequential": 0, "pool": 1, "vote": 2, "best": 3, "longest": 4}
@@ -102,7 +102,7 @@ def _callback(raised: Raised, complete: Complete) -> Any:
                                            else (*item, 0)[:3])
                 data = reply.encode("utf-8", "replace")
                 if take(sink, ctypes.cast(c_char_p(data), c_void_p), len(data),
-                        FINISHES.get(reason, FINISHES["cancelled"]), thinking) != 0:
+                        FINISHES.get(reason, FINISHES["canceled"]), thinking) != 0:
                     break
         return raised.run(go)
     return _ffi.COMPLETE_FN(run)
@@ -155,7 +155,7 @@ def prove(problem: str, model: Union["Model", Complete, None] = None, *,
 
     model: a Model; None for the one that Model() opens; or a function complete(ask, prompt, n,
         seed) that yields n texts, or tuples of text, finish reason ("stop", "length",
-        "cancelled"...) and length of the reasoning.  ask is "proof", "verify", "meta" or
+        "canceled"...) and length of the reasoning.  ask is "proof", "verify", "meta" or
         "refine"; completion i is to be drawn with seed + i.
     driver: "sequential" (refined until it gives itself 1), "pool" (many verifications, the best
         refined in rounds), or of n_first samples "vote", "best" (self-score) or "longest"

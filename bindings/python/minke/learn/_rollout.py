@@ -62,7 +62,7 @@ class Rollout(Handle):
 
     def record(self, session: Session) -> None:
         """From now on write down what session does."""
-        self._lib.check(self._lib.minke_session_record(session._handle, self._handle))
+        self._lib.check(self._lib.minke_rollout_record(session._handle, self._handle))
 
     def sample(self, session: Session, sampler: Sampler) -> int:
         """Draw a token from the session's logits, accept it and write it down."""
@@ -165,6 +165,6 @@ def replay(session: Session, rollout: Optional[Rollout], *kinds: str) -> None:
         if kind not in _REPLAY:
             raise MinkeError(EUNSUPPORTED, f"{kind!r}: {' or '.join(_REPLAY)} expected")
     lib = session._lib
-    lib.check(lib.minke_session_replay(session._handle,
+    lib.check(lib.minke_rollout_replay(session._handle,
                                        None if rollout is None else rollout._handle,
                                        sum(_REPLAY[kind] for kind in set(kinds))))
