@@ -186,23 +186,6 @@ TEST(patterns_that_make_no_sense_are_refused)
         CHECK_HAS(minke_last_error(), "has no indexer");
 }
 
-TEST(callers_of_the_first_release_get_the_models_own)
-{
-    minke_session_params p;
-    minke_session *s = NULL;
-
-    minke_session_params_init(&p, sizeof(p));
-    p.attention = MINKE_ATTENTION_WINDOW;    /* beyond what such a caller knows */
-    p.window = 1;
-    p.max_tokens = 8;
-    p.struct_size = offsetof(minke_session_params, attention);
-    CHECK_INT(minke_session_open(&s, ctx, &p), MINKE_OK);
-    minke_session_free(s);
-    p.struct_size--;
-    s = NULL;
-    CHECK_INT(minke_session_open(&s, ctx, &p), MINKE_EINVAL);
-}
-
 static void run_all(void)
 {
     ctx = golden_open(path, 1, MINKE_CONTEXT_DETERMINISTIC);
@@ -219,7 +202,6 @@ static void run_all(void)
     RUN(the_default_is_the_models_own);
     RUN(only_sessions_with_the_indexer_keep_its_keys);
     RUN(patterns_that_make_no_sense_are_refused);
-    RUN(callers_of_the_first_release_get_the_models_own);
     minke_context_free(ctx);
 }
 

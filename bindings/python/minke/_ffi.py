@@ -35,7 +35,7 @@ TASK_FN = CFUNCTYPE(None, c_void_p, c_uint32)
 EXECUTOR_FN = CFUNCTYPE(None, c_void_p, TASK_FN, c_void_p, c_uint32)
 OBSERVER_FN = CFUNCTYPE(c_int32, c_void_p, c_uint32, c_uint32, c_uint64, POINTER(c_int32),
                         POINTER(c_float), c_size_t)
-REPLY_FN = CFUNCTYPE(c_int32, c_void_p, c_int32, c_uint32, c_void_p, c_size_t)
+EVENT_FN = CFUNCTYPE(c_int32, c_void_p, c_int32, c_uint32, c_void_p, c_size_t)
 ROW_FN = CFUNCTYPE(c_int32, c_void_p, c_uint64, POINTER(c_float), c_size_t)
 TAKE_FN = CFUNCTYPE(c_int32, c_void_p, c_void_p, c_size_t, c_int32, c_uint64)
 COMPLETE_FN = CFUNCTYPE(c_int32, c_void_p, c_int32, c_uint64, c_void_p, c_size_t, c_uint32,
@@ -181,7 +181,7 @@ class ReplyParams(Params):
         ("flags", c_uint32),
         ("thinking", c_uint32),
         ("encoding", c_char_p),
-        ("on_event", REPLY_FN),
+        ("on_event", EVENT_FN),
         ("user", c_void_p),
     ]
 
@@ -204,7 +204,7 @@ class GenerateParams(Params):
         ("n_stops", c_size_t),
         ("stop_tokens", POINTER(c_int32)),
         ("n_stop_tokens", c_size_t),
-        ("on_event", REPLY_FN),
+        ("on_event", EVENT_FN),
         ("user", c_void_p),
     ]
 

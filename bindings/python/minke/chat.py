@@ -311,7 +311,7 @@ class _Reply:
         p.flags = _ffi.REPLY_STRICT if strict else 0
         p.thinking = 0 if thinking is None else 1 if thinking else 2
         p.encoding = template.encode() if template is not None else None
-        p.on_event = _ffi.REPLY_FN(lambda _user, kind, call, text, n: self._raised.run(
+        p.on_event = _ffi.EVENT_FN(lambda _user, kind, call, text, n: self._raised.run(
             lambda: self._take(kind, call, ctypes.string_at(text, n).decode("utf-8"))))
         self._params, out = p, c_void_p()
         lib.check(lib.minke_reply_open(byref(out), handle, byref(p)))
@@ -405,7 +405,7 @@ class _Generator(Handle):
         p.closing, p.closing_len, p.n_stops = closing, len(closing), len(stops)
         p.stops = (c_char_p * len(stops))(*stops)
         p.stop_lens = (c_size_t * len(stops))(*map(len, stops))
-        p.on_event = _ffi.REPLY_FN(lambda _user, kind, call, text, n: self._raised.run(
+        p.on_event = _ffi.EVENT_FN(lambda _user, kind, call, text, n: self._raised.run(
             lambda: self._take(kind, call, ctypes.string_at(text, n).decode("utf-8"))))
         self._params, self._session, self._sampler, out = p, session, sampler, c_void_p()
         self._lib.check(self._lib.minke_generator_open(
