@@ -30,7 +30,7 @@ static int32_t on_event(void *user, int32_t event, uint32_t call, const char *te
 {
     (void)user;
     (void)call;
-    if (event == MINKE_EVENT_CONTENT)
+    if (event == MINKE_REPLY_EVENT_CONTENT)
         fwrite(text, 1, n, stdout);
     return 0;
 }

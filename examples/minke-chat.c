@@ -190,15 +190,15 @@ static int32_t on_event(void *user, int32_t event, uint32_t call, const char *te
 
     (void)call;
     progress_end(&c->bar);
-    if (event != MINKE_EVENT_REASONING)
+    if (event != MINKE_REPLY_EVENT_REASONING)
         end_reasoning(c);
-    if (event == MINKE_EVENT_REASONING)
+    if (event == MINKE_REPLY_EVENT_REASONING)
         on_reasoning(c, text, len);
-    else if (event == MINKE_EVENT_CALL_END)
+    else if (event == MINKE_REPLY_EVENT_CALL_END)
         on_call(c, text, len);
-    else if (event == MINKE_EVENT_MALFORMED && c->talks)
+    else if (event == MINKE_REPLY_EVENT_MALFORMED && c->talks)
         fprintf(stderr, "(%.*s)\n", (int)len, text);
-    if (event == MINKE_EVENT_CONTENT) {
+    if (event == MINKE_REPLY_EVENT_CONTENT) {
         fwrite(text, 1, len, stdout);
         c->n_content++;
     }

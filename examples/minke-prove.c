@@ -185,7 +185,7 @@ static int32_t on_event(void *user, int32_t event, uint32_t call, const char *te
     struct prover *p = user;
 
     (void)call;
-    if (event == MINKE_EVENT_CONTENT) {
+    if (event == MINKE_REPLY_EVENT_CONTENT) {
         p->text = need_memory(p->text, p->n_text + len + 1, 1);
         memcpy(p->text + p->n_text, text, len);
         p->n_text += len;

@@ -18,7 +18,7 @@
  *   static int32_t print(void *user, int32_t event, uint32_t call, const char *text, size_t len)
  *   {
  *       (void)user, (void)call;
- *       return event == MINKE_EVENT_CONTENT && fwrite(text, 1, len, stdout) < len;
+ *       return event == MINKE_REPLY_EVENT_CONTENT && fwrite(text, 1, len, stdout) < len;
  *   }
  *
  *   int main(int argc, char **argv)
@@ -640,16 +640,16 @@ MINKE_API int32_t minke_chat_sampling(const minke_context *ctx, const char *enco
  * thread at a time. */
 typedef struct minke_reply minke_reply;
 
-#define MINKE_EVENT_REASONING 1   /* text: a piece of reasoning */
-#define MINKE_EVENT_CONTENT   2   /* text: a piece of the answer */
-#define MINKE_EVENT_CALL      3   /* text: name of the tool; a call begins */
-#define MINKE_EVENT_ARGUMENTS 4   /* text: a piece of its arguments, JSON */
-#define MINKE_EVENT_CALL_END  5   /* text: the whole call as OpenAI's JSON; its arguments are
-                                   * valid JSON even where the pieces were not */
-#define MINKE_EVENT_MALFORMED 6   /* text: what is wrong; no text is lost by it */
-#define MINKE_EVENT_FINISHED  7   /* text: "stop", "tool_calls", or the reason given */
+#define MINKE_REPLY_EVENT_REASONING 1   /* text: a piece of reasoning */
+#define MINKE_REPLY_EVENT_CONTENT   2   /* text: a piece of the answer */
+#define MINKE_REPLY_EVENT_CALL      3   /* text: name of the tool; a call begins */
+#define MINKE_REPLY_EVENT_ARGUMENTS 4   /* text: a piece of its arguments, JSON */
+#define MINKE_REPLY_EVENT_CALL_END  5   /* text: the whole call as OpenAI's JSON; its arguments
+                                         * are valid JSON even where the pieces were not */
+#define MINKE_REPLY_EVENT_MALFORMED 6   /* text: what is wrong; no text is lost by it */
+#define MINKE_REPLY_EVENT_FINISHED  7   /* text: "stop", "tool_calls", or the reason given */
 
-/* event: MINKE_EVENT_*.  call: index of the tool call, for the events of calls.  text: whole
+/* event: MINKE_REPLY_EVENT_*.  call: index of the tool call, for the events of calls.  text: whole
  * UTF-8 characters, borrowed for the call.  Return nonzero to stop with MINKE_ECANCELED; the text
  * is then taken all the same. */
 typedef int32_t (*minke_event_fn)(void *user, int32_t event, uint32_t call,
@@ -684,7 +684,7 @@ MINKE_API void minke_reply_free(minke_reply *reply);
 MINKE_API int32_t minke_reply_token(minke_reply *reply, int32_t token);
 MINKE_API int32_t minke_reply_text(minke_reply *reply, const char *text, size_t len);
 
-/* The reply is over: what was held back is passed on, then MINKE_EVENT_FINISHED.  reason:
+/* The reply is over: what was held back is passed on, then MINKE_REPLY_EVENT_FINISHED.  reason:
  * NUL-terminated, or NULL for "tool_calls" or "stop".  MINKE_EFORMAT in strict mode. */
 MINKE_API int32_t minke_reply_finish(minke_reply *reply, const char *reason);
 
@@ -729,9 +729,9 @@ typedef struct minke_generate_params {
     size_t n_stops;
     const int32_t *stop_tokens;  /* the reply ends before them, anywhere */
     size_t n_stop_tokens;
-    minke_event_fn on_event;     /* NULL = none; the last event is MINKE_EVENT_FINISHED, its text
-                                  * "stop", "length", "thinking_length", "tool_calls",
-                                  * "canceled" or "full" */
+    minke_event_fn on_event;     /* NULL = none; the last is MINKE_REPLY_EVENT_FINISHED with "stop",
+                                  * "length", "thinking_length", "tool_calls", "canceled" or
+                                  * "full" */
     void *user;
 } minke_generate_params;
 
@@ -1073,12 +1073,14 @@ MINKE_API int32_t minke_reward_equal(const char *a, size_t a_len, const char *b,
 MINKE_API int32_t minke_reward_answer(const char *text, size_t text_len, const char *gold,
                                       size_t gold_len, uint32_t flags, double *reward);
 
-#define MINKE_REWARD_FORMAT_THINK  0   /* begins with "<think>", which stands nowhere else, and holds
-                                 * "</think>": TRL's ^<think>(?!.*<think>)(.*?)</think>.*$ */
-#define MINKE_REWARD_FORMAT_ANSWER 1   /* and behind the first "</think>" only <answer>...</answer> and
-                                 * white space, each of these tags once */
+/* The reply begins with "<think>", which stands nowhere else, and holds "</think>": TRL's
+ * ^<think>(?!.*<think>)(.*?)</think>.*$ */
+#define MINKE_REWARD_FORMAT_THINK  0
+/* And behind the first "</think>" only <answer>...</answer> and white space, each of these tags
+ * once. */
+#define MINKE_REWARD_FORMAT_ANSWER 1
 
-/* *reward: 1 when the reply has that format, else 0. */
+/* *reward: 1 when the reply has the format of rule, MINKE_REWARD_FORMAT_*, else 0. */
 MINKE_API int32_t minke_reward_format(const char *text, size_t text_len, uint32_t rule,
                                       double *reward);
 
@@ -1149,22 +1151,26 @@ MINKE_API int32_t minke_rollout_sample(minke_session *s, minke_sampler *sampler,
 /* Say how the sequence ended, MINKE_FINISH_*; minke_generate does so itself. */
 MINKE_API int32_t minke_rollout_finish(minke_rollout *r, int32_t reason);
 
-/* Arrays of a record; n tokens, of which the first m were evaluated (all but the last, usually).
- * A token that was not drawn has probabilities of 0. */
-#define MINKE_ROLLOUT_ARRAY_ALLOWED_OFFSETS 1   /* "allowed_offsets", I64 (n + 1,): ids of token t are
-                                           * allowed[offsets[t]] up to offsets[t + 1] */
-#define MINKE_ROLLOUT_ARRAY_TOKENS          2   /* "tokens", I32 (n,): prompt and reply */
-#define MINKE_ROLLOUT_ARRAY_LOGPROBS        3   /* "logprobs", F32 (n,): under the distribution that was
-                                           * drawn from */
-#define MINKE_ROLLOUT_ARRAY_LOGPROBS_FULL   4   /* "logprobs_full", F32 (n,): under the softmax of the
-                                           * logits */
-#define MINKE_ROLLOUT_ARRAY_ALLOWED         5   /* "allowed", I32: ascending for each token, the drawn one
-                                           * among them; no ids = all tokens */
-#define MINKE_ROLLOUT_ARRAY_SELECTED    6   /* "selected", I32 (m, layers, top-k): positions,
-                                           * ascending, then -1 */
-#define MINKE_ROLLOUT_ARRAY_EXPERTS         7   /* "experts", U8 (m, layers with experts, experts of a
-                                           * token); U16 above 256 experts */
-#define MINKE_ROLLOUT_ARRAY_SAMPLED         8   /* "sampled", U8 (n,): 1 where a sampler drew it */
+/* Arrays of a record with n tokens, of which the first m were evaluated (all but the last,
+ * usually).  A token that was not drawn has probabilities of 0.
+ *
+ *   allowed_offsets  I64 (n + 1,)  ids of token t are allowed[offsets[t]] up to offsets[t + 1]
+ *   tokens           I32 (n,)      prompt and reply
+ *   logprobs         F32 (n,)      under the distribution that was drawn from
+ *   logprobs_full    F32 (n,)      under the softmax of the logits
+ *   allowed          I32           ascending for each token, the drawn one among them; no ids =
+ *                                  all tokens
+ *   selected         I32 (m, layers, top-k)  positions, ascending, then -1
+ *   experts          U8 (m, layers with experts, experts of a token); U16 above 256 experts
+ *   sampled          U8 (n,)       1 where a sampler drew it */
+#define MINKE_ROLLOUT_ARRAY_ALLOWED_OFFSETS 1
+#define MINKE_ROLLOUT_ARRAY_TOKENS          2
+#define MINKE_ROLLOUT_ARRAY_LOGPROBS        3
+#define MINKE_ROLLOUT_ARRAY_LOGPROBS_FULL   4
+#define MINKE_ROLLOUT_ARRAY_ALLOWED         5
+#define MINKE_ROLLOUT_ARRAY_SELECTED        6
+#define MINKE_ROLLOUT_ARRAY_EXPERTS         7
+#define MINKE_ROLLOUT_ARRAY_SAMPLED         8
 
 /* One array by key: its name and type (static texts), *n_dims (at most 3) of shape, and *data,
  * borrowed until the record changes.  All but r and key may be NULL.  MINKE_EINVAL: it is not

@@ -24,15 +24,15 @@ static void reply_give(struct minke_reply *r, size_t end)
 
     r->n_given = end;
     if (text.len > 0)
-        mk_reply_event(r, MINKE_EVENT_CONTENT, text);
+        mk_reply_event(r, MINKE_REPLY_EVENT_CONTENT, text);
 }
 
 void mk_reply_event(struct minke_reply *r, int32_t event, struct mk_view text)
 {
-    if (event != MINKE_EVENT_CONTENT)
+    if (event != MINKE_REPLY_EVENT_CONTENT)
         reply_give(r, r->content.len);
-    if (r->on_event == NULL || r->stopped || (r->stop >= 0 && event != MINKE_EVENT_FINISHED
-                                              && event != MINKE_EVENT_CONTENT))
+    if (r->on_event == NULL || r->stopped || (r->stop >= 0 && event != MINKE_REPLY_EVENT_FINISHED
+                                              && event != MINKE_REPLY_EVENT_CONTENT))
         return;
     r->busy = 1;
     r->stopped = r->on_event(r->user, event, r->n_calls, text.len > 0 ? text.data : "",
@@ -45,7 +45,7 @@ void mk_reply_malformed(struct minke_reply *r, const char *why)
     if (r->malformed.len > 0)
         mk_text_adds(&r->malformed, ", ");
     mk_text_add_quoted(&r->malformed, why, strlen(why));
-    mk_reply_event(r, MINKE_EVENT_MALFORMED, mk_view(why));
+    mk_reply_event(r, MINKE_REPLY_EVENT_MALFORMED, mk_view(why));
 }
 
 /* ---- Content, up to a stop text ------------------------------------------ */
@@ -112,7 +112,7 @@ static void reply_take(struct minke_reply *r, struct mk_view text)
     case MK_REPLY_REASONING:
         r->begun = 1;
         mk_text_add_view(&r->reasoning, text);
-        mk_reply_event(r, MINKE_EVENT_REASONING, text);
+        mk_reply_event(r, MINKE_REPLY_EVENT_REASONING, text);
         break;
     case MK_REPLY_VALUE:
         r->encoding->grammar->value(r, text);
@@ -393,7 +393,7 @@ int32_t minke_reply_finish(minke_reply *r, const char *reason)
         return rc;
     if (reason == NULL)
         reason = r->n_calls > 0 ? "tool_calls" : "stop";
-    mk_reply_event(r, MINKE_EVENT_FINISHED, mk_view(reason));
+    mk_reply_event(r, MINKE_REPLY_EVENT_FINISHED, mk_view(reason));
     return reply_status(r);
 }
 

@@ -21,7 +21,7 @@ void mk_reply_arguments(struct minke_reply *r, struct mk_view text)
         return;
     mk_text_add_view(&r->arguments, text);
     mk_text_add_view(&r->valid, text);
-    mk_reply_event(r, MINKE_EVENT_ARGUMENTS, text);
+    mk_reply_event(r, MINKE_REPLY_EVENT_ARGUMENTS, text);
 }
 
 void mk_reply_call_begin(struct minke_reply *r, struct mk_view name)
@@ -31,7 +31,7 @@ void mk_reply_call_begin(struct minke_reply *r, struct mk_view name)
     r->call_open = 1;
     r->call_bad = 0;
     r->n_params = 0;
-    mk_reply_event(r, MINKE_EVENT_CALL, mk_text_view(&r->name));
+    mk_reply_event(r, MINKE_REPLY_EVENT_CALL, mk_text_view(&r->name));
     if (r->encoding->grammar->by_parameter)
         mk_reply_arguments(r, mk_view("{"));
 }
@@ -65,7 +65,8 @@ void mk_reply_call_end(struct minke_reply *r)
     begin = r->calls.len > 0 ? r->calls.len + 2 : 0;   /* behind the comma */
     mk_reply_write_call(&r->calls, mk_text_view(&r->name), mk_text_view(&r->valid));
     list = mk_text_view(&r->calls);
-    mk_reply_event(r, MINKE_EVENT_CALL_END, mk_view_part(list, mk_min(begin, list.len), list.len));
+    mk_reply_event(r, MINKE_REPLY_EVENT_CALL_END,
+                   mk_view_part(list, mk_min(begin, list.len), list.len));
     r->call_open = 0;
     r->n_calls++;
 }

@@ -136,8 +136,9 @@ static int32_t trim_params(minke_chat_trim_params *p, const minke_chat_trim_para
     return MINKE_OK;
 }
 
-int32_t minke_chat_trim(const char *messages, size_t messages_len, const minke_chat_trim_params *params,
-                        char *text, size_t capacity, size_t *n_out, int32_t *action)
+int32_t minke_chat_trim(const char *messages, size_t messages_len,
+                        const minke_chat_trim_params *params, char *text, size_t capacity,
+                        size_t *n_out, int32_t *action)
 {
     const struct mk_allocator a = {0};
     struct mk_arena arena;

@@ -29,15 +29,15 @@ static int32_t on_event(void *user, int32_t event, uint32_t call, const char *te
 
     (void)call;
     t->n_behind += t->n_finished;
-    if (event == MINKE_EVENT_CONTENT && t->n_content + len < sizeof t->content) {
+    if (event == MINKE_REPLY_EVENT_CONTENT && t->n_content + len < sizeof t->content) {
         memcpy(t->content + t->n_content, text, len);
         t->n_content += len;
     }
-    if (event == MINKE_EVENT_REASONING && t->n_reasoning + len < sizeof t->reasoning) {
+    if (event == MINKE_REPLY_EVENT_REASONING && t->n_reasoning + len < sizeof t->reasoning) {
         memcpy(t->reasoning + t->n_reasoning, text, len);
         t->n_reasoning += len;
     }
-    if (event == MINKE_EVENT_FINISHED) {
+    if (event == MINKE_REPLY_EVENT_FINISHED) {
         t->n_finished++;
         memcpy(t->reason, text, len + 1 < sizeof t->reason ? len : 0);
     }

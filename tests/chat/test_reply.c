@@ -15,8 +15,8 @@ struct log {
 static int32_t on_event(void *user, int32_t event, uint32_t call, const char *text, size_t len)
 {
     struct log *log = user;
-    const int joins = event == MINKE_EVENT_REASONING || event == MINKE_EVENT_CONTENT
-                      || event == MINKE_EVENT_ARGUMENTS;
+    const int joins = event == MINKE_REPLY_EVENT_REASONING || event == MINKE_REPLY_EVENT_CONTENT
+                      || event == MINKE_REPLY_EVENT_ARGUMENTS;
 
     if (!joins || event != log->last || call != log->last_call)
         log->n += (size_t)snprintf(log->text + log->n, sizeof(log->text) - log->n, "|%d.%u:",
