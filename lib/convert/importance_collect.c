@@ -20,12 +20,12 @@ struct imp_entry {
 
 /* One tensor of the file: entries [first, first + n) in order of the layer. */
 struct imp_tensor {
-    char name[64];
+    char name[MK_TENSOR_NAME];
     size_t first, n;
 };
 
 struct imp {
-    const minke_context *model;
+    minke_context *model;
     struct mk_arena arena;
     struct imp_entry *entries;
     struct imp_entry **sorted;   /* by w */
@@ -33,75 +33,42 @@ struct imp {
     size_t n_entries, entry_capacity, n_tensors, tensor_capacity;
 };
 
-/* n matrices, stride bytes apart, as the tensor of this name; absent ones are no error. */
-static int32_t imp_add(struct imp *m, const char *name, const struct mk_mat *w, size_t n,
-                       size_t stride)
+/* The matrices of a product that can be quantized, as a tensor of the file. */
+static int32_t imp_add(void *user, const struct mk_weight *w)
 {
+    struct imp *m = user;
     const struct mk_allocator *a = &m->model->env.alloc;
+    const struct mk_tensor *row = &mk_tensors[w->id.tensor];
     struct imp_tensor *t;
 
-    if (w == NULL || w->data == NULL || n == 0)
+    if (w->mats == NULL || row->kind == MK_KIND_SCORES || row->part == MK_PART_EMBED
+        || w->id.layer == m->model->config.num_hidden_layers)
         return MINKE_OK;
-    if (mk_grow(a, (void **)&m->entries, &m->entry_capacity, m->n_entries + n,
+    if (mk_grow(a, (void **)&m->entries, &m->entry_capacity, m->n_entries + w->n,
                 sizeof(*m->entries)) < 0
         || mk_grow(a, (void **)&m->tensors, &m->tensor_capacity, m->n_tensors + 1,
                    sizeof(*m->tensors)) < 0)
         return MINKE_ENOMEM;
     t = &m->tensors[m->n_tensors++];
-    mk_format(t->name, sizeof(t->name), "%s", name);
+    mk_tensor_gguf_name(t->name, w->id);
     t->first = m->n_entries;
-    t->n = n;
-    for (size_t i = 0; i < n; i++) {
+    t->n = w->n;
+    for (size_t i = 0; i < w->n; i++) {
         struct imp_entry *e = &m->entries[m->n_entries++];
 
-        e->w = (const struct mk_mat *)(const void *)((const char *)w + i * stride);
+        e->w = mk_weight_mat(w, i);
         e->sums = mk_arena_alloc(&m->arena, e->w->n_in, sizeof(float));
         if (e->sums == NULL)
             return MINKE_ENOMEM;
-        memset(e->sums, 0, e->w->n_in * sizeof(float));
+    }
+    if (w->id.tensor == MK_T_WQ_B) {
+        /* These files have the indexer's queries before its keys. */
+        const struct imp_tensor keys = t[-1];
+
+        t[-1] = t[0];
+        t[0] = keys;
     }
     return MINKE_OK;
-}
-
-static int32_t imp_add_layer(struct imp *m, uint32_t l)
-{
-    const struct mk_config *c = &m->model->config;
-    const struct mk_layer_weights *w = &m->model->weights.layers[l];
-    const struct mk_attention_weights *a = &w->self_attn;
-    const struct mk_mlp_weights *e = w->experts;
-    const size_t H = c->num_attention_heads, E = e != NULL ? c->n_routed_experts : 0;
-    const struct {
-        const char *name;
-        const struct mk_mat *w;
-        size_t n, stride;
-    } parts[] = {
-        {"attn_q", &a->q_proj, 1, 0},
-        {"attn_q_a", &a->q_a_proj, 1, 0},
-        {"attn_q_b", &a->q_b_proj, 1, 0},
-        {"attn_kv_a_mqa", &a->kv_a_proj_with_mqa, 1, 0},
-        {"attn_k_b", a->k_b, H, sizeof(*a->k_b)},
-        {"attn_v_b", a->v_b, H, sizeof(*a->v_b)},
-        {"attn_output", &a->o_proj, 1, 0},
-        {"indexer.attn_q_b", &a->indexer.wq_b, 1, 0},
-        {"indexer.attn_k", &a->indexer.wk, 1, 0},
-        {"ffn_gate", &w->mlp.gate_proj, 1, 0},
-        {"ffn_up", &w->mlp.up_proj, 1, 0},
-        {"ffn_down", &w->mlp.down_proj, 1, 0},
-        {"ffn_gate_shexp", &w->shared_experts.gate_proj, 1, 0},
-        {"ffn_up_shexp", &w->shared_experts.up_proj, 1, 0},
-        {"ffn_down_shexp", &w->shared_experts.down_proj, 1, 0},
-        {"ffn_gate_exps", e != NULL ? &e->gate_proj : NULL, E, sizeof(*e)},
-        {"ffn_up_exps", e != NULL ? &e->up_proj : NULL, E, sizeof(*e)},
-        {"ffn_down_exps", e != NULL ? &e->down_proj : NULL, E, sizeof(*e)},
-    };
-    char name[64];
-    int32_t rc = MINKE_OK;
-
-    for (size_t i = 0; i < MK_COUNT(parts) && rc == MINKE_OK; i++) {
-        mk_format(name, sizeof(name), "blk.%u.%s.weight", l, parts[i].name);
-        rc = imp_add(m, name, parts[i].w, parts[i].n, parts[i].stride);
-    }
-    return rc;
 }
 
 /* ---- Watching ------------------------------------------------------------ */
@@ -116,10 +83,8 @@ static int imp_order(const void *a, const void *b)
 
 static int32_t imp_prepare(struct imp *m)
 {
-    int32_t rc = imp_add(m, "output.weight", &m->model->weights.lm_head, 1, 0);
+    const int32_t rc = mk_weights_walk(&m->model->weights, &m->model->config, imp_add, m);
 
-    for (uint32_t l = 0; l < m->model->config.num_hidden_layers && rc == MINKE_OK; l++)
-        rc = imp_add_layer(m, l);
     if (rc < 0)
         return rc;
     m->sorted = mk_arena_alloc(&m->arena, m->n_entries, sizeof(struct imp_entry *));
@@ -163,7 +128,7 @@ static int32_t imp_announce(const struct imp *m, struct mk_gguf_writer *w, uint3
                             uint32_t n_chunks)
 {
     const struct mk_view dataset = {"text", 4};
-    char name[80];
+    char name[MK_TENSOR_NAME + 16];
     int32_t rc = MINKE_OK;
 
     mk_gguf_put_string(w, "general.type", "imatrix", 7);

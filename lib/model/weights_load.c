@@ -69,7 +69,7 @@ static int load_is_bad(const void *data, size_t n, enum mk_type type)
 
 static int32_t load_fail_bad(const struct mk_stored *t)
 {
-    return mk_fail(MINKE_EFORMAT, "tensor %s: holds NaN or infinity", t->name);
+    return mk_fail(MINKE_EFORMAT, "tensor %s: holds NaN or infinity", t->name.data);
 }
 
 /* ---- Progress ------------------------------------------------------------ */
@@ -93,23 +93,16 @@ static int32_t load_progress(struct load_state *s, uint64_t bytes)
 /* A whole small tensor as floats in the arena. */
 static int32_t load_floats(struct load_state *s, const float **out, const struct mk_stored *t)
 {
-    const struct mk_type_info *info = mk_type_info(t->type);
-    const size_t size = (size_t)t->size, n = size / info->block_bytes * info->block_len;
+    const size_t n = mk_stored_count(t);
     float *floats = mk_arena_alloc(&s->w->arena, n, sizeof(float));
-    void *stored = mk_alloc(&s->env->alloc, size, 1);
-    int32_t rc = MINKE_ENOMEM;
+    const int32_t rc = floats == NULL ? MINKE_ENOMEM
+                                      : mk_stored_floats(floats, t, &s->env->alloc);
 
-    if (floats != NULL && stored != NULL)
-        rc = mk_file_read(t->file, t->offset, stored, size);
-    if (rc == MINKE_OK && (s->options->flags & MINKE_CONTEXT_VERIFY)
-        && load_is_bad(stored, n, t->type))
-        rc = load_fail_bad(t);
-    if (rc == MINKE_OK) {
-        mk_decode(floats, stored, n, t->type);
-        *out = floats;
-    }
-    mk_free(&s->env->alloc, stored);
-    return rc;
+    if (rc < 0)
+        return rc;
+    *out = floats;
+    return (s->options->flags & MINKE_CONTEXT_VERIFY) && load_is_bad(floats, n, MK_F32)
+         ? load_fail_bad(t) : MINKE_OK;
 }
 
 /* ---- Work shared among the threads --------------------------------------- */
@@ -210,6 +203,7 @@ static int32_t load_matrix(struct load_state *s, const struct mk_weights_item *i
     struct mk_mat *mat = item->field;
     int32_t rc = MINKE_OK;
 
+    mat->exact = item->kind == MK_KIND_DECIDES || item->kind == MK_KIND_SCORES;
     mat->type = item->t.type;
     mat->layout = MK_LAYOUT_ROWS;
     mat->n_out = item->n_out;
@@ -265,7 +259,7 @@ static struct load_head_types load_head_types(const struct load_state *s,
     const enum mk_type stored = item->t.type;
     struct load_head_types types;
 
-    if (item->kind == MK_WEIGHTS_HEADS) {
+    if (item->kind == MK_KIND_HEADS) {
         types.k_b = stored;
         types.v_b = item->values.type;
         types.k_up = load_turned_type(stored, s->config->kv_lora_rank);
@@ -317,24 +311,6 @@ static uint8_t *load_head_matrix(const struct load_state *s, struct mk_mat *mat,
     return out + load_head_bytes(s, type, n_out, n_in);
 }
 
-/* out (n_in, n_out) = in (n_out, n_in) transposed, of 2 or 4 bytes each, a few columns at a
- * time, so that what is written stays in the cache. */
-static void load_transpose(uint8_t *out, const uint8_t *in, size_t n_out, size_t n_in,
-                           size_t size)
-{
-    for (size_t begin = 0; begin < n_in; begin += 16) {
-        const size_t end = mk_min(begin + 16, n_in);
-
-        for (size_t r = 0; r < n_out; r++)
-            for (size_t c = begin; c < end; c++) {
-                if (size == 4)
-                    memcpy(out + (c * n_out + r) * 4, in + (r * n_in + c) * 4, 4);
-                else
-                    memcpy(out + (c * n_out + r) * 2, in + (r * n_in + c) * 2, 2);
-            }
-    }
-}
-
 /* (n_out, n_in) of a stored type as its transpose in another: what load_turned_type says.
  * floats and turned hold n_out * n_in floats each; the result is in one of them. */
 static const uint8_t *load_turn(uint8_t *floats, uint8_t *turned, const uint8_t *rows,
@@ -342,11 +318,11 @@ static const uint8_t *load_turn(uint8_t *floats, uint8_t *turned, const uint8_t 
                                 enum mk_type type)
 {
     if (load_is_plain(stored)) {
-        load_transpose(turned, rows, n_out, n_in, mk_type_info(stored)->block_bytes);
+        mk_transpose(turned, rows, n_out, n_in, mk_type_info(stored)->block_bytes);
         return turned;
     }
     mk_decode((float *)(void *)floats, rows, n_out * n_in, stored);
-    load_transpose(turned, floats, n_out, n_in, sizeof(float));
+    mk_transpose(turned, floats, n_out, n_in, sizeof(float));
     if (type == MK_F32)
         return turned;
     mk_encode(floats, (const float *)(const void *)turned, n_out * n_in, type, NULL);
@@ -359,13 +335,10 @@ static void load_decode_rows(const struct load_job *job, float *out, const uint8
 {
     const struct mk_weights_item *item = job->item;
     const size_t L = item->n_in, row_bytes = mk_type_row_bytes(item->t.type, L);
-    const size_t n_scales = mk_ceil_div(L, 128);
 
     for (size_t r = 0; r < n; r++) {
         mk_decode(out + r * L, rows + r * row_bytes, L, item->t.type);
-        if (job->scale != NULL)
-            for (size_t i = 0; i < L; i++)
-                out[r * L + i] *= job->scale[(row + r) / 128 * n_scales + i / 128];
+        mk_scale_row(out + r * L, job->scale, row + r, L);
     }
 }
 
@@ -478,9 +451,9 @@ static int32_t load_split(struct load_state *s, const struct mk_weights_item *it
 /* Bytes that an item takes of its group's block. */
 static size_t load_item_bytes(const struct load_state *s, const struct mk_weights_item *item)
 {
-    if (item->kind == MK_WEIGHTS_VECTOR)
+    if (item->kind == MK_KIND_VECTOR)
         return 0;
-    if (item->kind == MK_WEIGHTS_KV_B || item->kind == MK_WEIGHTS_HEADS)
+    if (item->kind == MK_KIND_KV_B || item->kind == MK_KIND_HEADS)
         return s->config->num_attention_heads * load_heads_bytes(s, item);
     if (load_is_packed(s, item))
         return mk_round_up(mk_mat_packed_bytes(item->t.type, item->n_out, item->n_in),
@@ -494,9 +467,9 @@ static size_t load_item_scratch(const struct load_state *s, const struct mk_weig
     const size_t rows = (size_t)s->config->qk_nope_head_dim + s->config->v_head_dim;
     const size_t row_bytes = item->n_in > 0 ? mk_type_row_bytes(item->t.type, item->n_in) : 0;
 
-    if (item->kind == MK_WEIGHTS_HEADS)
+    if (item->kind == MK_KIND_HEADS)
         return 3 * mk_round_up(rows * item->n_in * sizeof(float), LOAD_ALIGN);
-    if (item->kind == MK_WEIGHTS_KV_B)
+    if (item->kind == MK_KIND_KV_B)
         return mk_round_up(rows * row_bytes, LOAD_ALIGN)
              + 2 * mk_round_up(rows * item->n_in * sizeof(float), LOAD_ALIGN);
     return load_is_packed(s, item) ? mk_min(MK_PACK_ROWS, item->n_out) * row_bytes : 0;
@@ -508,22 +481,22 @@ static int32_t load_item(struct load_state *s, const struct mk_weights_item *ite
     uint64_t held = bytes;
     int32_t rc;
 
-    if (item->kind == MK_WEIGHTS_VECTOR) {
+    if (item->kind == MK_KIND_VECTOR) {
         rc = load_floats(s, item->field, &item->t);
         held = item->n_out * sizeof(float);
-    } else if (item->kind == MK_WEIGHTS_KV_B) {
+    } else if (item->kind == MK_KIND_KV_B) {
         rc = load_kv_b(s, item, out);
-    } else if (item->kind == MK_WEIGHTS_HEADS) {
+    } else if (item->kind == MK_KIND_HEADS) {
         rc = load_split(s, item, out);
     } else {
         rc = load_matrix(s, item, out);
         held = bytes > 0 ? bytes : item->t.size;
         if (item->scale.file != NULL)
-            held += mk_ceil_div(item->n_out, 128) * mk_ceil_div(item->n_in, 128) * sizeof(float);
+            held += mk_stored_count(&item->scale) * sizeof(float);
     }
-    if (item->kind != MK_WEIGHTS_VECTOR && !item->keep_rows) {
+    if (item->kind != MK_KIND_VECTOR && !item->keep_rows) {
         s->w->types |= (uint64_t)1 << item->t.type;
-        if (item->kind == MK_WEIGHTS_HEADS)
+        if (item->kind == MK_KIND_HEADS)
             s->w->types |= (uint64_t)1 << item->values.type;
     }
     s->w->part_bytes[item->part] += held;

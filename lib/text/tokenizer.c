@@ -42,17 +42,6 @@ const char *mk_tokenizer_template(const struct mk_tokenizer *tok, size_t *len)
     return tok->chat_template;
 }
 
-int32_t mk_tokenizer_set_template(struct mk_tokenizer *tok, const char *text, size_t len)
-{
-    const char *copy = mk_arena_text(&tok->arena, text, len);
-
-    if (copy == NULL)
-        return MINKE_ENOMEM;
-    tok->chat_template = copy;
-    tok->chat_template_len = len;
-    return MINKE_OK;
-}
-
 const char *mk_tokenizer_bytes(const struct mk_tokenizer *tok, int32_t id, size_t *len)
 {
     const struct mk_bpe_token *t;

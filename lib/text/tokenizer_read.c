@@ -26,8 +26,9 @@ struct tokread_merge {
 };
 
 struct tokread {
-    struct mk_tokenizer *tok;
-    struct mk_arena scratch;
+    struct mk_tokenizer *tok;     /* NULL: only texts, flags and merges are wanted */
+    struct mk_arena *scratch;
+    enum mk_pretoken_kind kind;
     struct mk_view *texts;       /* (n_tokens,) by id; data NULL = none */
     uint32_t *flags;              /* (n_tokens,) MK_BPE_*, TOKREAD_* */
     size_t n_tokens;
@@ -240,6 +241,7 @@ static int32_t tokread_build(struct tokread *r)
     struct mk_tokenizer *tok = r->tok;
     int32_t rc = tokread_build_tokens(r);
 
+    tok->kind = r->kind;
     if (rc == MINKE_OK)
         rc = tokread_build_added(r, &tok->added[0], TOKREAD_RAW);
     if (rc == MINKE_OK)
@@ -300,20 +302,6 @@ static int32_t tokread_check_kind(const struct mk_json *root, const struct mk_js
     return MINKE_OK;
 }
 
-static struct mk_view tokread_key(const struct mk_json *v)
-{
-    const struct mk_view s = {v->key.data, v->key.len};
-
-    return s;
-}
-
-static struct mk_view tokread_text(const struct mk_json *v)
-{
-    const struct mk_view s = {v->text.data, v->text.len};
-
-    return s;
-}
-
 /* An id; name is for the message. */
 static int32_t tokread_id(const struct mk_json *v, struct mk_view name, size_t *id)
 {
@@ -336,7 +324,7 @@ static int32_t tokread_size(struct tokread *r, const struct mk_json *vocab,
     int32_t rc;
 
     for (const struct mk_json *v = vocab->first; v != NULL; v = v->next) {
-        if ((rc = tokread_id(v, tokread_key(v), &id)) < 0)
+        if ((rc = tokread_id(v, v->key, &id)) < 0)
             return rc;
         r->n_tokens = mk_max(r->n_tokens, id + 1);
     }
@@ -345,12 +333,12 @@ static int32_t tokread_size(struct tokread *r, const struct mk_json *vocab,
 
         if (content == NULL || content->type != MK_JSON_STRING || content->text.len == 0)
             return mk_fail(MINKE_EFORMAT, "tokenizer.json: an added token has no content");
-        if ((rc = tokread_id(mk_json_get(v, "id"), tokread_text(content), &id)) < 0)
+        if ((rc = tokread_id(mk_json_get(v, "id"), content->text, &id)) < 0)
             return rc;
         r->n_tokens = mk_max(r->n_tokens, id + 1);
     }
-    r->texts = mk_arena_alloc(&r->scratch, r->n_tokens, sizeof(*r->texts));
-    r->flags = mk_arena_alloc(&r->scratch, r->n_tokens, sizeof(*r->flags));
+    r->texts = mk_arena_alloc(r->scratch, r->n_tokens, sizeof(*r->texts));
+    r->flags = mk_arena_alloc(r->scratch, r->n_tokens, sizeof(*r->flags));
     return r->texts != NULL && r->flags != NULL ? MINKE_OK : MINKE_ENOMEM;
 }
 
@@ -389,9 +377,9 @@ static int32_t tokread_added_token(struct tokread *r, const struct mk_json *v)
     /* A token that does not say is normalized unless it is special. */
     is_raw = normalized != NULL ? normalized->type != MK_JSON_TRUE : is_special;
     flags = (is_raw ? TOKREAD_RAW : TOKREAD_NORMALIZED) | (is_special ? MK_BPE_SPECIAL : 0);
-    if ((rc = tokread_id(mk_json_get(v, "id"), tokread_text(content), &id)) < 0)
+    if ((rc = tokread_id(mk_json_get(v, "id"), content->text, &id)) < 0)
         return rc;
-    return tokread_put(r, id, tokread_text(content), flags);
+    return tokread_put(r, id, content->text, flags);
 }
 
 /* "left right", or [left, right]. */
@@ -416,21 +404,21 @@ static int32_t tokread_merges(struct tokread *r, const struct mk_json *merges)
     if (merges->n_items > MK_BPE_MAX_MERGES)
         return mk_fail(MINKE_EFORMAT, "tokenizer.json: %zu merges", merges->n_items);
     r->n_merges = merges->n_items;
-    r->merges = mk_arena_alloc(&r->scratch, r->n_merges, sizeof(*r->merges));
+    r->merges = mk_arena_alloc(r->scratch, r->n_merges, sizeof(*r->merges));
     if (r->merges == NULL)
         return MINKE_ENOMEM;
     for (const struct mk_json *v = merges->first; v != NULL; v = v->next, rank++) {
         const struct mk_json *left = v->type == MK_JSON_ARRAY ? v->first : NULL;
 
         if (v->type == MK_JSON_STRING) {
-            const int32_t rc = tokread_split_merge(&r->merges[rank], tokread_text(v), rank);
+            const int32_t rc = tokread_split_merge(&r->merges[rank], v->text, rank);
 
             if (rc < 0)
                 return rc;
         } else if (left != NULL && v->n_items == 2 && left->type == MK_JSON_STRING
                    && left->next->type == MK_JSON_STRING) {
-            r->merges[rank].left = tokread_text(left);
-            r->merges[rank].right = tokread_text(left->next);
+            r->merges[rank].left = left->text;
+            r->merges[rank].right = left->next->text;
         } else {
             return mk_fail(MINKE_EFORMAT, "merge %zu: not two tokens", rank);
         }
@@ -449,7 +437,7 @@ static int32_t tokread_json(struct tokread *r, const struct mk_json *root)
 
     if (model == NULL || model->type != MK_JSON_OBJECT)
         return mk_fail(MINKE_EFORMAT, "tokenizer.json: model: an object expected");
-    if ((rc = mk_pretoken_recognise(&r->tok->kind, mk_json_get(root, "pre_tokenizer"))) < 0
+    if ((rc = mk_pretoken_recognise(&r->kind, mk_json_get(root, "pre_tokenizer"))) < 0
         || (rc = tokread_check_kind(root, model)) < 0)
         return rc;
     if (vocab == NULL || vocab->type != MK_JSON_OBJECT || vocab->n_items == 0)
@@ -463,13 +451,54 @@ static int32_t tokread_json(struct tokread *r, const struct mk_json *root)
     for (const struct mk_json *v = vocab->first; v != NULL && rc >= 0; v = v->next) {
         size_t id = 0;
 
-        if ((rc = tokread_id(v, tokread_key(v), &id)) >= 0)
-            rc = tokread_put(r, id, tokread_key(v), MK_BPE_VOCAB);
+        if ((rc = tokread_id(v, v->key, &id)) >= 0)
+            rc = tokread_put(r, id, v->key, MK_BPE_VOCAB);
     }
     for (const struct mk_json *v = added != NULL ? added->first : NULL; v && rc >= 0;
          v = v->next)
         rc = tokread_added_token(r, v);
     return rc < 0 ? rc : tokread_merges(r, merges);
+}
+
+/* ---- Lists ---- */
+
+static int32_t tokread_lists(struct tokread *r, const struct mk_vocabulary *lists)
+{
+    int32_t rc = mk_pretoken_named(&r->kind, lists->pre);
+
+    if (rc < 0)
+        return rc;
+    if (lists->n_tokens == 0 || lists->n_tokens > MK_BPE_MAX_ID + (size_t)1
+        || lists->n_merges > MK_BPE_MAX_MERGES)
+        return mk_fail(MINKE_EFORMAT, "tokenizer: %zu tokens, %zu merges", lists->n_tokens,
+                       lists->n_merges);
+    r->n_tokens = lists->n_tokens;
+    r->n_merges = lists->n_merges;
+    r->texts = mk_arena_alloc(r->scratch, r->n_tokens, sizeof(*r->texts));
+    r->flags = mk_arena_alloc(r->scratch, r->n_tokens, sizeof(*r->flags));
+    r->merges = mk_arena_alloc(r->scratch, r->n_merges, sizeof(*r->merges));
+    if (r->texts == NULL || r->flags == NULL || r->merges == NULL)
+        return MINKE_ENOMEM;
+    for (size_t id = 0; id < r->n_tokens; id++) {
+        const int32_t type = lists->types != NULL ? lists->types[id] : MK_TOKEN_NORMAL;
+        const struct mk_view text = lists->tokens[id];
+
+        if (type == MK_TOKEN_UNUSED || text.len == 0)
+            continue;
+        if (mk_utf8_valid(text.data, text.len) < text.len)
+            return mk_fail(MINKE_EFORMAT, "tokenizer: token %zu is not UTF-8", id);
+        r->texts[id] = text;
+        r->flags[id] = type == MK_TOKEN_CONTROL ? TOKREAD_RAW | MK_BPE_SPECIAL
+                     : type == MK_TOKEN_USER ? TOKREAD_RAW : MK_BPE_VOCAB;
+    }
+    for (size_t rank = 0; rank < r->n_merges && rc >= 0; rank++) {
+        const struct mk_view text = lists->merges[rank];
+
+        if (mk_utf8_valid(text.data, text.len) < text.len)
+            return mk_fail(MINKE_EFORMAT, "tokenizer: merge %zu is not UTF-8", rank);
+        rc = tokread_split_merge(&r->merges[rank], text, rank);
+    }
+    return rc;
 }
 
 /* ---- tokenizer_config.json ---- */
@@ -505,138 +534,112 @@ static const struct mk_json *tokread_template(const struct mk_json *config)
     return v != NULL && v->type == MK_JSON_STRING ? v : NULL;
 }
 
-static int32_t tokread_settings(struct tokread *r, const char *json, size_t len, int32_t bos,
-                                int32_t eos)
+static int32_t tokread_settings(struct tokread *r, const struct mk_vocabulary *v)
 {
-    const struct mk_json *config = NULL, *chat;
+    const int is_listed = v->json.data == NULL;
+    const struct mk_json *config = NULL, *in_config;
+    struct mk_view chat = v->chat_template;
+    struct mk_tokenizer *tok = r->tok;
     int32_t rc = MINKE_OK;
 
-    if (json != NULL)
-        rc = mk_json_parse(&config, &r->scratch, json, len, "tokenizer_config.json");
+    if (v->config.data != NULL)
+        rc = mk_json_parse(&config, r->scratch, v->config.data, v->config.len,
+                           "tokenizer_config.json");
     if (rc < 0)
         return rc;
     if (config != NULL && config->type != MK_JSON_OBJECT)
         return mk_fail(MINKE_EFORMAT, "tokenizer_config.json: an object expected");
-    r->tok->bos = tokread_special(r->tok, config, "bos_token", TOKREAD_BOS, bos);
-    r->tok->eos = tokread_special(r->tok, config, "eos_token", TOKREAD_EOS, eos);
-    chat = tokread_template(config);
-    if (chat != NULL) {
-        r->tok->chat_template = mk_arena_text(&r->tok->arena, chat->text.data, chat->text.len);
-        r->tok->chat_template_len = chat->text.len;
-        if (r->tok->chat_template == NULL)
-            return MINKE_ENOMEM;
-    }
-    return MINKE_OK;
+    tok->bos = is_listed && v->bos >= 0
+             ? v->bos : tokread_special(tok, config, "bos_token", TOKREAD_BOS, v->bos);
+    tok->eos = is_listed && v->eos >= 0
+             ? v->eos : tokread_special(tok, config, "eos_token", TOKREAD_EOS, v->eos);
+    in_config = tokread_template(config);
+    if (chat.data == NULL && in_config != NULL)
+        chat = in_config->text;
+    if (chat.data == NULL)
+        return MINKE_OK;
+    tok->chat_template = mk_arena_text(&tok->arena, chat.data, chat.len);
+    tok->chat_template_len = chat.len;
+    return tok->chat_template == NULL ? MINKE_ENOMEM : MINKE_OK;
 }
 
 /* ---- Opening ---- */
 
-static int32_t tokread_begin(struct tokread *r, const struct mk_env *env)
+static int32_t tokread_vocabulary(struct tokread *r, const struct mk_vocabulary *v)
 {
-    memset(r, 0, sizeof(*r));
-    r->tok = mk_alloc(&env->alloc, 1, sizeof(*r->tok));
-    if (r->tok == NULL)
-        return MINKE_ENOMEM;
-    r->tok->alloc = env->alloc;
-    mk_arena_init(&r->tok->arena, &r->tok->alloc);
-    mk_arena_init(&r->scratch, &r->tok->alloc);
-    tokread_byte_table(r);
-    return MINKE_OK;
-}
+    const struct mk_json *root = NULL;
+    int32_t rc;
 
-/* Scratch goes; the tokenizer goes to the caller, or nowhere. */
-static int32_t tokread_end(struct tokread *r, int32_t rc, struct mk_tokenizer **out)
-{
-    mk_arena_free(&r->scratch);
-    if (rc < 0)
-        mk_tokenizer_free(r->tok);
-    else
-        *out = r->tok;
-    return rc;
+    if (v->json.data == NULL)
+        return tokread_lists(r, v);
+    rc = mk_json_parse(&root, r->scratch, v->json.data, v->json.len, "tokenizer.json");
+    return rc < 0 ? rc : tokread_json(r, root);
 }
 
 int32_t mk_tokenizer_open(struct mk_tokenizer **out, const struct mk_env *env,
-                          const char *json, size_t json_len, const char *config_json,
-                          size_t config_json_len, int32_t config_bos, int32_t config_eos)
+                          const struct mk_vocabulary *vocabulary)
 {
-    const struct mk_json *root = NULL;
-    struct tokread r;
-    int32_t rc = tokread_begin(&r, env);
+    struct mk_arena scratch;
+    struct tokread r = {.tok = mk_alloc(&env->alloc, 1, sizeof(*r.tok)), .scratch = &scratch};
+    int32_t rc;
 
-    if (rc < 0)
-        return rc;
-    rc = mk_json_parse(&root, &r.scratch, json, json_len, "tokenizer.json");
-    if (rc == MINKE_OK)
-        rc = tokread_json(&r, root);
+    if (r.tok == NULL)
+        return MINKE_ENOMEM;
+    r.tok->alloc = env->alloc;
+    mk_arena_init(&r.tok->arena, &r.tok->alloc);
+    mk_arena_init(&scratch, &r.tok->alloc);
+    tokread_byte_table(&r);
+    rc = tokread_vocabulary(&r, vocabulary);
     if (rc == MINKE_OK)
         rc = tokread_build(&r);
     if (rc == MINKE_OK)
-        rc = tokread_settings(&r, config_json, config_json_len, config_bos, config_eos);
-    return tokread_end(&r, rc, out);
-}
-
-static int32_t tokread_lists(struct tokread *r, const struct mk_tokenizer_lists *lists)
-{
-    int32_t rc = mk_pretoken_named(&r->tok->kind, lists->pre);
-
+        rc = tokread_settings(&r, vocabulary);
+    mk_arena_free(&scratch);
     if (rc < 0)
-        return rc;
-    if (lists->n_tokens == 0 || lists->n_tokens > MK_BPE_MAX_ID + (size_t)1
-        || lists->n_merges > MK_BPE_MAX_MERGES)
-        return mk_fail(MINKE_EFORMAT, "tokenizer: %zu tokens, %zu merges", lists->n_tokens,
-                       lists->n_merges);
-    r->n_tokens = lists->n_tokens;
-    r->n_merges = lists->n_merges;
-    r->texts = mk_arena_alloc(&r->scratch, r->n_tokens, sizeof(*r->texts));
-    r->flags = mk_arena_alloc(&r->scratch, r->n_tokens, sizeof(*r->flags));
-    r->merges = mk_arena_alloc(&r->scratch, r->n_merges, sizeof(*r->merges));
-    if (r->texts == NULL || r->flags == NULL || r->merges == NULL)
-        return MINKE_ENOMEM;
-    for (size_t id = 0; id < r->n_tokens; id++) {
-        const int32_t type = lists->types != NULL ? lists->types[id] : MK_TOKEN_NORMAL;
-        const struct mk_view text = lists->tokens[id];
-
-        if (type == MK_TOKEN_UNUSED || text.len == 0)
-            continue;
-        if (mk_utf8_valid(text.data, text.len) < text.len)
-            return mk_fail(MINKE_EFORMAT, "tokenizer: token %zu is not UTF-8", id);
-        r->texts[id] = text;
-        r->flags[id] = type == MK_TOKEN_CONTROL ? TOKREAD_RAW | MK_BPE_SPECIAL
-                     : type == MK_TOKEN_USER ? TOKREAD_RAW : MK_BPE_VOCAB;
-    }
-    for (size_t rank = 0; rank < r->n_merges && rc >= 0; rank++) {
-        const struct mk_view text = lists->merges[rank];
-
-        if (mk_utf8_valid(text.data, text.len) < text.len)
-            return mk_fail(MINKE_EFORMAT, "tokenizer: merge %zu is not UTF-8", rank);
-        rc = tokread_split_merge(&r->merges[rank], text, rank);
-    }
+        mk_tokenizer_free(r.tok);
+    else
+        *out = r.tok;
     return rc;
 }
 
-int32_t mk_tokenizer_open_lists(struct mk_tokenizer **out, const struct mk_env *env,
-                                const struct mk_tokenizer_lists *lists)
+/* ---- Texts as lists ---- */
+
+static int32_t tokread_join(struct mk_view *out, struct mk_arena *arena,
+                            const struct tokread_merge *m)
 {
-    struct tokread r;
-    int32_t rc = tokread_begin(&r, env);
+    char *text = mk_arena_alloc(arena, m->left.len + m->right.len + 2, 1);
+
+    if (text == NULL)
+        return MINKE_ENOMEM;
+    memcpy(text, m->left.data, m->left.len);
+    text[m->left.len] = ' ';
+    memcpy(text + m->left.len + 1, m->right.data, m->right.len);
+    *out = (struct mk_view){text, m->left.len + 1 + m->right.len};
+    return MINKE_OK;
+}
+
+int32_t mk_vocabulary_list(struct mk_vocabulary *v, struct mk_arena *arena)
+{
+    struct tokread r = {.scratch = arena};
+    struct mk_view *merges;
+    int32_t *types, rc = tokread_vocabulary(&r, v);
 
     if (rc < 0)
         return rc;
-    rc = tokread_lists(&r, lists);
-    if (rc == MINKE_OK)
-        rc = tokread_build(&r);
-    if (rc == MINKE_OK) {
-        r.tok->bos = tokread_special(r.tok, NULL, "", TOKREAD_BOS, -1);
-        r.tok->eos = tokread_special(r.tok, NULL, "", TOKREAD_EOS, -1);
-        r.tok->bos = lists->bos >= 0 ? lists->bos : r.tok->bos;
-        r.tok->eos = lists->eos >= 0 ? lists->eos : r.tok->eos;
-    }
-    if (rc == MINKE_OK && lists->chat_template != NULL) {
-        r.tok->chat_template = mk_arena_text(&r.tok->arena, lists->chat_template,
-                                             lists->chat_template_len);
-        r.tok->chat_template_len = lists->chat_template_len;
-        if (r.tok->chat_template == NULL)
-            rc = MINKE_ENOMEM;
-    }
-    return tokread_end(&r, rc, out);
+    types = mk_arena_alloc(arena, r.n_tokens, sizeof(*types));
+    merges = mk_arena_alloc(arena, r.n_merges, sizeof(*merges));
+    if (types == NULL || merges == NULL)
+        return MINKE_ENOMEM;
+    for (size_t id = 0; id < r.n_tokens; id++)
+        types[id] = r.flags[id] & MK_BPE_SPECIAL ? MK_TOKEN_CONTROL
+                  : r.flags[id] & (TOKREAD_RAW | TOKREAD_NORMALIZED) ? MK_TOKEN_USER
+                  : r.texts[id].data != NULL ? MK_TOKEN_NORMAL : MK_TOKEN_UNUSED;
+    for (size_t rank = 0; rank < r.n_merges && rc == MINKE_OK; rank++)
+        rc = tokread_join(&merges[rank], arena, &r.merges[rank]);
+    v->tokens = r.texts;
+    v->types = types;
+    v->n_tokens = r.n_tokens;
+    v->merges = merges;
+    v->n_merges = r.n_merges;
+    return rc;
 }
