@@ -482,6 +482,7 @@ TEST(an_index_of_many_files_takes_no_longer_than_of_few)
     struct ck *c = ck_new(MK_BF16, 1, 0, 1, 0);
 
     new_folder();
+    ck_write_text(folder, "config.json", c->config, strlen(c->config));
     const double few = index_seconds(n, 1, MINKE_EIO);
     const double many = index_seconds(n, 4096, MINKE_EIO);
     CHECK(many <= 8 * few + 0.1);
@@ -507,8 +508,10 @@ TEST(an_empty_folder_has_no_weights)
     struct ck *c = ck_new(MK_BF16, 1, 0, 1, 0);
 
     new_folder();
+    ck_write_text(folder, "config.json", c->config, strlen(c->config));
     CHECK_INT(load(0, 0), MINKE_EIO);
     CHECK_HAS(minke_last_error(), folder);
+    CHECK_HAS(minke_last_error(), "neither model.safetensors nor this index is there");
     ck_free(c);
 }
 
