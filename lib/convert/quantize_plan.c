@@ -22,16 +22,6 @@ static const struct qplan_preset {
     {"q2_k_m", {MK_Q4_K, MK_Q6_K, MK_Q5_K, MK_Q4_K, MK_Q5_K, MK_Q2_K, MK_Q3_K}, 10},
 };
 
-/* Types that a file of one type may be made of, with llama.cpp's number for it. */
-static const struct qplan_type {
-    uint8_t type, file_type;
-} qplan_types[] = {
-    {MK_F32, 0}, {MK_F16, 1}, {MK_BF16, 32}, {MK_Q8_0, 7}, {MK_Q4_0, 2}, {MK_Q4_1, 3},
-    {MK_Q5_0, 8}, {MK_Q5_1, 9}, {MK_Q2_K, 10}, {MK_Q3_K, 12}, {MK_Q4_K, 14}, {MK_Q5_K, 16},
-    {MK_Q6_K, 18}, {MK_IQ4_NL, 25}, {MK_IQ4_XS, 30},
-};
-#define QPLAN_N_TYPES (MK_COUNT(qplan_types))
-
 static int qplan_same(const char *a, const char *b)
 {
     for (; *a != '\0' && *b != '\0'; a++, b++) {
@@ -43,27 +33,31 @@ static int qplan_same(const char *a, const char *b)
     return *a == *b;
 }
 
-static const struct qplan_type *qplan_find_type(const char *name)
+/* A type that files are written of, by its name in any case; MK_N_TYPES when there is none. */
+static enum mk_type qplan_find_type(const char *name)
 {
-    for (size_t i = 0; i < QPLAN_N_TYPES; i++)
-        if (qplan_same(mk_type_info((enum mk_type)qplan_types[i].type)->name, name))
-            return &qplan_types[i];
-    return NULL;
+    for (int type = 0; type < MK_N_TYPES; type++) {
+        const struct mk_type_info *info = mk_type_info((enum mk_type)type);
+
+        if (info->file_type >= 0 && qplan_same(info->name, name))
+            return (enum mk_type)type;
+    }
+    return MK_N_TYPES;
 }
 
 int32_t mk_q_type(enum mk_type *out, const char *name)
 {
-    const struct qplan_type *t = qplan_find_type(name);
+    const enum mk_type type = qplan_find_type(name);
 
-    if (t == NULL)
+    if (type == MK_N_TYPES)
         return mk_fail(MINKE_EUNSUPPORTED, "%s: no type that can be written", name);
-    *out = (enum mk_type)t->type;
+    *out = type;
     return MINKE_OK;
 }
 
 int32_t mk_q_preset(struct mk_q_plan *plan, const char *name)
 {
-    const struct qplan_type *t = qplan_find_type(name);
+    const enum mk_type type = qplan_find_type(name);
 
     for (size_t i = 0; i < MK_COUNT(qplan_presets); i++) {
         if (!qplan_same(qplan_presets[i].name, name))
@@ -73,29 +67,20 @@ int32_t mk_q_preset(struct mk_q_plan *plan, const char *name)
         plan->file_type = qplan_presets[i].file_type;
         return MINKE_OK;
     }
-    if (t == NULL)
+    if (type == MK_N_TYPES)
         return mk_fail(MINKE_EUNSUPPORTED, "%s: no preset and no type that can be written", name);
     for (int part = 0; part < MK_N_CHOSEN; part++)
-        plan->types[part] = (enum mk_type)t->type;
-    plan->file_type = t->file_type;
+        plan->types[part] = type;
+    plan->file_type = (uint32_t)mk_type_info(type)->file_type;
     return MINKE_OK;
 }
 
-/* The wanted type, or where rows are no multiple of its block, one of about as many bits whose
- * block is 32, or half precision. */
+/* The wanted type, or what takes its place where rows are no multiple of its block. */
 static enum mk_type qplan_fit(enum mk_type type, uint64_t row)
 {
-    static const struct {
-        uint8_t from, to;
-    } smaller[] = {{MK_Q2_K, MK_Q4_0}, {MK_Q3_K, MK_Q4_0}, {MK_Q4_K, MK_Q5_0},
-                   {MK_Q5_K, MK_Q5_0}, {MK_Q6_K, MK_Q8_0}, {MK_IQ4_XS, MK_IQ4_NL}};
-
-    if (row % mk_type_info(type)->block_len == 0)
-        return type;
-    for (size_t i = 0; i < MK_COUNT(smaller); i++)
-        if (smaller[i].from == (uint8_t)type && row % 32 == 0)
-            return (enum mk_type)smaller[i].to;
-    return MK_F16;
+    while (row % mk_type_info(type)->block_len != 0)
+        type = mk_type_info(type)->instead;
+    return type;
 }
 
 /* ---- Outputs ------------------------------------------------------------------------------- */

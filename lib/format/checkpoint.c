@@ -155,10 +155,10 @@ static int32_t ckpt_find(struct mk_checkpoint *c, const char *name, struct mk_st
 
     if (t == NULL)
         return 0;
-    if (t->foreign != NULL)
+    if (t->type == MK_N_TYPES)
         return mk_fail(MINKE_EUNSUPPORTED,
                        "tensor %s: type %s; F32, F16, BF16 and F8_E4M3 are accepted", name,
-                       t->foreign);
+                       t->dtype);
     if (t->n_dims > MK_COUNT(t->shape))
         return mk_fail(MINKE_EFORMAT, "tensor %s: %u dimensions", name, t->n_dims);
     c->used[t - c->tensors] = 1;

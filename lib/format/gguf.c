@@ -161,25 +161,6 @@ static int32_t gguf_take_value(struct gguf_cursor *c, struct mk_gguf_value *v)
 
 /* ---- Tensors ------------------------------------------------------------------------------ */
 
-/* Our types by the file's number, + 1; 0 = none. */
-static const uint8_t gguf_types[] = {
-    [0] = MK_F32 + 1, [1] = MK_F16 + 1, [2] = MK_Q4_0 + 1, [3] = MK_Q4_1 + 1, [6] = MK_Q5_0 + 1,
-    [7] = MK_Q5_1 + 1, [8] = MK_Q8_0 + 1, [10] = MK_Q2_K + 1, [11] = MK_Q3_K + 1,
-    [12] = MK_Q4_K + 1, [13] = MK_Q5_K + 1, [14] = MK_Q6_K + 1, [16] = MK_IQ2_XXS + 1,
-    [17] = MK_IQ2_XS + 1, [18] = MK_IQ3_XXS + 1, [19] = MK_IQ1_S + 1, [20] = MK_IQ4_NL + 1,
-    [21] = MK_IQ3_S + 1, [22] = MK_IQ2_S + 1, [23] = MK_IQ4_XS + 1, [29] = MK_IQ1_M + 1,
-    [30] = MK_BF16 + 1, [34] = MK_TQ1_0 + 1, [35] = MK_TQ2_0 + 1, [39] = MK_MXFP4 + 1,
-    [40] = MK_NVFP4 + 1,
-};
-
-int32_t mk_gguf_type_number(enum mk_type type)
-{
-    for (size_t i = 0; i < sizeof(gguf_types); i++)
-        if (gguf_types[i] == (uint8_t)(type + 1))
-            return (int32_t)i;
-    return -1;
-}
-
 /* Dimensions stand in the file with the length of a row first. */
 static int32_t gguf_take_shape(struct gguf_cursor *c, struct mk_stored *t, uint64_t dims[4])
 {
@@ -225,10 +206,10 @@ static int32_t gguf_take_tensor(struct gguf_cursor *c, struct mk_stored *t)
     if (t->name.len == 0 || strlen(t->name.data) != t->name.len)
         return mk_fail(MINKE_EFORMAT, "%s: tensor %s: name is empty or holds a zero byte",
                        c->path, t->name.data);
-    if (number >= sizeof(gguf_types) || gguf_types[number] == 0)
+    t->type = mk_type_of_gguf(number);
+    if (t->type == MK_N_TYPES)
         return mk_fail(MINKE_EUNSUPPORTED, "%s: tensor %s: type %u", c->path, t->name.data,
                        number);
-    t->type = (enum mk_type)(gguf_types[number] - 1);
     return gguf_tensor_size(t, dims, c->path);
 }
 

@@ -63,9 +63,6 @@ int32_t mk_gguf_token(const struct mk_gguf *g, const char *key);
 /* A single string, or NULL. */
 const struct mk_view *mk_gguf_text(const struct mk_gguf_value *v);
 
-/* The number that files give a type; -1 for F8_E4M3, which GGUF has no name for. */
-int32_t mk_gguf_type_number(enum mk_type type);
-
 /* The model's description, from llama.cpp's keys for deepseek2 and deepseek32, checked as any
  * other.  MINKE_EFORMAT, MINKE_EUNSUPPORTED: as mk_config_read. */
 int32_t mk_gguf_config(struct mk_config *out, const struct mk_gguf *g);

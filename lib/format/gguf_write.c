@@ -116,7 +116,7 @@ void mk_gguf_put_value(struct mk_gguf_writer *w, const struct mk_gguf_value *v)
 int32_t mk_gguf_put_tensor(struct mk_gguf_writer *w, const char *name, enum mk_type type,
                            const uint64_t *dims, uint32_t n_dims)
 {
-    const int32_t number = mk_gguf_type_number(type);
+    const int32_t number = mk_type_info(type)->gguf;
     size_t size = mk_type_row_bytes(type, (size_t)dims[0]);
 
     if (number < 0)

@@ -8,23 +8,30 @@
 
 /* ---- One file ------------------------------------------------------------ */
 
-struct st_dtype {
+/* What tensors of no number type of ours are made of. */
+static const struct {
     const char *name;
     uint32_t bits;
+} st_others[] = {
+    {"BOOL", 8}, {"U8", 8}, {"I8", 8}, {"F8_E5M2", 8}, {"F8_E8M0", 8}, {"I16", 16}, {"U16", 16},
+    {"I32", 32}, {"U32", 32}, {"F64", 64}, {"I64", 64}, {"U64", 64}, {"C64", 64}, {"F4", 4},
+    {"F6_E2M3", 6}, {"F6_E3M2", 6},
 };
 
-static const struct st_dtype *st_dtype_find(const char *name)
+/* A dtype's name that stays, and its bits; NULL when the format has none of this name. */
+static const char *st_dtype_find(uint32_t *bits, const char *name)
 {
-    static const struct st_dtype types[] = {
-        {"BF16", 16}, {"F8_E4M3", 8}, {"F32", 32}, {"F16", 16}, {"BOOL", 8}, {"U8", 8},
-        {"I8", 8}, {"F8_E5M2", 8}, {"F8_E8M0", 8}, {"I16", 16}, {"U16", 16}, {"I32", 32},
-        {"U32", 32}, {"F64", 64}, {"I64", 64}, {"U64", 64}, {"C64", 64}, {"F4", 4},
-        {"F6_E2M3", 6}, {"F6_E3M2", 6}
-    };
+    const enum mk_type type = mk_type_of_dtype(name);
 
-    for (size_t i = 0; i < MK_COUNT(types); i++)
-        if (strcmp(types[i].name, name) == 0)
-            return &types[i];
+    if (type != MK_N_TYPES) {
+        *bits = 8 * mk_type_info(type)->block_bytes;
+        return mk_type_info(type)->name;
+    }
+    for (size_t i = 0; i < MK_COUNT(st_others); i++)
+        if (strcmp(st_others[i].name, name) == 0) {
+            *bits = st_others[i].bits;
+            return st_others[i].name;
+        }
     return NULL;
 }
 
@@ -85,18 +92,17 @@ static int32_t st_tensor(struct mk_st_tensor *t, const struct st_reader *r,
     const struct mk_json *dtype = mk_json_get(v, "dtype");
     const struct mk_json *offsets = mk_json_get(v, "data_offsets");
     uint64_t begin, end, bytes;
+    uint32_t bits;
 
     t->name = v->key.data;
     if (strlen(v->key.data) != v->key.len || v->key.len == 0)
         return mk_fail(MINKE_EFORMAT, "%s: a tensor's name is empty or holds NUL", r->path);
     if (v->type != MK_JSON_OBJECT || dtype == NULL || dtype->type != MK_JSON_STRING)
         return mk_fail(MINKE_EFORMAT, "%s: tensor %s: dtype is missing", r->path, t->name);
-    const struct st_dtype *known = st_dtype_find(dtype->text.data);
-
-    if (known == NULL)
+    t->dtype = st_dtype_find(&bits, dtype->text.data);
+    if (t->dtype == NULL)
         return mk_fail(MINKE_EFORMAT, "%s: tensor %s: unknown dtype \"%s\"", r->path, t->name,
                        dtype->text.data);
-    t->dtype = known->name;
     const int32_t rc = st_shape(t, r, mk_json_get(v, "shape"));
 
     if (rc < 0)
@@ -110,7 +116,7 @@ static int32_t st_tensor(struct mk_st_tensor *t, const struct st_reader *r,
         return mk_fail(MINKE_EFORMAT, "%s: tensor %s: bytes %llu to %llu of %llu", r->path,
                        t->name, (unsigned long long)begin, (unsigned long long)end,
                        (unsigned long long)r->data_size);
-    if (st_bytes(t, known->bits, &bytes) != 0 || bytes != end - begin)
+    if (st_bytes(t, bits, &bytes) != 0 || bytes != end - begin)
         return mk_fail(MINKE_EFORMAT, "%s: tensor %s: %llu bytes do not match its shape and type",
                        r->path, t->name, (unsigned long long)(end - begin));
     t->offset = r->data_offset + begin;
@@ -327,19 +333,10 @@ static int32_t st_open_indexed(struct mk_st_folder *f, const struct mk_env *env,
 /* A header's entry as weights see it. */
 static void st_stored(struct mk_stored *out, const struct mk_st_tensor *t, struct mk_file *file)
 {
-    static const enum mk_type types[] = {MK_F32, MK_F16, MK_BF16, MK_F8_E4M3};
-    const struct mk_stored stored = {
-        .name = mk_view(t->name), .foreign = t->dtype, .n_dims = t->n_dims, .file = file,
-        .offset = t->offset, .size = t->size,
-    };
-
-    *out = stored;
+    *out = (struct mk_stored){.name = mk_view(t->name), .type = mk_type_of_dtype(t->dtype),
+                              .dtype = t->dtype, .n_dims = t->n_dims, .file = file,
+                              .offset = t->offset, .size = t->size};
     memcpy(out->shape, t->shape, sizeof(out->shape));
-    for (size_t i = 0; i < MK_COUNT(types); i++)
-        if (strcmp(mk_type_info(types[i])->name, t->dtype) == 0) {
-            out->type = types[i];
-            out->foreign = NULL;
-        }
 }
 
 /* The headers of all files, as one list by name. */

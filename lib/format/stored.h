@@ -8,8 +8,8 @@
 
 struct mk_stored {
     struct mk_view name;     /* as its file says it, a NUL behind */
-    enum mk_type type;
-    const char *foreign;     /* the file's word for a type that is none of ours, else NULL */
+    enum mk_type type;       /* MK_N_TYPES: one that weights cannot have, */
+    const char *dtype;       /* which the file calls so; NULL for ours in GGUF files */
     uint32_t n_dims;
     uint64_t shape[4];       /* slowest first */
     struct mk_file *file;

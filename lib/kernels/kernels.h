@@ -7,6 +7,8 @@
 
 #include "tensor/tensor.h"
 
+#define MK_LANES 16u     /* what shares a vector: rows of a matrix, heads, or tokens */
+
 /* 32 activations rounded to 8 bits, x = d q, with what kernels start their sums from. */
 struct mk_act {
     int8_t q[32];

@@ -33,6 +33,7 @@ struct mm_area {
 
 struct mm_item {
     struct mk_product p;
+    enum mk_type type;           /* that kernels meet: F32 where the stored one is not packed */
     struct mk_act *acts;         /* n_rows of n_in / 32, NULL for float activations */
     uint32_t *words;             /* of 16 bits, or NULL: n_rows of panels, then their steps */
     struct mk_onednn *onednn;    /* NULL, or who multiplies: then words are bf16 */
@@ -358,21 +359,19 @@ static void mm_range(const struct mk_kernels *k, const struct mm_item *item, siz
     }
     if (w->layout == MK_LAYOUT_PACKED) {
         const struct mm_groups g = {(const uint8_t *)w->data + begin * item->group_bytes,
-                                    item->group_bytes, begin, end - begin, w->type};
+                                    item->group_bytes, begin, end - begin, item->type};
         mm_packed(k, item, &g, area);
         return;
     }
     for (size_t i = begin; i < end; i++) {
         const size_t row = i * MK_LANES;
-        struct mm_groups g = {group, item->group_bytes, i, 1, w->type};
+        const struct mm_groups g = {group, item->group_bytes, i, 1, item->type};
 
-        if (mk_pack_info(w->type)->unit == 0) {
-            g.type = MK_F32;
+        if (item->type != w->type)
             mm_decode_group(k, (float *)(void *)group, w, row, area);
-        } else {
+        else
             mk_mat_pack(group, w, (const uint8_t *)w->data + row * w->row_bytes, 0,
                         mk_min(MK_LANES, w->n_out - row), k);
-        }
         mm_packed(k, item, &g, area);
     }
 }
@@ -519,7 +518,7 @@ static size_t mm_add(struct mm_job *job, const struct mk_product *p, size_t n_wh
 
     if (job->n_items == MM_MAX_ITEMS)
         return 0;
-    *item = (struct mm_item){.p = *p};
+    *item = (struct mm_item){.p = *p, .type = mk_pack_info(w->type)->unit > 0 ? w->type : MK_F32};
     item->onednn = mk_onednn_takes(job->onednn, w, p->n_rows) ? job->onednn : NULL;
     const int to16 = item->onednn != NULL
                   || (job->round16 && n_whole > MM_STREAMED && !w->exact
@@ -527,8 +526,7 @@ static size_t mm_add(struct mm_job *job, const struct mk_product *p, size_t n_wh
     if ((to16 || mm_is_integer(w->type)) && !mm_add_rounding(job, item, to16, acts, acts_left))
         return 0;
     item->n_groups = mk_ceil_div(w->n_out, MK_LANES);
-    item->group_bytes = mk_pack_info(w->type)->unit ? mk_pack_group_bytes(w->type, w->n_in)
-                      : w->n_in * 4 * MK_LANES;
+    item->group_bytes = mk_pack_group_bytes(item->type, w->n_in);
     item->cost = item->group_bytes + 64
                + item->p.n_rows * w->n_in * (item->acts ? 2 : item->words ? 3 : 6);
     item->start = job->cost;

@@ -45,17 +45,16 @@ void mk_matmul_many(struct mk_ops *ops, const struct mk_product *p, size_t n);
 /* Row r of W as floats (n_in,), in any layout (F8_E4M3 with its scale). */
 void mk_mat_row(float *out, const struct mk_mat *w, size_t r);
 
-/* Packing: done once while loading, in place of the file's copy.  Groups of MK_PACK_ROWS
- * rows lie one after the other, so that a matrix can be packed piece by piece and by several
+/* Packing: done once while loading, in place of the file's copy.  Groups of MK_LANES rows
+ * lie one after the other, so that a matrix can be packed piece by piece and by several
  * threads. */
-#define MK_PACK_ROWS 16u
 
 /* Bytes of a matrix in MK_LAYOUT_PACKED: those of the file, rounded up to whole groups.  0
  * when the type has no packed form and stays in MK_LAYOUT_ROWS. */
 size_t mk_mat_packed_bytes(enum mk_type type, size_t n_out, size_t n_in);
 
 /* Pack rows [begin, end) of the matrix w (its type, n_out, n_in, row_bytes count), begin a
- * multiple of MK_PACK_ROWS, end too unless it is n_out.  rows: the stored row `begin`, the
+ * multiple of MK_LANES, end too unless it is n_out.  rows: the stored row `begin`, the
  * others row_bytes apart.  out: the whole packed matrix, aligned to 64.  When all rows are
  * packed, the caller sets w->data = out and w->layout = MK_LAYOUT_PACKED. */
 void mk_mat_pack(void *out, const struct mk_mat *w, const void *rows, size_t begin, size_t end,

@@ -22,7 +22,6 @@
 #include "kernels/kernels.h"
 #include "tensor/tensor.h"
 
-#define MK_LANES 16u
 #define MK_ACT_BLOCK 32u       /* activations that share a scale */
 #define MK_PANEL_BLOCKS 16u    /* 32-blocks of K that a tile works through; even */
 #define MK_PANEL_FLOATS 128u   /* the same for float weights; the size of an FP8 scale block */
@@ -37,6 +36,7 @@ enum mk_panel_kind {
     MK_PANEL_HALVES   /* w = s (q - 128), one s per 16 */
 };
 
+/* What packing and products know of a number type: a row of the table in pack.c. */
 struct mk_pack_info {
     uint32_t unit;       /* weights per unit; 0: the type has no packed form */
     uint32_t words;      /* dwords per row and unit */
@@ -44,6 +44,12 @@ struct mk_pack_info {
     uint32_t head_at;    /* its byte in the stored block */
     uint32_t words_at;   /* byte of the first dword in the stored block */
     enum mk_panel_kind kind;
+    /* The line of a unit to which dword i of a stored block goes; NULL: line i. */
+    uint32_t (*line)(uint32_t i);
+    /* Change the lines of a unit, or of many units of one line each, once they are in place;
+     * NULL: they stay.  stored: dword i of the stored block of a row again. */
+    void (*change)(uint32_t *lines, size_t n_lines);
+    uint32_t (*stored)(const uint32_t *lines, uint32_t i, size_t row);
 };
 const struct mk_pack_info *mk_pack_info(enum mk_type type);
 

@@ -134,10 +134,10 @@ size_t mk_dsa_select(const struct mk_kernels *k, int32_t *kept, const float *sco
 static void dsa_round_heads(const struct mk_kernels *k, struct mk_index_query *out, float *q,
                             const float *w, size_t D, size_t h, size_t n_heads)
 {
-    const size_t v = h / MK_LANE, bytes = 4 * out->words;
+    const size_t v = h / MK_LANES, bytes = 4 * out->words;
     float *lanes = out->w8 + h;
 
-    for (size_t l = 0; l < MK_LANE; l++) {
+    for (size_t l = 0; l < MK_LANES; l++) {
         int8_t *q8 = (int8_t *)(q + l * D);
         int32_t sum = 0;
 
@@ -151,7 +151,7 @@ static void dsa_round_heads(const struct mk_kernels *k, struct mk_index_query *o
             sum += q8[i];
         out->start[h + l] = -128 * sum;
     }
-    k->interleave((uint32_t *)(void *)(out->q8 + v * bytes * MK_LANE), (const uint8_t *)q,
+    k->interleave((uint32_t *)(void *)(out->q8 + v * bytes * MK_LANES), (const uint8_t *)q,
                   D * sizeof(float), n_heads, out->words);
 }
 
@@ -162,17 +162,17 @@ static void dsa_prepare(void *arg, size_t begin, size_t end, uint32_t worker)
     const struct mk_config *c = &j->f->model->config;
     const struct mk_work *work = j->f->work;
     const struct mk_kernels *k = j->f->ops.k;
-    const size_t H = c->index_n_heads, D = c->index_head_dim, n_vec = mk_ceil_div(H, MK_LANE);
+    const size_t H = c->index_n_heads, D = c->index_head_dim, n_vec = mk_ceil_div(H, MK_LANES);
 
     (void)worker;
     for (size_t at = begin; at < end; at++) {
-        const size_t i = j->row + at / n_vec, v = at % n_vec, h = v * MK_LANE;
-        const size_t n_heads = mk_min(MK_LANE, H - h);
+        const size_t i = j->row + at / n_vec, v = at % n_vec, h = v * MK_LANES;
+        const size_t n_heads = mk_min(MK_LANES, H - h);
         struct mk_index_query *out = &work->queries[at / n_vec];
         float *q = work->index_q + (i * H + h) * D, *w = work->index_w + i * H + h;
 
         if (out->q != NULL) {
-            memset(out->w + h, 0, MK_LANE * sizeof(float));
+            memset(out->w + h, 0, MK_LANES * sizeof(float));
             memcpy(out->w + h, w, n_heads * sizeof(float));
             k->interleave((uint32_t *)(void *)(out->q + h * D), (const uint8_t *)q,
                           D * sizeof(float), n_heads, D);
@@ -189,11 +189,11 @@ static void dsa_prepare(void *arg, size_t begin, size_t end, uint32_t worker)
 static void dsa_exact(const struct dsa_job *j, float *scores, const struct mk_index_query *q,
                       const float *keys, size_t n, uint32_t worker)
 {
-    const size_t D = j->f->model->config.index_head_dim, lds = q->n_vec * MK_LANE;
+    const size_t D = j->f->model->config.index_head_dim, lds = q->n_vec * MK_LANES;
     const struct mk_kernels *k = j->f->ops.k;
     float *s = j->f->work->attend[worker].index_s;
 
-    k->attend_dots(s, lds, q->q, D * MK_LANE, q->n_vec, keys, D, n, D, 1);
+    k->attend_dots(s, lds, q->q, D * MK_LANES, q->n_vec, keys, D, n, D, 1);
     k->index_sum(scores, s, lds, q->w, q->n_vec, n);
 }
 
@@ -316,7 +316,7 @@ static int dsa_replayed(struct mk_forward *f)
 void mk_dsa_run(struct mk_forward *f, const struct mk_kv *kv)
 {
     struct mk_work *work = f->work;
-    const size_t n_vec = mk_ceil_div(f->model->config.index_n_heads, MK_LANE);
+    const size_t n_vec = mk_ceil_div(f->model->config.index_n_heads, MK_LANES);
     struct dsa_job job = {f, kv, 0, 0};
     size_t i = 0;
 

@@ -158,8 +158,7 @@ static int mla_prefers_naive(const struct mk_forward *f, const struct mk_attenti
     const double L = c->kv_lora_rank, R = c->qk_rope_head_dim;
     const double width = (double)c->qk_nope_head_dim + c->v_head_dim;
     const double attended = limit > 0 && (double)limit < n ? (double)limit : n;
-    const int integer = w->k_up[0].type != MK_F32 && w->k_up[0].type != MK_F16
-                     && w->k_up[0].type != MK_BF16 && w->k_up[0].type != MK_F8_E4M3;
+    const int integer = mk_type_info(w->k_up[0].type)->block_len > 1;
 
     const struct mla_cost *cost = &mla_costs[f->work->shape.attend16 ? 1 : 0];
 

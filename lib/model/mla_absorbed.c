@@ -31,7 +31,7 @@ struct absorbed_row {
 
 static size_t absorbed_vecs(const struct mk_mla *j)
 {
-    return mk_ceil_div(j->f->model->config.num_attention_heads, MK_LANE);
+    return mk_ceil_div(j->f->model->config.num_attention_heads, MK_LANES);
 }
 
 /* Place n of heads at base: (n, heads, L), then maxima and sums. */
@@ -73,8 +73,8 @@ static void absorbed_queries(const struct absorbed_part *p, size_t i, size_t h)
     const struct mk_config *c = &j->f->model->config;
     const size_t dim = (size_t)c->kv_lora_rank + c->qk_rope_head_dim, words = mk_words16(dim);
 
-    for (size_t n = 0; n < p->heads; n += MK_LANE) {
-        const size_t n_rows = mk_min(MK_LANE, p->heads - n);
+    for (size_t n = 0; n < p->heads; n += MK_LANES) {
+        const size_t n_rows = mk_min(MK_LANES, p->heads - n);
         const float *q = j->f->work->qa + (i * c->num_attention_heads + h + n) * dim;
 
         if (!j->f->work->shape.attend16) {
@@ -82,7 +82,7 @@ static void absorbed_queries(const struct absorbed_part *p, size_t i, size_t h)
                           dim * sizeof(float), n_rows, dim);
             continue;
         }
-        memset(p->a->q_step + n, 0, MK_LANE * sizeof(float));
+        memset(p->a->q_step + n, 0, MK_LANES * sizeof(float));
         k->round16(p->a->keys16, words, p->a->q_step + n, NULL, 0, 0, q, dim, n_rows, dim);
         k->interleave(p->a->q16 + n * words, (const uint8_t *)p->a->keys16,
                       words * sizeof(uint32_t), n_rows, words);
@@ -111,10 +111,10 @@ static void absorbed_block(const struct absorbed_part *p, size_t b, size_t n,
     const struct mk_config *c = &f->model->config;
     const struct mk_kernels *k = f->ops.k;
     const struct mk_attend *a = p->a;
-    const size_t L = c->kv_lora_rank, dim = L + c->qk_rope_head_dim, lds = p->n_vec * MK_LANE;
+    const size_t L = c->kv_lora_rank, dim = L + c->qk_rope_head_dim, lds = p->n_vec * MK_LANES;
     const float *keys = absorbed_keys(p, b, a->keys, mk_min(2, n));
     const int in_place = keys != a->keys;
-    float shrink[MK_LANE * MK_HEAD_VECS];
+    float shrink[MK_LANES * MK_HEAD_VECS];
 
     /* The next block is fetched between: in longer bursts it comes too late. */
     for (size_t t = 0; t < n && !in_place; t += 2) {
@@ -125,7 +125,7 @@ static void absorbed_block(const struct absorbed_part *p, size_t b, size_t n,
         if (in_place)
             absorbed_fetch(p, b + MK_KEY_BLOCK + t, ABSORBED_SLICE);
         /* s = q' . c + q_pe . k_pe */
-        k->attend_dots(a->s + t * lds, lds, a->q, dim * MK_LANE, p->n_vec, keys + t * dim, dim,
+        k->attend_dots(a->s + t * lds, lds, a->q, dim * MK_LANES, p->n_vec, keys + t * dim, dim,
                        mk_min(ABSORBED_SLICE, n - t), dim, 1);
     }
     k->attend_soften(a->s, lds, p->n_vec, n, f->model->rope.softmax_scale, out.max, out.sum,
@@ -142,9 +142,9 @@ static void absorbed_block16(const struct absorbed_part *p, size_t b, size_t n,
     const struct mk_config *c = &f->model->config;
     const struct mk_kernels *k = f->ops.k;
     const struct mk_attend *a = p->a;
-    const size_t L = c->kv_lora_rank, dim = L + c->qk_rope_head_dim, lds = p->n_vec * MK_LANE;
-    const size_t words = mk_words16(dim), ldp = mk_round_up(L, MK_LANE);
-    float shrink[MK_LANE * MK_HEAD_VECS], back[MK_LANE * MK_HEAD_VECS];
+    const size_t L = c->kv_lora_rank, dim = L + c->qk_rope_head_dim, lds = p->n_vec * MK_LANES;
+    const size_t words = mk_words16(dim), ldp = mk_round_up(L, MK_LANES);
+    float shrink[MK_LANES * MK_HEAD_VECS], back[MK_LANES * MK_HEAD_VECS];
 
     for (size_t t = 0; t < n; t += 2) {
         const size_t n_rows = mk_min(2, n - t);
@@ -154,7 +154,7 @@ static void absorbed_block16(const struct absorbed_part *p, size_t b, size_t n,
                    ldp, L, absorbed_keys(p, b + t, a->keys, n_rows), dim, n_rows, dim);
     }
     /* s = q' . c + q_pe . k_pe */
-    k->attend_dots16(a->s, lds, a->q16, words * MK_LANE, a->q_step, p->n_vec, a->keys16, words,
+    k->attend_dots16(a->s, lds, a->q16, words * MK_LANES, a->q_step, p->n_vec, a->keys16, words,
                      a->key_step, n, words);
     k->attend_soften(a->s, lds, p->n_vec, n, f->model->rope.softmax_scale, out.max, out.sum,
                      shrink);
@@ -173,11 +173,11 @@ static void absorbed_split(const struct mk_mla *j, size_t i, struct mk_mla_span 
     const struct mk_work *work = j->f->work;
     const struct absorbed_part p = {
         j, &work->attend[worker], span, mk_min(span.n, (split + 1) * MK_SPLIT), n_vec,
-        mk_min(n_vec * MK_LANE, c->num_attention_heads - v * MK_LANE)};
+        mk_min(n_vec * MK_LANES, c->num_attention_heads - v * MK_LANES)};
     const size_t step = work->shape.attend16 ? MK_KEY_BLOCK16 : MK_KEY_BLOCK;
 
-    absorbed_queries(&p, i, v * MK_LANE);
-    absorbed_clear(out, n_vec * MK_LANE, c->kv_lora_rank);
+    absorbed_queries(&p, i, v * MK_LANES);
+    absorbed_clear(out, n_vec * MK_LANES, c->kv_lora_rank);
     for (size_t b = split * MK_SPLIT; b < p.end; b += step) {
         const size_t n = mk_min(step, p.end - b);
 
@@ -229,18 +229,18 @@ static void absorbed_rows(void *arg, size_t begin, size_t end, uint32_t worker)
     const struct mk_mla *j = arg;
     const struct mk_config *c = &j->f->model->config;
     const size_t L = c->kv_lora_rank, n_vecs = absorbed_vecs(j);
-    const size_t room = MK_HEAD_VECS * MK_LANE;
+    const size_t room = MK_HEAD_VECS * MK_LANES;
     const struct absorbed_sum part = absorbed_sum_at(j->f->work->attend[worker].sums, 0, room, L);
     const struct absorbed_sum all = absorbed_sum_at(j->f->work->attend[worker].sums, 1, room, L);
 
     for (size_t at = begin, n; at < end; at += n) {
-        const size_t i = at / n_vecs, v = at % n_vecs, h = v * MK_LANE;
+        const size_t i = at / n_vecs, v = at % n_vecs, h = v * MK_LANES;
         const struct mk_mla_span span = mk_mla_span(j->f, i);
 
         n = mk_min(mk_min(MK_HEAD_VECS, n_vecs - v), end - at);
-        const size_t heads = mk_min(n * MK_LANE, c->num_attention_heads - h);
+        const size_t heads = mk_min(n * MK_LANES, c->num_attention_heads - h);
 
-        absorbed_clear(all, n * MK_LANE, L);
+        absorbed_clear(all, n * MK_LANES, L);
         for (size_t split = 0; split * MK_SPLIT < span.n; split++) {
             absorbed_split(j, i, span, split, v, n, part, worker);
             absorbed_merge(j, all, part, heads);
@@ -260,11 +260,11 @@ static void absorbed_wave(void *arg, size_t begin, size_t end, uint32_t worker)
     for (size_t at = begin, n; at < end; at += n) {
         const size_t split = at / n_vecs, v = at % n_vecs;
         const struct absorbed_sum out = absorbed_sum_at(r->j->f->work->parts, split + 1,
-                                                        n_vecs * MK_LANE, L);
+                                                        n_vecs * MK_LANES, L);
 
         n = mk_min(mk_min(MK_HEAD_VECS, n_vecs - v), end - at);
         absorbed_split(r->j, r->i, r->span, r->split + split, v, n,
-                       absorbed_sum_from(out, v * MK_LANE, L), worker);
+                       absorbed_sum_from(out, v * MK_LANES, L), worker);
     }
 }
 
@@ -273,7 +273,7 @@ static void absorbed_merge_wave(void *arg, size_t begin, size_t end, uint32_t wo
 {
     const struct absorbed_row *r = arg;
     const size_t L = r->j->f->model->config.kv_lora_rank;
-    const size_t heads = absorbed_vecs(r->j) * MK_LANE;
+    const size_t heads = absorbed_vecs(r->j) * MK_LANES;
     float *parts = r->j->f->work->parts;
     const struct absorbed_sum all = absorbed_sum_from(absorbed_sum_at(parts, 0, heads, L),
                                                       begin, L);
@@ -294,8 +294,8 @@ static void absorbed_one_row(const struct mk_mla *j, size_t i)
     struct absorbed_row r = {.j = j, .span = mk_mla_span(j->f, i), .i = i};
     const size_t n_splits = mk_ceil_div(r.span.n, MK_SPLIT);
 
-    absorbed_clear(absorbed_sum_at(j->f->work->parts, 0, n_vecs * MK_LANE, c->kv_lora_rank),
-                   n_vecs * MK_LANE, c->kv_lora_rank);
+    absorbed_clear(absorbed_sum_at(j->f->work->parts, 0, n_vecs * MK_LANES, c->kv_lora_rank),
+                   n_vecs * MK_LANES, c->kv_lora_rank);
     for (r.split = 0; r.split < n_splits; r.split += r.n_splits) {
         r.n_splits = mk_min(MK_WAVE, n_splits - r.split);
         mk_team_run(&j->f->ops.team, absorbed_wave, &r, r.n_splits * n_vecs, 1);

@@ -13,14 +13,14 @@ struct naive_job {
     size_t head, n_heads;        /* and the heads that it is made for */
 };
 
-#define NAIVE_ROWS ((size_t)MK_LANE * MK_HEAD_VECS)    /* rows that share a tile */
+#define NAIVE_ROWS ((size_t)MK_LANES * MK_HEAD_VECS)    /* rows that share a tile */
 
 /* Whether rows of a group see the block's keys: all, some, or none. */
 enum { NAIVE_ALL, NAIVE_SOME, NAIVE_NONE };
 
 static size_t naive_padded(const struct mk_forward *f)
 {
-    return mk_round_up(f->n, MK_LANE);
+    return mk_round_up(f->n, MK_LANES);
 }
 
 /* The queries of (head, vector of rows) pairs, lanes beside each other; rounded if so wished. */
@@ -32,21 +32,21 @@ static void naive_pack(void *arg, size_t begin, size_t end, uint32_t worker)
     const struct mk_kernels *k = f->ops.k;
     const struct mk_attend *a = &f->work->attend[worker];
     const size_t H = c->num_attention_heads, dim = c->qk_nope_head_dim + c->qk_rope_head_dim;
-    const size_t n_vecs = naive_padded(f) / MK_LANE, words = mk_words16(dim);
+    const size_t n_vecs = naive_padded(f) / MK_LANES, words = mk_words16(dim);
 
     for (size_t at = begin; at < end; at++) {
-        const size_t h = at / n_vecs, i = at % n_vecs * MK_LANE, n = mk_min(MK_LANE, f->n - i);
+        const size_t h = at / n_vecs, i = at % n_vecs * MK_LANES, n = mk_min(MK_LANES, f->n - i);
         const float *q = f->work->q + (i * H + h) * dim;
 
         if (!f->work->shape.attend16) {
-            k->interleave((uint32_t *)(void *)(f->work->qa + at * dim * MK_LANE),
+            k->interleave((uint32_t *)(void *)(f->work->qa + at * dim * MK_LANES),
                           (const uint8_t *)q, H * dim * sizeof(float), n, dim);
             continue;
         }
-        memset(f->work->q_step + at * MK_LANE, 0, MK_LANE * sizeof(float));
-        k->round16(a->keys16, words, f->work->q_step + at * MK_LANE, NULL, 0, 0, q, H * dim,
+        memset(f->work->q_step + at * MK_LANES, 0, MK_LANES * sizeof(float));
+        k->round16(a->keys16, words, f->work->q_step + at * MK_LANES, NULL, 0, 0, q, H * dim,
                    n, dim);
-        k->interleave((uint32_t *)(void *)f->work->qa + at * words * MK_LANE,
+        k->interleave((uint32_t *)(void *)f->work->qa + at * words * MK_LANES,
                       (const uint8_t *)a->keys16, words * sizeof(uint32_t), n, words);
     }
 }
@@ -116,10 +116,10 @@ static void naive_dots(const struct naive_job *b, size_t h, size_t g, size_t t, 
     /* s = q . k, of the part without positions and of the rotated one */
     if (work->shape.attend16)
         f->ops.k->attend_dots16(a->s, NAIVE_ROWS, (const uint32_t *)(void *)work->qa + at * words,
-                                words * MK_LANE, work->q_step + at, n_vec, a->keys16 + t * words,
+                                words * MK_LANES, work->q_step + at, n_vec, a->keys16 + t * words,
                                 words, a->key_step + t, n, words);
     else
-        f->ops.k->attend_dots(a->s, NAIVE_ROWS, work->qa + at * dim, dim * MK_LANE, n_vec,
+        f->ops.k->attend_dots(a->s, NAIVE_ROWS, work->qa + at * dim, dim * MK_LANES, n_vec,
                               work->k_block + ((h - b->head) * MK_EXPAND + t) * dim, dim, n, dim,
                               1);
     if (work->bias_kind[g] == NAIVE_SOME)
@@ -134,10 +134,10 @@ static void naive_tile(const struct naive_job *b, size_t h, size_t g, uint32_t w
     const struct mk_kernels *k = f->ops.k;
     const struct mk_work *work = f->work;
     const struct mk_attend *a = &work->attend[worker];
-    const size_t V = f->model->config.v_head_dim, ldp = mk_round_up(V, MK_LANE);
+    const size_t V = f->model->config.v_head_dim, ldp = mk_round_up(V, MK_LANES);
     const size_t at = h * naive_padded(f) + g * NAIVE_ROWS;
     const size_t n_rows = mk_min(NAIVE_ROWS, f->n - g * NAIVE_ROWS);
-    const size_t n_vec = mk_ceil_div(n_rows, MK_LANE);
+    const size_t n_vec = mk_ceil_div(n_rows, MK_LANES);
     /* What lies behind the last row is seen by none. */
     const size_t n_keys = mk_min(b->n_keys, f->first + g * NAIVE_ROWS + n_rows - b->key);
     float *max = work->stats + at + h * naive_padded(f), *sum = max + naive_padded(f);
@@ -172,7 +172,7 @@ static void naive_round(const struct naive_job *b, size_t h, uint32_t worker)
 
     k->round16(a->keys16, mk_words16(dim), a->key_step, NULL, 0, 0,
                work->k_block + (h - b->head) * MK_EXPAND * dim, dim, b->n_keys, dim);
-    k->round16(NULL, 0, a->value_step, a->pairs, mk_round_up(V, MK_LANE), V,
+    k->round16(NULL, 0, a->value_step, a->pairs, mk_round_up(V, MK_LANES), V,
                work->v_block + (h - b->head) * MK_EXPAND * V, V, b->n_keys, V);
 }
 
@@ -296,7 +296,7 @@ void mk_mla_naive(const struct mk_mla *j)
     struct naive_job b = {.j = j};
 
     mk_team_run(&f->ops.team, naive_begin, &b, H, 1);
-    mk_team_run(&f->ops.team, naive_pack, &b, H * naive_padded(f) / MK_LANE, 1);
+    mk_team_run(&f->ops.team, naive_pack, &b, H * naive_padded(f) / MK_LANES, 1);
     for (b.key = mk_mla_begin(f, 0); b.key < n_keys; b.key += MK_EXPAND) {
         b.n_keys = mk_min(MK_EXPAND, n_keys - b.key);
         naive_block(&b);

@@ -23,50 +23,6 @@ struct load_state {
 
 /* ---- Verification -------------------------------------------------------- */
 
-static int load_float_is_bad(float f)
-{
-    uint32_t bits;
-
-    memcpy(&bits, &f, sizeof(bits));
-    return (bits & 0x7F800000u) == 0x7F800000u;
-}
-
-/* Whether n stored weights hold NaN or infinity. */
-static int load_is_bad(const void *data, size_t n, enum mk_type type)
-{
-    const struct mk_type_info *info = mk_type_info(type);
-    const uint8_t *p = data;
-    float decoded[256];
-    uint32_t bad = 0;
-
-    if (type == MK_F8_E4M3) {
-        for (size_t i = 0; i < n; i++)
-            bad |= (p[i] & 0x7Fu) == 0x7Fu;
-        return (int)bad;
-    }
-    if (type == MK_BF16 || type == MK_F16) {
-        const uint32_t mask = type == MK_BF16 ? 0x7F80u : 0x7C00u;
-
-        for (size_t i = 0; i < n; i++) {
-            uint16_t h;
-
-            memcpy(&h, p + 2 * i, sizeof(h));
-            bad |= (h & mask) == mask;
-        }
-        return (int)bad;
-    }
-    const size_t step = 256 / info->block_len * info->block_len;
-
-    for (size_t i = 0; i < n; i += step) {
-        const size_t m = mk_min(step, n - i);
-
-        mk_decode(decoded, p + i / info->block_len * info->block_bytes, m, type);
-        for (size_t k = 0; k < m; k++)
-            bad |= (uint32_t)load_float_is_bad(decoded[k]);
-    }
-    return (int)bad;
-}
-
 static int32_t load_fail_bad(const struct mk_stored *t)
 {
     return mk_fail(MINKE_EFORMAT, "tensor %s: holds NaN or infinity", t->name.data);
@@ -101,7 +57,7 @@ static int32_t load_floats(struct load_state *s, const float **out, const struct
     if (rc < 0)
         return rc;
     *out = floats;
-    return (s->options->flags & MINKE_CONTEXT_VERIFY) && load_is_bad(floats, n, MK_F32)
+    return (s->options->flags & MINKE_CONTEXT_VERIFY) && !mk_all_finite(floats, n, MK_F32)
          ? load_fail_bad(t) : MINKE_OK;
 }
 
@@ -151,7 +107,7 @@ static const uint8_t *load_rows(struct load_job *job, size_t begin, size_t end,
     else
         rc = mk_file_read(t->file, t->offset + at, buffer, n);
     if (rc == MINKE_OK && (job->s->options->flags & MINKE_CONTEXT_VERIFY)
-        && load_is_bad(rows, (end - begin) * n_in, t->type))
+        && !mk_all_finite(rows, (end - begin) * n_in, t->type))
         rc = load_fail_bad(t);
     if (rc == MINKE_OK)
         return rows;
@@ -170,7 +126,8 @@ static int load_is_packed(const struct load_state *s, const struct mk_weights_it
 /* A mapping is used as it lies, unless its file puts numbers at odd places. */
 static int load_is_mapped(const struct load_state *s, const struct mk_weights_item *item)
 {
-    const uint64_t align = item->t.type == MK_F32 ? 4 : item->t.type == MK_F8_E4M3 ? 1 : 2;
+    const struct mk_type_info *info = mk_type_info(item->t.type);
+    const uint64_t align = info->block_len == 1 ? info->block_bytes : 2;
 
     return (s->options->flags & MINKE_CONTEXT_MMAP) && item->t.offset % align == 0;
 }
@@ -183,7 +140,7 @@ static void load_matrix_job(void *arg, size_t begin, size_t end, uint32_t worker
     const int packed = load_is_packed(s, job->item);
     uint8_t *scratch = s->scratch + worker * s->scratch_bytes;
     const size_t fit = mk_max(s->scratch_bytes / mat->row_bytes, 1);
-    const size_t step = fit >= MK_PACK_ROWS ? fit / MK_PACK_ROWS * MK_PACK_ROWS : fit;
+    const size_t step = fit >= MK_LANES ? fit / MK_LANES * MK_LANES : fit;
 
     for (size_t r = begin; r < end && !mk_atomic_load(&job->failed); r += step) {
         const size_t last = mk_min(r + step, end);
@@ -221,7 +178,7 @@ static int32_t load_matrix(struct load_state *s, const struct mk_weights_item *i
     if (rc < 0)
         return rc;
     if (job.mapped == NULL || (s->options->flags & MINKE_CONTEXT_VERIFY)) {
-        const size_t grain = mk_round_up(LOAD_SMALL / mat->row_bytes + 1, MK_PACK_ROWS);
+        const size_t grain = mk_round_up(LOAD_SMALL / mat->row_bytes + 1, MK_LANES);
 
         rc = load_job_run(&job, load_matrix_job, mat->n_out, grain);
     }
@@ -238,9 +195,10 @@ struct load_head_types {
     enum mk_type k_b, v_b, k_up;
 };
 
+/* Single numbers without a scale that lies elsewhere. */
 static int load_is_plain(enum mk_type type)
 {
-    return type == MK_F32 || type == MK_F16 || type == MK_BF16;
+    return mk_type_info(type)->block_len == 1 && type != MK_F8_E4M3;
 }
 
 /* A matrix of n_in columns that the file holds the other way round.  Quantized weights meet
@@ -400,7 +358,7 @@ static const uint8_t *load_split_rows(struct load_job *job, const struct mk_stor
     int32_t rc = mk_file_read(t->file, t->offset + (uint64_t)h * bytes, buffer, bytes);
 
     if (rc == MINKE_OK && (job->s->options->flags & MINKE_CONTEXT_VERIFY)
-        && load_is_bad(buffer, n_out * n_in, t->type))
+        && !mk_all_finite(buffer, n_out * n_in, t->type))
         rc = load_fail_bad(t);
     if (rc == MINKE_OK)
         return buffer;
@@ -472,7 +430,7 @@ static size_t load_item_scratch(const struct load_state *s, const struct mk_weig
     if (item->kind == MK_KIND_KV_B)
         return mk_round_up(rows * row_bytes, LOAD_ALIGN)
              + 2 * mk_round_up(rows * item->n_in * sizeof(float), LOAD_ALIGN);
-    return load_is_packed(s, item) ? mk_min(MK_PACK_ROWS, item->n_out) * row_bytes : 0;
+    return load_is_packed(s, item) ? mk_min(MK_LANES, item->n_out) * row_bytes : 0;
 }
 
 static int32_t load_item(struct load_state *s, const struct mk_weights_item *item, uint8_t *out,

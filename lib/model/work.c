@@ -39,12 +39,12 @@ static void work_attend16(struct mk_attend *a, struct mk_carve *c, const struct 
     const size_t L = m->kv_lora_rank, R = m->qk_rope_head_dim, V = m->v_head_dim;
     const size_t words = mk_words16(L + R), words_head = mk_words16(m->qk_nope_head_dim + R);
 
-    a->q16 = work_carve2(c, MK_HEAD_VECS * MK_LANE, words, sizeof(uint32_t));
+    a->q16 = work_carve2(c, MK_HEAD_VECS * MK_LANES, words, sizeof(uint32_t));
     a->keys16 = mk_carve(c, mk_max(MK_KEY_BLOCK16 * words, MK_EXPAND * words_head),
                          sizeof(uint32_t));
-    a->pairs = mk_carve(c, mk_max(MK_KEY_BLOCK16 / 2 * mk_round_up(L, MK_LANE),
-                                  MK_EXPAND / 2 * mk_round_up(V, MK_LANE)), sizeof(uint32_t));
-    a->q_step = work_floats(c, MK_HEAD_VECS, MK_LANE);
+    a->pairs = mk_carve(c, mk_max(MK_KEY_BLOCK16 / 2 * mk_round_up(L, MK_LANES),
+                                  MK_EXPAND / 2 * mk_round_up(V, MK_LANES)), sizeof(uint32_t));
+    a->q_step = work_floats(c, MK_HEAD_VECS, MK_LANES);
     a->key_step = work_floats(c, MK_EXPAND, 1);
     a->value_step = work_floats(c, MK_EXPAND, 1);
 }
@@ -59,26 +59,26 @@ static void work_attention(struct mk_work *w, struct mk_carve *c, const struct m
     w->q = work_floats(c, T, H * (N + R));
     w->kv = work_floats(c, T, L + R);
     w->o = work_floats(c, T, H * V);
-    w->qa = work_floats(c, mk_round_up(T, MK_LANE),
+    w->qa = work_floats(c, mk_round_up(T, MK_LANES),
                         H * mk_max(mk_max(L, N) + R, w->shape.attend16 ? mk_words16(N + R) : 0));
     if (w->shape.attend16)
-        w->q_step = work_floats(c, mk_round_up(T, MK_LANE), H);
+        w->q_step = work_floats(c, mk_round_up(T, MK_LANES), H);
     w->k_block = work_floats(c, MK_EXPAND, mk_min(H, MK_EXPAND_HEADS) * (N + R));
     w->v_block = work_floats(c, MK_EXPAND, mk_min(H, MK_EXPAND_HEADS) * V);
     w->block = work_floats(c, MK_EXPAND, L + R);
-    w->acc = work_floats(c, mk_round_up(T, MK_LANE), H * V);
-    w->stats = work_floats(c, mk_round_up(T, MK_LANE), H * 2);
-    w->bias = work_floats(c, mk_round_up(T, MK_LANE * MK_HEAD_VECS), MK_EXPAND);
-    w->bias_kind = mk_carve(c, mk_ceil_div(T, MK_LANE * MK_HEAD_VECS), sizeof(int32_t));
-    w->parts = work_floats(c, (MK_WAVE + 1) * mk_round_up(H, MK_LANE), L + 2);
+    w->acc = work_floats(c, mk_round_up(T, MK_LANES), H * V);
+    w->stats = work_floats(c, mk_round_up(T, MK_LANES), H * 2);
+    w->bias = work_floats(c, mk_round_up(T, MK_LANES * MK_HEAD_VECS), MK_EXPAND);
+    w->bias_kind = mk_carve(c, mk_ceil_div(T, MK_LANES * MK_HEAD_VECS), sizeof(int32_t));
+    w->parts = work_floats(c, (MK_WAVE + 1) * mk_round_up(H, MK_LANES), L + 2);
     w->attend = mk_carve(c, w->shape.n_threads, sizeof(*w->attend));
     for (uint32_t i = 0; i < w->shape.n_threads; i++) {
         struct mk_attend a = {.q = NULL};
 
-        a.q = work_floats(c, MK_HEAD_VECS * MK_LANE, L + R);
+        a.q = work_floats(c, MK_HEAD_VECS * MK_LANES, L + R);
         a.keys = work_floats(c, MK_KEY_BLOCK, L + R);
-        a.s = work_floats(c, mk_max(MK_KEY_BLOCK, MK_KEY_BLOCK16), MK_HEAD_VECS * MK_LANE);
-        a.sums = work_floats(c, 2 * MK_HEAD_VECS * MK_LANE, L + 2);
+        a.s = work_floats(c, mk_max(MK_KEY_BLOCK, MK_KEY_BLOCK16), MK_HEAD_VECS * MK_LANES);
+        a.sums = work_floats(c, 2 * MK_HEAD_VECS * MK_LANES, L + 2);
         if (w->shape.attend16)
             work_attend16(&a, c, m);
         if (w->attend != NULL)
@@ -89,7 +89,7 @@ static void work_attention(struct mk_work *w, struct mk_carve *c, const struct m
 /* Rounded queries for rounded keys, exact ones for exact keys or to score again. */
 static void work_index_queries(struct mk_work *w, struct mk_carve *c, const struct mk_config *m)
 {
-    const size_t n_vec = mk_ceil_div(m->index_n_heads, MK_LANE), D = m->index_head_dim;
+    const size_t n_vec = mk_ceil_div(m->index_n_heads, MK_LANES), D = m->index_head_dim;
     const size_t words = mk_ceil_div(D, 4), n_rows = mk_min(w->shape.n_rows, MK_INDEX_ROWS);
     const int rounded = w->shape.index_type != MK_KV_INDEX_F32;
     const int exact = w->shape.index_type != MK_KV_INDEX_INT8;
@@ -99,13 +99,13 @@ static void work_index_queries(struct mk_work *w, struct mk_carve *c, const stru
         struct mk_index_query q = {.n_vec = n_vec, .words = words};
 
         if (rounded) {
-            q.q8 = work_carve2(c, n_vec * words, 4 * MK_LANE, 1);
-            q.start = work_carve2(c, n_vec, MK_LANE, sizeof(int32_t));
-            q.w8 = work_floats(c, n_vec, MK_LANE);
+            q.q8 = work_carve2(c, n_vec * words, 4 * MK_LANES, 1);
+            q.start = work_carve2(c, n_vec, MK_LANES, sizeof(int32_t));
+            q.w8 = work_floats(c, n_vec, MK_LANES);
         }
         if (exact) {
-            q.q = work_floats(c, n_vec * D, MK_LANE);
-            q.w = work_floats(c, n_vec, MK_LANE);
+            q.q = work_floats(c, n_vec * D, MK_LANES);
+            q.w = work_floats(c, n_vec, MK_LANES);
         }
         if (w->queries != NULL)
             w->queries[r] = q;
@@ -125,7 +125,7 @@ static void work_indexer(struct mk_work *w, struct mk_carve *c, const struct mk_
     w->scores = work_floats(c, mk_min(T, MK_INDEX_ROWS), n);
     work_index_queries(w, c, m);
     for (uint32_t i = 0; i < w->shape.n_threads; i++) {
-        float *s = work_floats(c, MK_INDEX_BLOCK, mk_round_up(m->index_n_heads, MK_LANE));
+        float *s = work_floats(c, MK_INDEX_BLOCK, mk_round_up(m->index_n_heads, MK_LANES));
         float *keys = work_floats(c, MK_INDEX_BLOCK, m->index_head_dim);
         int32_t *select = work_carve2(c, 2, n + 32, sizeof(int32_t));
 

@@ -14,8 +14,7 @@ struct mk_carve {
 };
 void *mk_carve(struct mk_carve *c, size_t count, size_t item_size);
 
-#define MK_LANE 16u            /* heads or rows in a vector */
-#define MK_HEAD_VECS 4u        /* vectors of them that a worker takes at a time */
+#define MK_HEAD_VECS 4u        /* vectors of MK_LANES that a worker takes at a time */
 #define MK_KEY_BLOCK 64u       /* keys that attention works through at a time */
 #define MK_KEY_BLOCK16 64u     /* the same with 16-bit products */
 #define MK_EXPAND 512u          /* naive: keys made per head at a time */
@@ -46,17 +45,17 @@ static inline size_t mk_words16(size_t dim)
 
 /* A worker's own memory in attention. */
 struct mk_attend {
-    float *q;                  /* (MK_HEAD_VECS, L + R, MK_LANE) queries, lanes are heads */
+    float *q;                  /* (MK_HEAD_VECS, L + R, MK_LANES) queries, lanes are heads */
     float *keys;               /* (MK_KEY_BLOCK, L + R) widened latents */
-    float *s;                  /* (MK_KEY_BLOCK, MK_HEAD_VECS, MK_LANE) scores */
-    uint32_t *q16;             /* with 16 bits: (MK_HEAD_VECS, words, MK_LANE), words a dword
+    float *s;                  /* (MK_KEY_BLOCK, MK_HEAD_VECS, MK_LANES) scores */
+    uint32_t *q16;             /* with 16 bits: (MK_HEAD_VECS, words, MK_LANES), words a dword
                                 * for two numbers of L + R, as kernels.h says */
     uint32_t *keys16;          /* (MK_KEY_BLOCK16, words); naive: (MK_EXPAND, words of N + R) */
     uint32_t *pairs;           /* (MK_KEY_BLOCK16 / 2, L in vectors) values;
                                 * naive: (MK_EXPAND / 2, V in vectors) */
-    float *q_step, *key_step;  /* (MK_HEAD_VECS * MK_LANE,), (MK_EXPAND,) */
+    float *q_step, *key_step;  /* (MK_HEAD_VECS * MK_LANES,), (MK_EXPAND,) */
     float *value_step;         /* naive: (MK_EXPAND,) */
-    float *sums;               /* (2, MK_HEAD_VECS * MK_LANE, L + 2) sums, maxima */
+    float *sums;               /* (2, MK_HEAD_VECS * MK_LANES, L + 2) sums, maxima */
     float *index_s;            /* (MK_INDEX_BLOCK, index heads in vectors) */
     float *index_keys;         /* (MK_INDEX_BLOCK, index_head_dim) */
     int32_t *select;           /* (2, max_tokens + 32) */

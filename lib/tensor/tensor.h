@@ -1,4 +1,4 @@
-/* Number formats, and a linear layer's weight. */
+/* Number types, and a linear layer's weight. */
 #ifndef MK_TENSOR_H
 #define MK_TENSOR_H
 
@@ -7,23 +7,40 @@
 
 #include "base/alloc.h"
 
-/* Formats of stored weights.  Values are internal; files name types in their own way. */
+/* The types of stored weights, in the order of the table.  Values are internal. */
 enum mk_type {
-    MK_F32, MK_F16, MK_BF16, MK_F8_E4M3,
-    MK_Q4_0, MK_Q4_1, MK_Q5_0, MK_Q5_1, MK_Q8_0,
-    MK_Q2_K, MK_Q3_K, MK_Q4_K, MK_Q5_K, MK_Q6_K,
-    MK_IQ2_XXS, MK_IQ2_XS, MK_IQ3_XXS, MK_IQ1_S, MK_IQ4_NL, MK_IQ3_S, MK_IQ2_S, MK_IQ4_XS,
-    MK_IQ1_M, MK_TQ1_0, MK_TQ2_0, MK_MXFP4, MK_NVFP4,
+#define MK_TYPE(name, ...) MK_##name,
+#include "tensor/type_rows.h"
+#undef MK_TYPE
     MK_N_TYPES
 };
 
-/* One row per type: consecutive weights share a block. */
+/* out = the floats of n numbers, or of one block. */
+typedef void mk_decode_numbers_fn(float *out, const uint8_t *in, size_t n);
+typedef void mk_decode_block_fn(float *out, const uint8_t *in);
+/* The other way.  x: a block of floats; w: weighs each one's squared error, all above 0. */
+typedef void mk_encode_numbers_fn(uint8_t *out, const float *x, size_t n);
+typedef void mk_encode_block_fn(uint8_t *out, const float *x, const float *w);
+
+/* A row of the table, whose columns type_rows.h explains. */
 struct mk_type_info {
     const char *name;        /* "Q8_0" */
-    uint32_t block_len;      /* weights per block */
+    uint32_t block_len;      /* weights per block; 1: single numbers */
     uint32_t block_bytes;
+    int32_t gguf, file_type; /* in GGUF files; -1: none */
+    enum mk_type instead;    /* where rows are no multiple of the block */
+    uint32_t special;        /* bits that NaN and infinity have all set; of numbers */
+    mk_decode_numbers_fn *decode_numbers;
+    mk_encode_numbers_fn *encode_numbers;
+    mk_decode_block_fn *decode_block;
+    mk_encode_block_fn *encode_block;   /* NULL: only read */
 };
 const struct mk_type_info *mk_type_info(enum mk_type type);
+
+/* The type of a number in GGUF files, or of a dtype in safetensors files; MK_N_TYPES when no
+ * type has it. */
+enum mk_type mk_type_of_gguf(uint32_t number);
+enum mk_type mk_type_of_dtype(const char *dtype);
 
 /* Bytes of a row of n weights; 0 when n is no multiple of the block or the size wraps. */
 size_t mk_type_row_bytes(enum mk_type type, size_t n);
@@ -32,7 +49,10 @@ size_t mk_type_row_bytes(enum mk_type type, size_t n);
  * F8_E4M3 is decoded without its scale.  Bit for bit as the format's definition. */
 void mk_decode(float *out, const void *in, size_t n, enum mk_type type);
 
-/* The other way, for the types that can be written (others return MINKE_EUNSUPPORTED).
+/* Whether none of n stored weights is NaN or infinite. */
+int mk_all_finite(const void *in, size_t n, enum mk_type type);
+
+/* Floats to stored weights, for the types that can be written (others: MINKE_EUNSUPPORTED).
  * importance (n,) weighs each column's squared error; NULL = all alike. */
 int32_t mk_encode(void *out, const float *in, size_t n, enum mk_type type,
                   const float *importance);

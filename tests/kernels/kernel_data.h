@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "kernels/matmul.h"
+#include "kernels/packed.h"
 #include "tensor/tensor.h"
 
 static uint64_t kd_state = 0x9E3779B97F4A7C15u;
@@ -53,6 +54,17 @@ static inline float *kd_floats(size_t n, float scale)
     for (size_t i = 0; i < n; i++)
         x[i] = scale == 0.0f ? 0.0f : scale * kd_float();
     return x;
+}
+
+/* The types with a packed form, in the order of the table: single numbers first.  How many. */
+static inline size_t kd_packed_types(int types[MK_N_TYPES])
+{
+    size_t n = 0;
+
+    for (int type = 0; type < MK_N_TYPES; type++)
+        if (mk_pack_info((enum mk_type)type)->unit != 0)
+            types[n++] = type;
+    return n;
 }
 
 /* Byte offsets of the f16 scales of a block, -1 for none. */

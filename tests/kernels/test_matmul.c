@@ -7,11 +7,8 @@
 #include "kernels/kernels_math.h"
 #include "kernels/packed.h"
 
-static const int types[] = {
-    MK_F32, MK_F16, MK_BF16, MK_F8_E4M3, MK_Q8_0, MK_Q4_0, MK_Q5_0, MK_Q4_K, MK_Q5_K, MK_Q6_K,
-    MK_IQ4_XS, MK_Q4_1,
-};
-#define N_TYPES (sizeof(types) / sizeof(types[0]))
+static int types[MK_N_TYPES + 1];    /* all with a packed form, and one without */
+static size_t n_types;
 
 static struct mk_kernels level;
 
@@ -32,7 +29,7 @@ static void check_bits(int round16)
 {
     enum { M = 14, N_OUT = 137 };
 
-    for (size_t i = 0; i < N_TYPES; i++) {
+    for (size_t i = 0; i < n_types; i++) {
         if (round16 && !is_float(types[i]))
             continue;
         const size_t n_in = n_in_of(types[i]), ldx = n_in + 3, ldy = N_OUT + 2;
@@ -159,7 +156,7 @@ TEST(products_match_double_sums)
 {
     enum { M = 7, N_OUT = 45 };
 
-    for (size_t i = 0; i < N_TYPES; i++) {
+    for (size_t i = 0; i < n_types; i++) {
         const size_t n_in = n_in_of(types[i]);
         struct mk_ops ops = ops_open(&level, 2, M, n_in);
         struct mk_mat rows, packed;
@@ -198,16 +195,16 @@ TEST(many_products_match_one_by_one)
     struct mk_ops ops = ops_open(&level, 2, 40, MAX_IN);
     struct mk_product p[N];
     float *x = kd_floats(16 * MAX_IN, 1.0f);
-    struct mk_mat rows[N_TYPES], packed[N_TYPES];
+    struct mk_mat rows[MK_N_TYPES + 1], packed[MK_N_TYPES + 1];
     float *y = kd_floats(N * 8 * 64, 0.0f), *z = kd_floats(8 * 64, 0.0f);
 
-    for (size_t i = 0; i < N_TYPES; i++) {
+    for (size_t i = 0; i < n_types; i++) {
         kd_matrix(&rows[i], &packed[i], types[i], 50, n_in_of(types[i]), &level);
         if (packed[i].data == NULL)
             packed[i] = rows[i];
     }
     for (size_t i = 0; i < N; i++) {
-        const struct mk_mat *w = &packed[i / 2 % N_TYPES];
+        const struct mk_mat *w = &packed[i / 2 % n_types];
         p[i] = (struct mk_product){y + i * 8 * 64, 64, w, x + i / 2 % 8 * w->n_in, w->n_in,
                                    i / 2 % 9};
     }
@@ -229,7 +226,7 @@ TEST(tiny_scales_make_no_denormal_numbers)
     static const float sizes[] = {0.5f * MK_ACT_TINY, 1.01f * MK_ACT_TINY, 1.0f};
     const uint16_t least = 1;    /* 2^-24 */
 
-    for (size_t i = 0; i < N_TYPES; i++) {
+    for (size_t i = 0; i < n_types; i++) {
         const size_t n_in = n_in_of(types[i]);
         const struct mk_type_info *info = mk_type_info(types[i]);
         struct mk_ops ops = ops_open(&level, 1, M, n_in);
@@ -278,6 +275,8 @@ static void run_levels(void)
 {
     const uint32_t have = mk_cpu_features();
 
+    n_types = kd_packed_types(types);
+    types[n_types++] = MK_Q4_1;
     run_level(0);
     if (have & MK_CPU_AVX2)
         run_level(have & MK_CPU_AVX2);

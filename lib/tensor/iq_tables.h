@@ -2,8 +2,8 @@
  *
  * A codeword of 8 values takes 2 bits each, one of 4 values 3 bits each, the first value in
  * the low bits; what they stand for is beside each table. */
-#ifndef MK_QUANTS_IQ_H
-#define MK_QUANTS_IQ_H
+#ifndef MK_IQ_TABLES_H
+#define MK_IQ_TABLES_H
 
 #include <stdint.h>
 

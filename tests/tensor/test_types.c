@@ -1,5 +1,5 @@
-/* Number formats, every code; block types against rows that ggml's own reference quantizer
- * wrote (tests/golden/quant/ggml-types.safetensors, see the README there). */
+/* Number types: the table, every code of single numbers; block types against rows that ggml's
+ * own reference quantizer wrote (tests/golden/quant/ggml-types.safetensors, see the README there). */
 #include <math.h>
 
 #include "test.h"
@@ -135,6 +135,54 @@ TEST(e4m3_codes_and_rounding)
     CHECK_INT(mk_f32_to_e4m3(NAN) & 127, 127);
 }
 
+TEST(rows_of_the_table_agree_with_each_other)
+{
+    for (int i = 0; i < MK_N_TYPES; i++) {
+        const struct mk_type_info *info = mk_type_info((enum mk_type)i);
+        enum mk_type t = (enum mk_type)i;
+
+        CHECK_INT(info->decode_numbers != NULL, info->block_len == 1);
+        CHECK_INT(info->encode_numbers != NULL, info->block_len == 1);
+        CHECK_INT(info->decode_block != NULL, info->block_len > 1);
+        /* A file of one type is of one that GGUF knows and that can be written. */
+        if (info->file_type >= 0)
+            CHECK(info->gguf >= 0 && (info->encode_numbers || info->encode_block));
+        if (info->gguf >= 0)
+            CHECK_INT(mk_type_of_gguf((uint32_t)info->gguf), i);
+        CHECK_INT(mk_type_of_dtype(info->name), info->block_len == 1 ? i : MK_N_TYPES);
+        for (int step = 0; step < 3 && mk_type_info(t)->block_len > 1; step++) {
+            CHECK(mk_type_info(mk_type_info(t)->instead)->block_len < mk_type_info(t)->block_len);
+            t = mk_type_info(t)->instead;
+        }
+        CHECK_INT(mk_type_info(t)->block_len, 1);
+    }
+    CHECK_INT(mk_type_of_gguf(4), MK_N_TYPES);
+    CHECK_INT(mk_type_of_gguf(UINT32_MAX), MK_N_TYPES);
+    CHECK_INT(mk_type_of_dtype("F8_E5M2"), MK_N_TYPES);
+}
+
+TEST(what_is_no_finite_number_is_found_anywhere)
+{
+    for (int i = 0; i < MK_N_TYPES; i++) {
+        const struct mk_type_info *info = mk_type_info((enum mk_type)i);
+        uint8_t row[LEN * 4] = {0};
+        const size_t bytes = mk_type_row_bytes((enum mk_type)i, LEN);
+        float out[LEN];
+
+        CHECK(mk_all_finite(row, LEN, (enum mk_type)i));
+        for (size_t at = 0; at < bytes; at += info->block_bytes) {
+            int finite = 1;
+
+            memset(row + at, 0xff, info->block_bytes);
+            mk_decode(out, row, LEN, (enum mk_type)i);
+            for (uint32_t k = 0; k < LEN; k++)
+                finite &= isfinite(out[k]) != 0;
+            CHECK_INT(mk_all_finite(row, LEN, (enum mk_type)i), finite);
+            memset(row + at, 0, info->block_bytes);
+        }
+    }
+}
+
 TEST(row_sizes_refuse_partial_blocks_and_wraps)
 {
     CHECK_INT(mk_type_row_bytes(MK_Q4_K, 512), 288);
@@ -188,30 +236,34 @@ static double square_error(const float *a, const float *b, const float *w)
     return sum;
 }
 
-static const enum mk_type written[] = {MK_F16, MK_BF16, MK_Q8_0, MK_Q4_0, MK_Q4_1, MK_Q5_0,
-                                       MK_Q5_1, MK_Q2_K, MK_Q3_K, MK_Q4_K, MK_Q5_K, MK_Q6_K,
-                                       MK_IQ4_NL, MK_IQ4_XS};
-#define N_WRITTEN (sizeof written / sizeof written[0])
+static int is_written(int type)
+{
+    const struct mk_type_info *info = mk_type_info((enum mk_type)type);
+
+    return has_rows(type) && (info->encode_numbers != NULL || info->encode_block != NULL);
+}
 
 TEST(encoding_is_as_close_as_the_reference)
 {
     const float *input = golden_tensor("input");
 
-    for (size_t k = 0; k < N_WRITTEN; k++) {
+    for (int k = 0; k < MK_N_TYPES; k++) {
         double ours = 0.0, theirs = 0.0;
         const float *decoded;
         uint8_t row[LEN * 4];
         float out[LEN];
         char name[32];
-        snprintf(name, sizeof name, "%s.decoded", mk_type_info(written[k])->name);
+        if (!is_written(k))
+            continue;
+        snprintf(name, sizeof name, "%s.decoded", mk_type_info((enum mk_type)k)->name);
         decoded = golden_tensor(name);
         for (uint32_t r = 0; r < ROWS; r++) {
-            CHECK_INT(mk_encode(row, input + r * LEN, LEN, written[k], NULL), MINKE_OK);
-            mk_decode(out, row, LEN, written[k]);
+            CHECK_INT(mk_encode(row, input + r * LEN, LEN, (enum mk_type)k, NULL), MINKE_OK);
+            mk_decode(out, row, LEN, (enum mk_type)k);
             ours += square_error(out, input + r * LEN, NULL);
             theirs += square_error(decoded + r * LEN, input + r * LEN, NULL);
         }
-        printf("%-8s squared error %.4f of the reference's\n", mk_type_info(written[k])->name,
+        printf("%-8s squared error %.4f of the reference's\n", mk_type_info((enum mk_type)k)->name,
                ours / theirs);
         CHECK(ours <= 1.05 * theirs);
     }
@@ -224,18 +276,18 @@ TEST(importance_moves_the_error_to_columns_without_it)
 
     for (uint32_t i = 0; i < LEN; i++)
         weight[i] = i % 5 == 0 ? 50.0f : 0.1f;
-    for (size_t k = 0; k < N_WRITTEN; k++) {
+    for (int k = 0; k < MK_N_TYPES; k++) {
         double with = 0.0, without = 0.0;
         uint8_t row[LEN * 4];
         float out[LEN];
-        if (written[k] == MK_F16 || written[k] == MK_BF16 || written[k] == MK_Q8_0)
+        if (!is_written(k) || mk_type_info((enum mk_type)k)->block_len == 1 || k == MK_Q8_0)
             continue;
         for (uint32_t r = 0; r < ROWS; r++) {
-            mk_encode(row, input + r * LEN, LEN, written[k], weight);
-            mk_decode(out, row, LEN, written[k]);
+            mk_encode(row, input + r * LEN, LEN, (enum mk_type)k, weight);
+            mk_decode(out, row, LEN, (enum mk_type)k);
             with += square_error(out, input + r * LEN, weight);
-            mk_encode(row, input + r * LEN, LEN, written[k], NULL);
-            mk_decode(out, row, LEN, written[k]);
+            mk_encode(row, input + r * LEN, LEN, (enum mk_type)k, NULL);
+            mk_decode(out, row, LEN, (enum mk_type)k);
             without += square_error(out, input + r * LEN, weight);
         }
         CHECK(with < without);
@@ -246,14 +298,16 @@ TEST(rows_of_zeros_and_of_one_value_come_back)
 {
     static const float values[] = {0.0f, -0.0f, 1e-30f, 0.25f, -3.0f, 65504.0f, -65504.0f};
 
-    for (size_t k = 0; k < N_WRITTEN; k++) {
+    for (int k = 0; k < MK_N_TYPES; k++) {
         for (size_t v = 0; v < sizeof values / sizeof values[0]; v++) {
             uint8_t row[LEN * 4];
             float in[LEN], out[LEN];
+            if (!is_written(k))
+                continue;
             for (uint32_t i = 0; i < LEN; i++)
                 in[i] = values[v];
-            CHECK_INT(mk_encode(row, in, LEN, written[k], NULL), MINKE_OK);
-            mk_decode(out, row, LEN, written[k]);
+            CHECK_INT(mk_encode(row, in, LEN, (enum mk_type)k, NULL), MINKE_OK);
+            mk_decode(out, row, LEN, (enum mk_type)k);
             for (uint32_t i = 0; i < LEN; i++)
                 CHECK(fabsf(out[i] - in[i]) <= 0.03f * fabsf(in[i]) + 1e-20f);
         }
@@ -278,6 +332,8 @@ TEST(weights_that_do_not_fit_are_refused)
 TEST_MAIN(golden_open(); RUN(every_half_survives_the_way_to_f32_and_back);
           RUN(f16_rounds_to_nearest_even); RUN(bf16_rounds_to_nearest_even);
           RUN(e4m3_codes_and_rounding); RUN(row_sizes_refuse_partial_blocks_and_wraps);
+          RUN(rows_of_the_table_agree_with_each_other);
+          RUN(what_is_no_finite_number_is_found_anywhere);
           RUN(every_block_type_decodes_bit_for_bit); RUN(encoding_is_as_close_as_the_reference);
           RUN(importance_moves_the_error_to_columns_without_it);
           RUN(rows_of_zeros_and_of_one_value_come_back);

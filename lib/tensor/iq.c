@@ -1,13 +1,10 @@
-/* Decoding the codebook types.  Layouts: ggml's ggml-common.h; all fields little-endian.
- * Every product of scale and integers is exact in single precision. */
-#include "tensor/quants.h"
-#include "tensor/quants_iq.h"
+/* Types whose codes name words of a codebook, IQ1 to IQ3.  Layouts: ggml's ggml-common.h.  Every
+ * product of scale and integers is exact in single precision. */
+#include "tensor/blocks.h"
+#include "tensor/iq_tables.h"
 
 static const float iq_levels2[4] = {8.0f, 25.0f, 43.0f, 0.0f};
 static const float iq_levels3[8] = {4.0f, 12.0f, 20.0f, 28.0f, 36.0f, 44.0f, 52.0f, 62.0f};
-
-const int8_t mk_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                  1, 13, 25, 38, 53, 69, 89, 113};
 
 /* Seven signs are stored; the eighth makes their number even. */
 static uint32_t iq_signs(uint32_t seven)
@@ -132,32 +129,5 @@ void mk_decode_iq1_m(float *out, const uint8_t *in)
         const uint32_t s = mk_load16(scales + i / 8 * 2) >> (i / 2 % 4 * 3) & 7u;
         iq_word1(out + 8 * i, d * (float)(2 * s + 1), iq_grid1[in[i] | (h & 7u) << 8],
                  h & 8u ? -0.125f : 0.125f);
-    }
-}
-
-void mk_decode_iq4_nl(float *out, const uint8_t *in)
-{
-    const float d = mk_load_f16(in);
-
-    for (uint32_t i = 0; i < 16; i++) {
-        out[i] = d * (float)mk_iq4_values[in[2 + i] & 15u];
-        out[i + 16] = d * (float)mk_iq4_values[in[2 + i] >> 4];
-    }
-}
-
-/* d, 8 x 2 high bits and 8 x 4 low bits of scales less 32, then 8 x 32 codes. */
-void mk_decode_iq4_xs(float *out, const uint8_t *in)
-{
-    const float d = mk_load_f16(in);
-    const uint32_t high = mk_load16(in + 2);
-
-    for (uint32_t b = 0; b < 8; b++) {
-        const uint32_t s = (in[4 + b / 2] >> (b % 2 * 4) & 15u) | (high >> 2 * b & 3u) << 4;
-        const float scale = d * ((float)s - 32.0f);
-        const uint8_t *q = in + 8 + 16 * b;
-        for (uint32_t i = 0; i < 16; i++) {
-            out[32 * b + i] = scale * (float)mk_iq4_values[q[i] & 15u];
-            out[32 * b + i + 16] = scale * (float)mk_iq4_values[q[i] >> 4];
-        }
     }
 }
