@@ -111,10 +111,9 @@ static int32_t context_identify(minke_context *ctx)
     if (h == 0)
         return MINKE_ENOMEM;
     for (size_t i = 0; i < n; i++) {
-        size_t len = 0;
-        const char *bytes = mk_tokenizer_bytes(ctx->tokenizer, (int32_t)i, &len);
+        const struct mk_view bytes = mk_tokenizer_bytes(ctx->tokenizer, (int32_t)i);
 
-        h = mk_hash(h, bytes, len);
+        h = mk_hash(h, bytes.data, bytes.len);
     }
     ctx->identity = h;
     mk_hex(ctx->identity_text, h);

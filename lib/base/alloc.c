@@ -1,49 +1,26 @@
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1 /* madvise, MAP_ANONYMOUS, posix_memalign */
-#endif
 /* Every byte the library holds. */
 #include "base/alloc.h"
 
-#include <stdlib.h>
 #include <string.h>
-
-#if defined(_WIN32)
-#include <malloc.h>
-#else
-#include <sys/mman.h>
-#include <unistd.h>
-#endif
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/os.h"
 
 #define ALLOC_ALIGN 64u
-#define ALLOC_HUGE ((size_t)2 << 20)
 
-static void *alloc_raw(const struct mk_allocator *a, size_t size, size_t align)
+static void *alloc_raw(const struct mk_allocator *a, size_t size)
 {
-    if (a->alloc != NULL)
-        return a->alloc(a->user, size, align);
-#if defined(_WIN32)
-    return _aligned_malloc(size, align);
-#else
-    void *p = NULL;
-
-    return posix_memalign(&p, align, size) == 0 ? p : NULL;
-#endif
+    return a->alloc != NULL ? a->alloc(a->user, size, ALLOC_ALIGN)
+                            : mk_os_alloc(size, ALLOC_ALIGN);
 }
 
 static void alloc_raw_free(const struct mk_allocator *a, void *p, size_t size)
 {
-    if (a->alloc != NULL) {
+    if (a->alloc != NULL)
         a->free(a->user, p, size);
-        return;
-    }
-#if defined(_WIN32)
-    _aligned_free(p);
-#else
-    free(p);
-#endif
+    else
+        mk_os_free(p);
 }
 
 void *mk_alloc(const struct mk_allocator *a, size_t count, size_t size)
@@ -54,7 +31,7 @@ void *mk_alloc(const struct mk_allocator *a, size_t count, size_t size)
         mk_fail(MINKE_ENOMEM, "out of memory: %zu times %zu bytes", count, size);
         return NULL;
     }
-    unsigned char *p = alloc_raw(a, whole, ALLOC_ALIGN);
+    unsigned char *p = alloc_raw(a, whole);
 
     if (p == NULL) {
         mk_fail(MINKE_ENOMEM, "out of memory: %zu bytes", whole);
@@ -100,57 +77,10 @@ int32_t mk_grow(const struct mk_allocator *a, void **items, size_t *capacity, si
 
 /* ---- Large blocks -------------------------------------------------------- */
 
-#if defined(_WIN32)
-static void *block_map(size_t size)
-{
-    return _aligned_malloc(size, ALLOC_HUGE);
-}
-
-static void block_unmap(void *data, size_t size)
-{
-    (void)size;
-    _aligned_free(data);
-}
-#else
-/* Pages of size bytes from a 2 MiB boundary: more is reserved, and the ends given back. */
-static void *block_map(size_t size)
-{
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    size_t whole;
-
-    if (mk_add(&whole, size, ALLOC_HUGE + page) != 0)
-        return NULL;
-    const size_t used = mk_round_up(size, page);
-
-    whole = used + ALLOC_HUGE;
-    unsigned char *p = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                            -1, 0);
-
-    if (p == MAP_FAILED)
-        return NULL;
-    const size_t head = (ALLOC_HUGE - (size_t)((uintptr_t)p % ALLOC_HUGE)) % ALLOC_HUGE;
-
-    if (head > 0)
-        munmap(p, head);
-    if (ALLOC_HUGE - head > 0)
-        munmap(p + head + used, ALLOC_HUGE - head);
-#if defined(MADV_HUGEPAGE)
-    if (size >= ALLOC_HUGE)
-        madvise(p + head, used, MADV_HUGEPAGE);
-#endif
-    return p + head;
-}
-
-static void block_unmap(void *data, size_t size)
-{
-    munmap(data, size);
-}
-#endif
-
 int32_t mk_block_alloc(struct mk_block *out, const struct mk_allocator *a, size_t size)
 {
     const size_t n = size > 0 ? size : 1;
-    void *data = a->alloc != NULL ? a->alloc(a->user, n, ALLOC_HUGE) : block_map(n);
+    void *data = a->alloc != NULL ? a->alloc(a->user, n, MK_OS_HUGE) : mk_os_pages(n);
 
     if (data == NULL)
         return mk_fail_memory(n, "weights or caches");
@@ -166,7 +96,7 @@ void mk_block_free(struct mk_block *b, const struct mk_allocator *a)
     if (a->alloc != NULL)
         a->free(a->user, b->data, b->size);
     else
-        block_unmap(b->data, b->size);
+        mk_os_pages_free(b->data, b->size);
     b->data = NULL;
     b->size = 0;
 }
@@ -183,45 +113,52 @@ struct mk_arena_chunk {
 
 void mk_arena_init(struct mk_arena *arena, const struct mk_allocator *a)
 {
-    arena->a = a;
-    arena->chunks = NULL;
-    arena->used = arena->size = 0;
+    *arena = (struct mk_arena){.a = a};
+}
+
+/* Room for n more bytes in the newest chunk; 0, or -1 with the error set. */
+static int arena_room(struct mk_arena *arena, size_t n)
+{
+    const size_t usual = mk_min(mk_max(2 * arena->size, ARENA_MIN), ARENA_MAX);
+    const size_t size = n < SIZE_MAX - 16 ? mk_max(usual, n + 16) : SIZE_MAX;
+
+    if (n <= arena->end - arena->used)
+        return 0;
+    struct mk_arena_chunk *chunk = mk_alloc(arena->a, size, 1);
+
+    if (chunk == NULL)
+        return -1;
+    chunk->next = arena->chunks;
+    arena->chunks = chunk;
+    arena->used = 16;
+    arena->end = arena->size = size;
+    return 0;
 }
 
 void *mk_arena_alloc(struct mk_arena *arena, size_t count, size_t size)
 {
     size_t n, whole;
 
-    if (mk_mul(&n, count, size) != 0 || mk_add(&whole, n, 64) != 0) {
-        mk_fail(MINKE_ENOMEM, "out of memory: %zu times %zu bytes", count, size);
-        return NULL;
-    }
+    if (mk_mul(&n, count, size) != 0 || mk_add(&whole, n, 16) != 0)
+        return mk_alloc(arena->a, count, size);     /* which says so */
     n = mk_round_up(n > 0 ? n : 1, 16);
-    if (arena->chunks == NULL || n > arena->size - arena->used) {
-        const size_t usual = mk_min(mk_max(2 * arena->size, ARENA_MIN), ARENA_MAX);
-        const size_t chunk_size = mk_max(usual, n + 16);
-        struct mk_arena_chunk *chunk = mk_alloc(arena->a, chunk_size, 1);
-
-        if (chunk == NULL)
-            return NULL;
-        chunk->next = arena->chunks;
-        arena->chunks = chunk;
-        arena->used = 16;
-        arena->size = chunk_size;
-    }
-    void *p = (unsigned char *)arena->chunks + arena->used;
-
+    if (arena_room(arena, n) != 0)
+        return NULL;
     arena->used += n;
-    return p;
+    return (unsigned char *)arena->chunks + arena->used - n;
+}
+
+char *mk_arena_bytes(struct mk_arena *arena, size_t n)
+{
+    if (arena_room(arena, n) != 0)
+        return NULL;
+    arena->end -= n;
+    return (char *)arena->chunks + arena->end;
 }
 
 char *mk_arena_text(struct mk_arena *arena, const char *text, size_t n)
 {
-    size_t size;
-
-    if (mk_add(&size, n, 1) != 0)
-        return NULL;
-    char *copy = mk_arena_alloc(arena, size, 1);
+    char *copy = n < SIZE_MAX ? mk_arena_bytes(arena, n + 1) : NULL;
 
     if (copy != NULL && n > 0)
         memcpy(copy, text, n);
@@ -238,6 +175,5 @@ void mk_arena_free(struct mk_arena *arena)
         mk_free(arena->a, chunk);
         chunk = next;
     }
-    arena->chunks = NULL;
-    arena->used = arena->size = 0;
+    mk_arena_init(arena, arena->a);
 }

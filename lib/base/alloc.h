@@ -26,6 +26,13 @@ void mk_free(const struct mk_allocator *a, void *ptr);
 int32_t mk_grow(const struct mk_allocator *a, void **items, size_t *capacity, size_t need,
                 size_t item_size);
 
+/* The one place where const comes off: what p points to is memory that may be written, and is not
+ * but for a count of references, or is only read by an interface that does not say so. */
+static inline void *mk_unconst(const void *p)
+{
+    return (void *)(uintptr_t)p;
+}
+
 /* A large block, aligned to 2 MiB, from huge pages where the system gives them.  Not
  * zeroed: first touch decides which NUMA node holds it. */
 struct mk_block {
@@ -40,11 +47,13 @@ struct mk_arena_chunk;
 struct mk_arena {
     const struct mk_allocator *a;
     struct mk_arena_chunk *chunks;
-    size_t used, size;   /* bytes of the newest chunk */
+    size_t used, end, size;      /* of the newest chunk: bytes [used, end) of size are free */
 };
 void mk_arena_init(struct mk_arena *arena, const struct mk_allocator *a);
 /* As mk_alloc, aligned to 16, living until mk_arena_free. */
 void *mk_arena_alloc(struct mk_arena *arena, size_t count, size_t size);
+/* n bytes, zero, aligned to nothing. */
+char *mk_arena_bytes(struct mk_arena *arena, size_t n);
 /* Copy of n bytes with a NUL behind. */
 char *mk_arena_text(struct mk_arena *arena, const char *text, size_t n);
 void mk_arena_free(struct mk_arena *arena);

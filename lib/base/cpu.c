@@ -1,6 +1,3 @@
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1 /* sched_getaffinity, getauxval */
-#endif
 /* CPU features, and how many threads the system lets us run. */
 #include "base/cpu.h"
 
@@ -10,20 +7,11 @@
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
 #endif
-#if defined(_WIN32)
-#include <windows.h>
-#else
-#include <errno.h>
-#include <fcntl.h>
-#include <unistd.h>
-#endif
-#if defined(__linux__)
-#include <sched.h>
-#include <stdlib.h>
-#include <sys/auxv.h>
-#endif
 
+#include "base/checked.h"
 #include "base/error.h"
+#include "base/os.h"
+#include "base/view.h"
 
 /* ---- Features ------------------------------------------------------------ */
 
@@ -74,20 +62,19 @@ uint32_t mk_cpu_features(void)
 uint32_t mk_cpu_features(void)
 {
     uint32_t features = MK_CPU_NEON;
+    uint64_t words[2];
 
-#if defined(__linux__)
-    /* HWCAP_ASIMDDP and HWCAP2_I8MM of Linux' asm/hwcap.h. */
-    if (getauxval(AT_HWCAP) & 1ul << 20)
+    /* HWCAP_ASIMDDP and HWCAP2_I8MM of Linux' asm/hwcap.h; elsewhere what is compiled for. */
+    mk_os_hwcap(words);
+    if (words[0] & 1u << 20)
         features |= MK_CPU_DOTPROD;
-    if (getauxval(AT_HWCAP2) & 1ul << 13)
+    if (words[1] & 1u << 13)
         features |= MK_CPU_I8MM;
-#else
 #if defined(__ARM_FEATURE_DOTPROD)
     features |= MK_CPU_DOTPROD;
 #endif
 #if defined(__ARM_FEATURE_MATMUL_INT8)
     features |= MK_CPU_I8MM;
-#endif
 #endif
     return features;
 }
@@ -122,45 +109,20 @@ const char *mk_cpu_name(uint32_t features)
 
 #define CPU_MAX_THREADS 1024u
 
-#if defined(__linux__)
-/* CPUs in the affinity mask.  The kernel's mask may be larger than the C library's type, so
- * that the call is repeated with more room. */
-static uint32_t cpu_affinity(void)
-{
-    for (int n = 1024; n <= 1 << 18; n *= 4) {
-        cpu_set_t *set = CPU_ALLOC((size_t)n);
-        const size_t size = CPU_ALLOC_SIZE((size_t)n);
-
-        if (set == NULL)
-            return 1;
-        const int failed = sched_getaffinity(0, size, set);
-        const int count = failed ? 0 : CPU_COUNT_S(size, set);
-
-        CPU_FREE(set);
-        if (!failed)
-            return count > 0 ? (uint32_t)count : 1;
-        if (errno != EINVAL)
-            break;
-    }
-    return 1;
-}
-
 /* The beginning of a small file as text; -1 when it cannot be read. */
 static int cpu_read_text(char *text, size_t size, const char *path)
 {
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct mk_os_stat s;
+    const int fd = mk_os_open(&s, path, MK_OS_READ);
     size_t n = 0;
 
     if (fd < 0)
         return -1;
-    while (n < size - 1) {
-        const ssize_t got = read(fd, text + n, size - 1 - n);
-
-        if (got <= 0)
-            break;
-        n += (size_t)got;
+    for (int64_t got = 1; n < size - 1 && got > 0;) {
+        got = mk_os_read(fd, text + n, size - 1 - n, n);
+        n += got > 0 ? (size_t)got : 0;
     }
-    close(fd);
+    mk_os_close(fd);
     text[n] = '\0';
     return 0;
 }
@@ -180,34 +142,25 @@ static int64_t cpu_number(const char **s)
     return v;
 }
 
-static uint32_t cpu_quota(int64_t quota, int64_t period)
-{
-    if (quota <= 0 || period <= 0)
-        return CPU_MAX_THREADS;
-    const int64_t n = (quota + period - 1) / period;
-
-    return n < CPU_MAX_THREADS ? (uint32_t)n : CPU_MAX_THREADS;
-}
-
 /* The quota of one cgroup folder; v1 keeps its two numbers in two files. */
 static uint32_t cpu_quota_at(const char *dir, int v2)
 {
+    static const char *const names[2][2] = {{"cpu.cfs_quota_us", "cpu.cfs_period_us"},
+                                            {"cpu.max", NULL}};
     char path[1200], text[128];
     const char *s = text;
-    int64_t quota, period;
+    int64_t number[2];
 
-    mk_format(path, sizeof(path), "%s/%s", dir, v2 ? "cpu.max" : "cpu.cfs_quota_us");
-    if (cpu_read_text(text, sizeof(text), path) != 0)
-        return CPU_MAX_THREADS;
-    quota = cpu_number(&s);
-    if (!v2) {
-        mk_format(path, sizeof(path), "%s/cpu.cfs_period_us", dir);
-        if (cpu_read_text(text, sizeof(text), path) != 0)
+    for (int i = 0; i < 2; i++) {
+        mk_format(path, sizeof(path), "%s/%s", dir, names[v2][i]);
+        if (names[v2][i] != NULL && cpu_read_text(text, sizeof(text), path) != 0)
             return CPU_MAX_THREADS;
-        s = text;
+        s = names[v2][i] != NULL ? text : s;
+        number[i] = cpu_number(&s);
+        if (number[i] <= 0)
+            return CPU_MAX_THREADS;
     }
-    period = cpu_number(&s);
-    return cpu_quota(quota, period);
+    return (uint32_t)mk_min((size_t)((number[0] + number[1] - 1) / number[1]), CPU_MAX_THREADS);
 }
 
 /* The least quota of a cgroup and of those above it; dir ends where the mount begins. */
@@ -223,9 +176,7 @@ static uint32_t cpu_quota_up(const char *mount, const char *group, size_t group_
     for (size_t n = base + group_len;; n--) {
         if (n == base || dir[n] == '/' || n == base + group_len) {
             dir[n] = '\0';
-            const uint32_t q = cpu_quota_at(dir, v2);
-
-            least = q < least ? q : least;
+            least = (uint32_t)mk_min(least, cpu_quota_at(dir, v2));
         }
         if (n == base)
             return least;
@@ -246,69 +197,30 @@ static int cpu_is_controller(const char *list, size_t n)
 uint32_t mk_cpu_cgroup_threads(const char *list, const char *root)
 {
     char text[4096], mount[512];
+    const struct mk_view colon = MK_VIEW(":"), newline = MK_VIEW("\n");
     uint32_t least = CPU_MAX_THREADS;
 
     if (cpu_read_text(text, sizeof(text), list) != 0)
         return least;
-    for (const char *line = text; *line != '\0';) {
-        const size_t len = strcspn(line, "\n");
-        const char *first = memchr(line, ':', len);
-        const char *second = first == NULL ? NULL
-                             : memchr(first + 1, ':', len - (size_t)(first + 1 - line));
+    const struct mk_view all = mk_view(text);
 
-        if (second != NULL) {
-            const size_t n = (size_t)(second - first - 1);
-            const size_t group_len = len - (size_t)(second + 1 - line);
-            uint32_t q = CPU_MAX_THREADS;
+    for (size_t at = 0, end; at < all.len; at = end + 1) {
+        end = mk_view_find(all, at, newline);
+        const struct mk_view line = mk_view_part(all, at, end);
+        const size_t a = mk_view_find(line, 0, colon), b = mk_view_find(line, a + 1, colon);
+        const int v2 = b == a + 1;
 
-            if (n == 0) {
-                q = cpu_quota_up(root, second + 1, group_len, 1);
-            } else if (cpu_is_controller(first + 1, n)) {
-                mk_format(mount, sizeof(mount), "%s/cpu", root);
-                q = cpu_quota_up(mount, second + 1, group_len, 0);
-            }
-            least = q < least ? q : least;
-        }
-        line += len + (line[len] == '\n');
+        if (b == line.len || !(v2 || cpu_is_controller(line.data + a + 1, b - a - 1)))
+            continue;
+        mk_format(mount, sizeof(mount), v2 ? "%s" : "%s/cpu", root);
+        least = (uint32_t)mk_min(least, cpu_quota_up(mount, line.data + b + 1, line.len - b - 1,
+                                                     v2));
     }
     return least;
 }
 
 uint32_t mk_cpu_threads(void)
 {
-    const uint32_t cpus = cpu_affinity();
-    const uint32_t quota = mk_cpu_cgroup_threads("/proc/self/cgroup", "/sys/fs/cgroup");
-    const uint32_t n = cpus < quota ? cpus : quota;
-
-    return n > 0 ? n : 1;
+    return (uint32_t)mk_min(mk_os_processors(),
+                            mk_cpu_cgroup_threads("/proc/self/cgroup", "/sys/fs/cgroup"));
 }
-#elif defined(_WIN32)
-uint32_t mk_cpu_cgroup_threads(const char *list, const char *root)
-{
-    (void)list;
-    (void)root;
-    return CPU_MAX_THREADS;
-}
-
-uint32_t mk_cpu_threads(void)
-{
-    SYSTEM_INFO info;
-
-    GetSystemInfo(&info);
-    return info.dwNumberOfProcessors > 0 ? (uint32_t)info.dwNumberOfProcessors : 1;
-}
-#else
-uint32_t mk_cpu_cgroup_threads(const char *list, const char *root)
-{
-    (void)list;
-    (void)root;
-    return CPU_MAX_THREADS;
-}
-
-uint32_t mk_cpu_threads(void)
-{
-    const long n = sysconf(_SC_NPROCESSORS_ONLN);
-
-    return n < 1 ? 1 : n < (long)CPU_MAX_THREADS ? (uint32_t)n : CPU_MAX_THREADS;
-}
-#endif

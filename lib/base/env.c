@@ -1,18 +1,8 @@
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1 /* clock_gettime */
-#endif
-/* The host's services, the floating-point state, time and atomics. */
+/* The host's services and the floating-point state. */
 #include "base/env.h"
 
 #include <fenv.h>
 #include <stdarg.h>
-#include <time.h>
-
-#if defined(_WIN32)
-#include <windows.h>
-#else
-#include <unistd.h>
-#endif
 
 void mk_log(const struct mk_env *env, int32_t level, const char *format, ...)
 {
@@ -22,11 +12,8 @@ void mk_log(const struct mk_env *env, int32_t level, const char *format, ...)
     if (env->log == NULL)
         return;
     va_start(args, format);
-    mk_vformat(text, sizeof(text), format, args);
+    mk_vformat_line(text, sizeof(text), format, args);
     va_end(args);
-    for (char *c = text; *c != '\0'; c++)
-        if ((unsigned char)*c < 0x20 || *c == 0x7F)
-            *c = '?';
     env->log(env->log_user, level, text);
 }
 
@@ -81,54 +68,3 @@ void mk_fpu_leave(const struct mk_fpu *saved)
     fesetround((int)saved->state);
 }
 #endif
-
-/* ---- Process and time ---------------------------------------------------- */
-
-int64_t mk_process_id(void)
-{
-#if defined(_WIN32)
-    return (int64_t)GetCurrentProcessId();
-#else
-    return (int64_t)getpid();
-#endif
-}
-
-uint64_t mk_time_ns(void)
-{
-#if defined(_WIN32)
-    LARGE_INTEGER count, rate;
-
-    QueryPerformanceCounter(&count);
-    QueryPerformanceFrequency(&rate);
-    const uint64_t c = (uint64_t)count.QuadPart, r = (uint64_t)rate.QuadPart;
-
-    return c / r * 1000000000u + c % r * 1000000000u / r;
-#else
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-#endif
-}
-
-/* ---- Atomics ------------------------------------------------------------- */
-
-int32_t mk_atomic_add(int32_t *p, int32_t d)
-{
-    return __atomic_add_fetch(p, d, __ATOMIC_SEQ_CST);
-}
-
-int32_t mk_atomic_swap(int32_t *p, int32_t v)
-{
-    return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);
-}
-
-int32_t mk_atomic_load(const int32_t *p)
-{
-    return __atomic_load_n(p, __ATOMIC_SEQ_CST);
-}
-
-void mk_atomic_store(int32_t *p, int32_t v)
-{
-    __atomic_store_n(p, v, __ATOMIC_SEQ_CST);
-}

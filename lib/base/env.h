@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
+#include "base/os.h"
 #include "minke.h"
 
 struct mk_env {
@@ -29,16 +30,27 @@ struct mk_fpu {
 void mk_fpu_enter(struct mk_fpu *saved);
 void mk_fpu_leave(const struct mk_fpu *saved);
 
-/* Identity of the calling process, to tell a child after fork. */
-int64_t mk_process_id(void);
+/* Atomics for flags and reference counts, sequentially consistent. */
+static inline int32_t mk_atomic_load(const int32_t *p)
+{
+    return __atomic_load_n(p, __ATOMIC_SEQ_CST);
+}
 
-/* Monotonic time in nanoseconds. */
-uint64_t mk_time_ns(void);
+static inline void mk_atomic_store(int32_t *p, int32_t v)
+{
+    __atomic_store_n(p, v, __ATOMIC_SEQ_CST);
+}
 
-/* Relaxed-enough atomics for flags and reference counts (sequentially consistent). */
-int32_t mk_atomic_add(int32_t *p, int32_t d);      /* returns the new value */
-int32_t mk_atomic_swap(int32_t *p, int32_t v);     /* returns the old value */
-int32_t mk_atomic_load(const int32_t *p);
-void mk_atomic_store(int32_t *p, int32_t v);
+/* Returns the new value. */
+static inline int32_t mk_atomic_add(int32_t *p, int32_t d)
+{
+    return __atomic_add_fetch(p, d, __ATOMIC_SEQ_CST);
+}
+
+/* Returns the old value. */
+static inline int32_t mk_atomic_swap(int32_t *p, int32_t v)
+{
+    return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);
+}
 
 #endif

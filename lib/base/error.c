@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "base/json.h"
+#include "base/utf8.h"
 
 #define ERROR_SIZE 512
 
@@ -34,45 +35,30 @@ const char *minke_status_name(int32_t rc)
 struct format_out {
     char *buffer;
     size_t size, len;        /* len counts on beyond size */
+    va_list args;
 };
 
 static void format_put(struct format_out *o, const char *text, size_t n)
 {
-    if (o->len < o->size) {
-        const size_t room = o->size - o->len;
-
-        memcpy(o->buffer + o->len, text, n < room ? n : room);
-    }
+    if (o->len < o->size)
+        memcpy(o->buffer + o->len, text, mk_min(n, o->size - o->len));
     o->len += n;
 }
 
-static void format_unsigned(struct format_out *o, uint64_t v, unsigned base, int negative)
-{
-    char digits[24];
-    size_t i = sizeof(digits);
-
-    do {
-        digits[--i] = "0123456789abcdef"[v % base];
-        v /= base;
-    } while (v > 0);
-    if (negative)
-        digits[--i] = '-';
-    format_put(o, digits + i, sizeof(digits) - i);
-}
-
-/* A conversion of va_list arguments: the precision of %.*s (-1 = none), and the number of l
- * before the letter, 3 for z. */
+/* A conversion: the precision of %.*s (-1 = none), and the number of l before the letter, 3 for
+ * z. */
 struct format_spec {
     int precision, size;
     char letter;
 };
 
-static const char *format_parse(struct format_spec *spec, const char *f)
+/* The one at f, behind its per cent; returns where its letter stands. */
+static const char *format_parse(struct format_spec *spec, struct format_out *o, const char *f)
 {
     spec->precision = -1;
     spec->size = 0;
     if (f[0] == '.' && f[1] == '*') {
-        spec->precision = 0;
+        spec->precision = va_arg(o->args, int);
         f += 2;
     }
     for (; *f == 'l'; f++)
@@ -85,73 +71,96 @@ static const char *format_parse(struct format_spec *spec, const char *f)
     return f;
 }
 
-static size_t format_length(const char *text, int limit)
+static void format_string(struct format_out *o, const char *text, int limit)
 {
     size_t n = 0;
 
-    if (limit < 0)
-        return strlen(text);
-    while (n < (size_t)limit && text[n] != '\0')
+    if (text == NULL)
+        text = "(null)";
+    while ((limit < 0 || n < (size_t)limit) && text[n] != '\0')
         n++;
-    return n;
+    format_put(o, text, n);
+}
+
+static void format_integer(struct format_out *o, const struct format_spec *spec)
+{
+    const unsigned base = spec->letter == 'x' ? 16 : 10;
+    char digits[24];
+    size_t i = sizeof(digits);
+    uint64_t v;
+    int negative = 0;
+
+    if (spec->letter == 'd') {
+        const int64_t d = spec->size == 0   ? va_arg(o->args, int)
+                          : spec->size == 1 ? va_arg(o->args, long)
+                          : spec->size == 2 ? va_arg(o->args, long long)
+                                            : (int64_t)va_arg(o->args, size_t);
+        negative = d < 0;
+        v = negative ? 0 - (uint64_t)d : (uint64_t)d;
+    } else {
+        v = spec->size == 0   ? va_arg(o->args, unsigned)
+            : spec->size == 1 ? va_arg(o->args, unsigned long)
+            : spec->size == 2 ? va_arg(o->args, unsigned long long)
+                              : va_arg(o->args, size_t);
+    }
+    do {
+        digits[--i] = "0123456789abcdef"[v % base];
+        v /= base;
+    } while (v > 0);
+    if (negative)
+        digits[--i] = '-';
+    format_put(o, digits + i, sizeof(digits) - i);
+}
+
+/* The next argument; -1 for a conversion that is none of ours. */
+static int format_argument(struct format_out *o, const struct format_spec *spec)
+{
+    char text[32] = "%";
+
+    switch (spec->letter) {
+    case 's':
+        format_string(o, va_arg(o->args, const char *), spec->precision);
+        return 0;
+    case 'd':
+    case 'u':
+    case 'x':
+        format_integer(o, spec);
+        return 0;
+    case 'g':
+        format_put(o, text, mk_number_write(text, va_arg(o->args, double)));
+        return 0;
+    case 'c':
+        text[0] = (char)va_arg(o->args, int);
+        format_put(o, text, 1);
+        return 0;
+    case '%':
+        format_put(o, text, 1);
+        return 0;
+    default:
+        mk_assert(!"unknown conversion");
+        return -1;
+    }
 }
 
 size_t mk_vformat(char *buffer, size_t size, const char *format, va_list args)
 {
-    struct format_out o = {buffer, size > 0 ? size - 1 : 0, 0};
-    va_list ap;
+    struct format_out o = {.buffer = buffer, .size = size > 0 ? size - 1 : 0};
+    struct format_spec spec;
 
-    va_copy(ap, args);
-    for (const char *f = format; *f != '\0'; f++) {
-        struct format_spec spec;
-        const char *end = f;
+    va_copy(o.args, args);
+    for (const char *f = format;; f++) {
+        const size_t plain = strcspn(f, "%");
 
-        while (*end != '\0' && *end != '%')
-            end++;
-        format_put(&o, f, (size_t)(end - f));
-        if (*end == '\0')
+        format_put(&o, f, plain);
+        if (f[plain] == '\0')
             break;
-        f = format_parse(&spec, end + 1);
-        if (spec.precision == 0)
-            spec.precision = va_arg(ap, int);
-        if (spec.letter == 's') {
-            const char *text = va_arg(ap, const char *);
-
-            if (text == NULL)
-                text = "(null)";
-            format_put(&o, text, format_length(text, spec.precision));
-        } else if (spec.letter == 'c') {
-            const char c = (char)va_arg(ap, int);
-
-            format_put(&o, &c, 1);
-        } else if (spec.letter == 'd') {
-            const int64_t v = spec.size == 0   ? va_arg(ap, int)
-                              : spec.size == 1 ? va_arg(ap, long)
-                              : spec.size == 2 ? va_arg(ap, long long)
-                                               : (int64_t)va_arg(ap, size_t);
-
-            format_unsigned(&o, v < 0 ? 0 - (uint64_t)v : (uint64_t)v, 10, v < 0);
-        } else if (spec.letter == 'u' || spec.letter == 'x') {
-            const uint64_t v = spec.size == 0   ? va_arg(ap, unsigned)
-                               : spec.size == 1 ? va_arg(ap, unsigned long)
-                               : spec.size == 2 ? va_arg(ap, unsigned long long)
-                                                : va_arg(ap, size_t);
-
-            format_unsigned(&o, v, spec.letter == 'x' ? 16 : 10, 0);
-        } else if (spec.letter == 'g') {
-            char number[32];
-
-            format_put(&o, number, mk_number_write(number, va_arg(ap, double)));
-        } else if (spec.letter == '%') {
-            format_put(&o, "%", 1);
-        } else {
-            mk_assert(!"unknown conversion");
+        f = format_parse(&spec, &o, f + plain + 1);
+        if (format_argument(&o, &spec) != 0)
             break;
-        }
     }
-    va_end(ap);
+    va_end(o.args);
     if (size > 0)
-        buffer[o.len < o.size ? o.len : o.size] = '\0';
+        buffer[mk_min(o.len, o.size)] = '\0';
     return o.len;
 }
 
@@ -167,41 +176,31 @@ size_t mk_format(char *buffer, size_t size, const char *format, ...)
 
 /* ---- Messages ------------------------------------------------------------ */
 
-/* Bytes of the UTF-8 character at s, or 0 when none of a printable one begins there. */
-static size_t error_char(const unsigned char *s)
+/* Neither a control character nor a break of lines. */
+static int error_is_shown(uint32_t c)
 {
-    if (s[0] < 0x80)
-        return s[0] >= 0x20 && s[0] != 0x7F;
-    if (s[0] < 0xC2 || s[0] > 0xF4 || (s[1] & 0xC0) != 0x80)
-        return 0;
-    if (s[0] < 0xE0)
-        return s[0] > 0xC2 || s[1] >= 0xA0 ? 2 : 0;    /* U+0080 to U+009F are controls */
-    if ((s[2] & 0xC0) != 0x80 || (s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F))
-        return 0;
-    if (s[0] < 0xF0)    /* U+2028 and U+2029 break lines */
-        return s[0] == 0xE2 && s[1] == 0x80 && (s[2] == 0xA8 || s[2] == 0xA9) ? 0 : 3;
-    if ((s[3] & 0xC0) != 0x80 || (s[0] == 0xF0 && s[1] < 0x90) || (s[0] == 0xF4 && s[1] > 0x8F))
-        return 0;
-    return 4;
+    return c >= 0x20 && (c < 0x7F || c > 0x9F) && c != 0x2028 && c != 0x2029;
 }
 
-/* Make text (NUL-terminated) one line of valid UTF-8.  cut: it was cut at its end, where an
- * unfinished character is dropped instead of replaced. */
-static void error_clean(char *text, int cut)
+/* Of what is not shown each byte becomes a '?'; where the text was cut, a character that the cut
+ * goes through is dropped. */
+void mk_vformat_line(char *buffer, size_t size, const char *format, va_list args)
 {
-    unsigned char *s = (unsigned char *)text;
-    const size_t len = strlen(text);
+    const size_t whole = mk_vformat(buffer, size, format, args);
+    const size_t len = mk_min(whole, size - 1);
+    enum mk_utf8_state state;
 
-    for (size_t i = 0; i < len;) {
-        const size_t n = error_char(s + i);
-
-        if (n == 0 && cut && i + 4 > len && s[i] >= 0xC2) {
-            s[i] = '\0';
+    for (size_t i = 0, n; i < len; i += n) {
+        n = mk_utf8_unit(buffer + i, len - i, &state);
+        if (state == MK_UTF8_INCOMPLETE && whole > len) {
+            buffer[i] = '\0';
             return;
         }
-        if (n == 0)
-            s[i] = '?';
-        i += n > 0 ? n : 1;
+        if (state != MK_UTF8_VALID
+            || !error_is_shown(mk_utf8_decode((unsigned char *)buffer + i, &n))) {
+            buffer[i] = '?';
+            n = 1;
+        }
     }
 }
 
@@ -211,9 +210,8 @@ int32_t mk_fail(int32_t code, const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    const size_t n = mk_vformat(text, sizeof(text), format, args);
+    mk_vformat_line(text, sizeof(text), format, args);
     va_end(args);
-    error_clean(text, n >= sizeof(text));
     memcpy(error_text, text, sizeof(text));
     return code;
 }

@@ -38,4 +38,7 @@ int32_t mk_fail_memory(size_t size, const char *what);
 size_t mk_format(char *buffer, size_t size, const char *format, ...) MK_PRINTF(3, 4);
 size_t mk_vformat(char *buffer, size_t size, const char *format, va_list args);
 
+/* One line for the host, size at least 1: as mk_fail makes it of its message. */
+void mk_vformat_line(char *buffer, size_t size, const char *format, va_list args);
+
 #endif

@@ -42,8 +42,6 @@ int mk_path_is_dir(const struct mk_env *env, const char *path);
 struct mk_writer;
 int32_t mk_writer_open(struct mk_writer **out, const struct mk_allocator *a, const char *path);
 int32_t mk_writer_write(struct mk_writer *w, const void *data, size_t n);
-/* Overwrite n bytes at offset, all within what was written so far. */
-int32_t mk_writer_patch(struct mk_writer *w, uint64_t offset, const void *data, size_t n);
 uint64_t mk_writer_size(const struct mk_writer *w);
 int32_t mk_writer_commit(struct mk_writer *w);
 void mk_writer_free(struct mk_writer *w);

@@ -3,39 +3,39 @@
 
 #include "base/json.h"
 
-static int json_needs_escape(unsigned char c)
+/* The escape of a byte that a string cannot hold as it is; returns its length, 0 = none. */
+static size_t json_escape_of(char out[6], char byte)
 {
-    return c < 0x20 || c == '"' || c == '\\';
+    static const char names[] = "btn_fr";    /* from U+0008 */
+    const unsigned c = (unsigned char)byte;
+
+    if (c >= 0x20 && c != '"' && c != '\\')
+        return 0;
+    out[0] = '\\';
+    out[1] = c >= 0x20 ? byte : c >= 8 && c <= 13 && c != 11 ? names[c - 8] : 'u';
+    if (out[1] != 'u')
+        return 2;
+    out[2] = out[3] = '0';
+    out[4] = (char)('0' + c / 16);
+    out[5] = "0123456789abcdef"[c % 16];
+    return 6;
 }
 
 void mk_text_add_quoted(struct mk_text *t, const char *bytes, size_t n)
 {
-    static const char names[] = "btn_fr";    /* from U+0008 */
-    size_t start = 0;
+    size_t start = 0, len;
+    char escape[6];
 
     mk_text_add(t, "\"", 1);
-    for (size_t i = 0; i <= n; i++) {
-        if (i < n && !json_needs_escape((unsigned char)bytes[i]))
+    for (size_t i = 0; i < n; i++) {
+        if ((len = json_escape_of(escape, bytes[i])) == 0)
             continue;
-        if (i > start)
-            mk_text_add(t, bytes + start, i - start);
-        start = i + 1;
-        if (i == n)
-            break;
-        const unsigned char c = (unsigned char)bytes[i];
-        char escape[6] = {'\\', (char)c};
-        size_t len = 2;
-
-        if (c >= 8 && c <= 13 && c != 11) {
-            escape[1] = names[c - 8];
-        } else if (c < 0x20) {
-            memcpy(escape + 1, "u00", 3);
-            escape[4] = (char)('0' + c / 16);
-            escape[5] = "0123456789abcdef"[c % 16];
-            len = 6;
-        }
+        mk_text_add(t, bytes + start, i - start);
         mk_text_add(t, escape, len);
+        start = i + 1;
     }
+    if (n > start)
+        mk_text_add(t, bytes + start, n - start);
     mk_text_add(t, "\"", 1);
 }
 
@@ -45,41 +45,28 @@ static void json_add_number(struct mk_text *t, const struct mk_json *v)
 {
     char buffer[32];
     double d;
-    int whole = 1;
 
-    for (size_t i = 0; i < v->text.len; i++)
-        if (v->text.data[i] == '.' || v->text.data[i] == 'e' || v->text.data[i] == 'E')
-            whole = 0;
-    if (whole && v->text.len == 2 && memcmp(v->text.data, "-0", 2) == 0)
-        mk_text_add(t, "0", 1);
-    else if (whole || mk_json_double(v, &d) != 0)
-        mk_text_add(t, v->text.data, v->text.len);
+    if (v->text.len == strcspn(v->text.data, ".eE"))
+        mk_text_add_view(t, mk_view_is(v->text, "-0") ? mk_view("0") : v->text);
+    else if (mk_json_double(v, &d) != 0)
+        mk_text_add_view(t, v->text);
     else
         mk_text_add(t, buffer, mk_number_write(buffer, d));
 }
 
 static void json_add_scalar(struct mk_text *t, const struct mk_json *v)
 {
-    switch (v->type) {
-    case MK_JSON_NULL:
-        mk_text_adds(t, "null");
-        break;
-    case MK_JSON_FALSE:
-        mk_text_adds(t, "false");
-        break;
-    case MK_JSON_TRUE:
-        mk_text_adds(t, "true");
-        break;
-    case MK_JSON_NUMBER:
+    static const char *const words[] = {
+        [MK_JSON_NULL] = "null", [MK_JSON_FALSE] = "false", [MK_JSON_TRUE] = "true",
+        [MK_JSON_ARRAY] = "[]", [MK_JSON_OBJECT] = "{}"
+    };
+
+    if (v->type == MK_JSON_NUMBER)
         json_add_number(t, v);
-        break;
-    case MK_JSON_STRING:
+    else if (v->type == MK_JSON_STRING)
         mk_text_add_quoted(t, v->text.data, v->text.len);
-        break;
-    default:
-        mk_text_adds(t, v->type == MK_JSON_ARRAY ? "[]" : "{}");
-        break;
-    }
+    else
+        mk_text_adds(t, words[v->type]);
 }
 
 void mk_text_add_json(struct mk_text *t, const struct mk_json *v)

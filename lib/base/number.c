@@ -2,6 +2,7 @@
  * rounding mode matters. */
 #include <string.h>
 
+#include "base/error.h"
 #include "base/json.h"
 
 /* ---- Large integers ------------------------------------------------------ */
@@ -396,63 +397,40 @@ static int number_shortest(char *digits, int *point, uint64_t fraction, int bias
     }
 }
 
-static size_t number_layout(char *out, const char *digits, int n, int point)
+/* Digits (n,) as Python's repr lays them out. */
+static size_t number_layout(char *out, size_t size, const char *digits, int n, int point)
 {
-    size_t i = 0;
+    const int whole = n < point ? n : point, rest = n - whole;
 
-    if (point > -4 && point <= 0) {
-        memcpy(out, "0.000", 5);
-        memcpy(out + 2 - point, digits, (size_t)n);
-        return (size_t)(2 - point + n);
-    }
-    if (point > 0 && point <= 16) {
-        for (int k = 0; k < n || k < point + 1; k++) {
-            if (k == point)
-                out[i++] = '.';
-            out[i++] = k < n ? digits[k] : '0';
-        }
-        return i;
-    }
-    out[i++] = digits[0];
-    if (n > 1) {
-        out[i++] = '.';
-        memcpy(out + i, digits + 1, (size_t)n - 1);
-        i += (size_t)n - 1;
-    }
-    const unsigned e = (unsigned)(point > 0 ? point - 1 : 1 - point);
+    if (point > -4 && point <= 0)
+        return mk_format(out, size, "0.%.*s%.*s", -point, "000", n, digits);
+    if (point > 0 && point <= 16)
+        return mk_format(out, size, "%.*s%.*s.%.*s", whole, digits, point - whole,
+                         "0000000000000000", rest > 0 ? rest : 1,
+                         rest > 0 ? digits + whole : "0");
+    const int e = point > 0 ? point - 1 : 1 - point;
 
-    out[i++] = 'e';
-    out[i++] = point > 0 ? '+' : '-';
-    if (e >= 100)
-        out[i++] = (char)('0' + e / 100);
-    out[i++] = (char)('0' + e / 10 % 10);
-    out[i++] = (char)('0' + e % 10);
-    return i;
+    return mk_format(out, size, "%c%s%.*se%c%s%d", digits[0], n > 1 ? "." : "", n - 1, digits + 1,
+                     point > 0 ? '+' : '-', e < 10 ? "0" : "", e);
 }
 
 size_t mk_number_write(char *buffer, double v)
 {
     char digits[24];
-    size_t i = 0;
-    int point, n;
+    int point;
     uint64_t bits;
 
     memcpy(&bits, &v, sizeof(bits));
     const int biased = (int)(bits >> 52 & 0x7FF);
     const uint64_t fraction = bits & ((UINT64_C(1) << 52) - 1);
+    const size_t sign = bits >> 63 && (biased < 0x7FF || fraction == 0);
 
-    if (bits >> 63 && (biased < 0x7FF || fraction == 0))
-        buffer[i++] = '-';
-    if (biased == 0x7FF) {
-        memcpy(buffer + i, fraction != 0 ? "nan" : "inf", 3);
-        i += 3;
-    } else if (biased == 0 && fraction == 0) {
-        memcpy(buffer + i, "0.0", 3);
-        i += 3;
-    } else {
-        n = number_shortest(digits, &point, fraction, biased);
-        i += number_layout(buffer + i, digits, n, point);
-    }
-    buffer[i] = '\0';
-    return i;
+    buffer[0] = '-';
+    if (biased == 0x7FF)
+        return sign + mk_format(buffer + sign, 31, "%s", fraction != 0 ? "nan" : "inf");
+    if (biased == 0 && fraction == 0)
+        return sign + mk_format(buffer + sign, 31, "0.0");
+    const int n = number_shortest(digits, &point, fraction, biased);
+
+    return sign + number_layout(buffer + sign, 31, digits, n, point);
 }

@@ -1,15 +1,10 @@
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1 /* pthread_sigmask */
-#endif
 /* Worker threads: a static, contiguous partition of the items. */
 #include "base/pool.h"
-
-#include <pthread.h>
-#include <signal.h>
 
 #include "base/checked.h"
 #include "base/cpu.h"
 #include "base/env.h"
+#include "base/os.h"
 
 /* Looks at a flag before sleeping: some tens of microseconds, the length of a gap between
  * two jobs of one call.  Nobody spins when there are more threads than processors. */
@@ -25,7 +20,7 @@ struct pool_job {
 struct pool_worker {
     struct mk_pool *pool;
     uint32_t index;
-    pthread_t thread;
+    struct mk_thread thread;
 };
 
 struct mk_pool {
@@ -44,9 +39,12 @@ struct mk_pool {
     int32_t sleepers;        /* atomic: workers waiting for wake */
     int32_t waiting;         /* atomic: the caller waits for done */
     int stop;                /* under the lock */
-    pthread_mutex_t lock;
-    pthread_cond_t wake, done;
+    struct mk_lock lock;
 };
+
+/* What is waited for under the lock. */
+#define POOL_WAKE 0
+#define POOL_DONE 1
 
 static void pool_pause(void)
 {
@@ -89,13 +87,13 @@ static int32_t pool_wait(struct mk_pool *pool, int32_t seen)
             return now;
         pool_pause();
     }
-    pthread_mutex_lock(&pool->lock);
+    mk_lock_enter(&pool->lock);
     /* The caller counts the job first and looks for sleepers then; here the other way. */
     mk_atomic_add(&pool->sleepers, 1);
     while ((now = mk_atomic_load(&pool->generation)) == seen && !pool->stop)
-        pthread_cond_wait(&pool->wake, &pool->lock);
+        mk_lock_wait(&pool->lock, POOL_WAKE);
     mk_atomic_add(&pool->sleepers, -1);
-    pthread_mutex_unlock(&pool->lock);
+    mk_lock_leave(&pool->lock);
     return now;
 }
 
@@ -104,13 +102,13 @@ static void pool_finish(struct mk_pool *pool)
     if (mk_atomic_add(&pool->pending, -1) > 0)
         return;
     if (mk_atomic_load(&pool->waiting)) {
-        pthread_mutex_lock(&pool->lock);
-        pthread_cond_signal(&pool->done);
-        pthread_mutex_unlock(&pool->lock);
+        mk_lock_enter(&pool->lock);
+        mk_lock_wake(&pool->lock, POOL_DONE);
+        mk_lock_leave(&pool->lock);
     }
 }
 
-static void *pool_main(void *arg)
+static void pool_main(void *arg)
 {
     struct pool_worker *worker = arg;
     struct mk_pool *pool = worker->pool;
@@ -122,36 +120,29 @@ static void *pool_main(void *arg)
         const int32_t now = pool_wait(pool, seen);
 
         if (now == seen)
-            return NULL;
+            return;
         seen = now;
         pool_run_part(&pool->job, worker->index);
         pool_finish(pool);
     }
 }
 
-/* A signal of the host must never run on a worker. */
-static int pool_start(struct mk_pool *pool)
+static int32_t pool_start(struct mk_pool *pool)
 {
-    int failed = 0;
-#if !defined(_WIN32)
-    sigset_t all, old;
+    const uint32_t n = pool->n_threads - 1;
 
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-#endif
-    for (uint32_t i = 0; i + 1 < pool->n_threads && !failed; i++) {
+    pool->workers = mk_alloc(&pool->alloc, n, sizeof(*pool->workers));
+    if (pool->workers == NULL)
+        return MINKE_ENOMEM;
+    for (uint32_t i = 0; i < n; i++, pool->n_started++) {
         struct pool_worker *worker = &pool->workers[i];
 
         worker->pool = pool;
         worker->index = i + 1;
-        failed = pthread_create(&worker->thread, NULL, pool_main, worker);
-        if (!failed)
-            pool->n_started++;
+        if (mk_thread_start(&worker->thread, pool_main, worker) != 0)
+            return mk_fail(MINKE_ENOMEM, "thread %u of %u cannot be started", i + 2, n + 1);
     }
-#if !defined(_WIN32)
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-#endif
-    return failed;
+    return MINKE_OK;
 }
 
 int32_t mk_pool_open(struct mk_pool **out, const struct mk_allocator *a, uint32_t n_threads,
@@ -167,25 +158,14 @@ int32_t mk_pool_open(struct mk_pool **out, const struct mk_allocator *a, uint32_
     pool->executor_user = executor_user;
     pool->process_id = mk_process_id();
     pool->spin = pool->n_threads <= mk_cpu_threads() ? POOL_SPIN : 0;
-    pthread_mutex_init(&pool->lock, NULL);
-    pthread_cond_init(&pool->wake, NULL);
-    pthread_cond_init(&pool->done, NULL);
-    if (executor == NULL && pool->n_threads > 1) {
-        pool->workers = mk_alloc(a, pool->n_threads - 1, sizeof(*pool->workers));
-        if (pool->workers == NULL)
-            goto fail;
-        if (pool_start(pool) != 0) {
-            mk_fail(MINKE_ENOMEM, "thread %u of %u cannot be started", pool->n_started + 2,
-                    pool->n_threads);
-            goto fail;
-        }
-    }
-    *out = pool;
-    return MINKE_OK;
+    mk_lock_init(&pool->lock);
+    const int32_t rc = executor == NULL && n_threads > 1 ? pool_start(pool) : MINKE_OK;
 
-fail:
-    mk_pool_free(pool);
-    return MINKE_ENOMEM;
+    if (rc < 0)
+        mk_pool_free(pool);
+    else
+        *out = pool;
+    return rc;
 }
 
 void mk_pool_free(struct mk_pool *pool)
@@ -196,15 +176,13 @@ void mk_pool_free(struct mk_pool *pool)
 
     /* In a child after fork there are no threads, and the lock may be held for ever. */
     if (pool->process_id == mk_process_id()) {
-        pthread_mutex_lock(&pool->lock);
+        mk_lock_enter(&pool->lock);
         pool->stop = 1;
-        pthread_cond_broadcast(&pool->wake);
-        pthread_mutex_unlock(&pool->lock);
+        mk_lock_wake(&pool->lock, POOL_WAKE);
+        mk_lock_leave(&pool->lock);
         for (uint32_t i = 0; i < pool->n_started; i++)
-            pthread_join(pool->workers[i].thread, NULL);
-        pthread_cond_destroy(&pool->wake);
-        pthread_cond_destroy(&pool->done);
-        pthread_mutex_destroy(&pool->lock);
+            mk_thread_join(&pool->workers[i].thread);
+        mk_lock_free(&pool->lock);
     }
     mk_free(&a, pool->workers);
     mk_free(&a, pool);
@@ -219,14 +197,12 @@ uint32_t mk_pool_threads(const struct mk_pool *pool)
 
 void mk_team_begin(struct mk_team *team, struct mk_pool *pool)
 {
-    team->pool = NULL;
-    team->n = 1;
-    if (pool == NULL || pool->n_threads <= 1 || pool->process_id != mk_process_id())
-        return;
-    if (mk_atomic_swap(&pool->busy, 1) != 0)
-        return;
-    team->pool = pool;
-    team->n = pool->n_threads;
+    const int is_ours = pool != NULL && pool->n_threads > 1
+                        && pool->process_id == mk_process_id()
+                        && mk_atomic_swap(&pool->busy, 1) == 0;
+
+    team->pool = is_ours ? pool : NULL;
+    team->n = is_ours ? pool->n_threads : 1;
 }
 
 void mk_team_end(struct mk_team *team)
@@ -252,9 +228,9 @@ static void pool_run_threads(struct mk_pool *pool)
     mk_atomic_store(&pool->pending, (int32_t)pool->n_started);
     mk_atomic_add(&pool->generation, 1);
     if (mk_atomic_load(&pool->sleepers) > 0) {
-        pthread_mutex_lock(&pool->lock);
-        pthread_cond_broadcast(&pool->wake);
-        pthread_mutex_unlock(&pool->lock);
+        mk_lock_enter(&pool->lock);
+        mk_lock_wake(&pool->lock, POOL_WAKE);
+        mk_lock_leave(&pool->lock);
     }
     pool_run_part(&pool->job, 0);
     for (int i = 0; i < pool->spin; i++) {
@@ -262,12 +238,12 @@ static void pool_run_threads(struct mk_pool *pool)
             return;
         pool_pause();
     }
-    pthread_mutex_lock(&pool->lock);
+    mk_lock_enter(&pool->lock);
     mk_atomic_store(&pool->waiting, 1);
     while (mk_atomic_load(&pool->pending) > 0)
-        pthread_cond_wait(&pool->done, &pool->lock);
+        mk_lock_wait(&pool->lock, POOL_DONE);
     mk_atomic_store(&pool->waiting, 0);
-    pthread_mutex_unlock(&pool->lock);
+    mk_lock_leave(&pool->lock);
 }
 
 void mk_team_run(const struct mk_team *team, mk_job_fn job, void *arg, size_t n_items,

@@ -18,6 +18,9 @@ static inline struct mk_view mk_view(const char *text)
     return (struct mk_view){text, strlen(text)};
 }
 
+/* Two arguments for "%.*s" of a message: no more than 100 bytes of v. */
+#define MK_SHOW(v) (int)((v).len < 100 ? (v).len : 100), (v).data
+
 /* Bytes [begin, end) of v, which has as many. */
 static inline struct mk_view mk_view_part(struct mk_view v, size_t begin, size_t end)
 {

@@ -127,8 +127,8 @@ static int32_t chat_unknown(const char *what, const char *detail)
 int32_t mk_chat_choose(int *kind, const minke_context *ctx, const char *name)
 {
     const struct mk_tokenizer *tok;
-    const char *text, *type;
-    size_t len = 0;
+    struct mk_view text;
+    const char *type;
     int found = -1;
 
     if (name != NULL) {
@@ -143,9 +143,9 @@ int32_t mk_chat_choose(int *kind, const minke_context *ctx, const char *name)
     tok = mk_context_tokenizer(ctx);
     if (tok == NULL)
         return MINKE_EUNSUPPORTED;
-    text = mk_tokenizer_template(tok, &len);
-    if (text != NULL) {
-        found = mk_chat_match(text, len);
+    text = mk_tokenizer_template(tok);
+    if (text.data != NULL) {
+        found = mk_chat_match(text.data, text.len);
         if (found < 0)
             return chat_unknown("the model's chat template is none of the family's", "");
     } else {
@@ -518,7 +518,7 @@ static int32_t chat_begin(struct chat_job *job, const minke_context *ctx,
         return rc;
     c->kind = (enum mk_chat_kind)kind;
     c->think_end = tok == NULL ? -1
-                 : mk_tokenizer_find(tok, MK_CHAT_THINK_END, strlen(MK_CHAT_THINK_END));
+                 : mk_tokenizer_find(tok, mk_view(MK_CHAT_THINK_END));
     c->thinking = mk_chat_thinks(kind, p.thinking);
     c->generation = (p.flags & MINKE_CHAT_NO_GENERATION) == 0;
     c->bos = (p.flags & MINKE_CHAT_NO_BOS) == 0;
@@ -565,6 +565,9 @@ static int32_t chat_encode_text(struct chat_job *job, const struct mk_tokenizer 
     }
     if ((job->flags & MINKE_CHAT_TRUST_TEXT) == 0)
         n = *span - first;
+    const struct mk_tokenize in = {mk_view_part(mk_text_view(&out->text), begin, end),
+                                   MINKE_TOKENIZE_SPECIAL, n > 0 ? out->plain + first : NULL, n};
+
     for (size_t room = (end - begin) / 3 + 16;;) {
         size_t n_new = 0;
 
@@ -573,9 +576,7 @@ static int32_t chat_encode_text(struct chat_job *job, const struct mk_tokenizer 
         if (rc < 0)
             return rc;
         room = tokens->capacity - tokens->n;
-        rc = mk_tokenizer_encode(tok, out->text.data + begin, end - begin, MK_TOKENIZE_SPECIAL,
-                                 n > 0 ? out->plain + first : NULL, n,
-                                 tokens->ids + tokens->n, room, &n_new);
+        rc = mk_tokenizer_encode(tok, &in, tokens->ids + tokens->n, room, &n_new);
         if (rc == MINKE_OK)
             tokens->n += n_new;
         if (rc != MINKE_ENOSPC)
@@ -588,8 +589,7 @@ static int32_t chat_encode_text(struct chat_job *job, const struct mk_tokenizer 
 static int32_t chat_encode_ids(struct chat_job *job, const struct mk_tokenizer *tok,
                                struct chat_tokens *tokens, const struct mk_chat_ids *own)
 {
-    const int32_t think_end = mk_tokenizer_find(tok, MK_CHAT_THINK_END,
-                                                strlen(MK_CHAT_THINK_END));
+    const int32_t think_end = mk_tokenizer_find(tok, mk_view(MK_CHAT_THINK_END));
     const int32_t eos = mk_tokenizer_eos(tok);
     const struct mk_json *first = own->ids->first;
     size_t n = own->ids->n_items, i = 0;

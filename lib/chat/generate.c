@@ -89,7 +89,7 @@ static int32_t generate_closing(struct minke_generator *g, const struct mk_token
 {
     const size_t len = g->p.closing_len;
     struct mk_text text;
-    struct mk_span plain = {0, len};
+    const struct mk_span plain = {0, len};
     size_t n = 0;
     int32_t rc;
 
@@ -97,9 +97,10 @@ static int32_t generate_closing(struct minke_generator *g, const struct mk_token
     mk_text_add(&text, g->p.closing, len);
     mk_text_adds(&text, MK_CHAT_THINK_END);
     g->forced = mk_arena_alloc(&g->arena, text.len, sizeof(*g->forced));
+    const struct mk_tokenize in = {mk_text_view(&text), MINKE_TOKENIZE_SPECIAL, &plain, len > 0};
+
     rc = text.failed || g->forced == NULL ? MINKE_ENOMEM
-       : mk_tokenizer_encode(tok, text.data, text.len, MK_TOKENIZE_SPECIAL, &plain, len > 0,
-                             g->forced, text.len, &n);
+       : mk_tokenizer_encode(tok, &in, g->forced, text.len, &n);
     mk_text_free(&text);
     g->n_closing = n;
     return rc;
@@ -134,7 +135,7 @@ static int generate_answers(const struct minke_generator *g, const struct mk_tok
         n = g->s->length;
     }
     for (size_t i = 0; n > 0 && i < MK_COUNT(ends); i++) {
-        const int32_t id = mk_tokenizer_find(tok, ends[i], strlen(ends[i]));
+        const int32_t id = mk_tokenizer_find(tok, mk_view(ends[i]));
 
         if (id >= 0 && prompt[n - 1] == id)
             return 1;
@@ -151,8 +152,8 @@ static int32_t generate_tokens_of(struct minke_generator *g, const int32_t *prom
         return MINKE_EUNSUPPORTED;
     minke_context_info(g->s->model, MINKE_INFO_TOKEN_EOS, &eos);
     g->eos = (int32_t)eos;
-    g->think_end = mk_tokenizer_find(tok, MK_CHAT_THINK_END, strlen(MK_CHAT_THINK_END));
-    g->calls = mk_tokenizer_find(tok, MK_CHAT_CALLS, strlen(MK_CHAT_CALLS));
+    g->think_end = mk_tokenizer_find(tok, mk_view(MK_CHAT_THINK_END));
+    g->calls = mk_tokenizer_find(tok, mk_view(MK_CHAT_CALLS));
     if (generate_answers(g, tok, prompt, n))
         mk_reply_answers(g->reply);
     return generate_thinking(g, tok);

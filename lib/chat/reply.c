@@ -972,7 +972,7 @@ static void reply_init(struct minke_reply *r, minke_context *ctx, const minke_re
     r->state = r->thinking ? REPLY_REASONING : REPLY_CONTENT;
     for (int m = 0; m < RM_N_TOKENS; m++)
         r->ids[m] = r->tok == NULL ? -1
-            : mk_tokenizer_find(r->tok, reply_markers[m], strlen(reply_markers[m]));
+            : mk_tokenizer_find(r->tok, mk_view(reply_markers[m]));
     r->ctx = ctx;
     if (ctx != NULL)
         mk_context_ref(ctx);

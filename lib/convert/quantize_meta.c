@@ -169,8 +169,8 @@ static int32_t qmeta_put_add_bos(struct mk_gguf_writer *w, struct mk_arena *aren
 static int32_t qmeta_put_tokenizer(struct mk_gguf_writer *w, struct mk_checkpoint *c,
                                    const struct mk_tokenizer *tok, struct mk_vocabulary *v)
 {
-    const char *kind = mk_tokenizer_kind(tok), *chat;
-    size_t len = 0;
+    const struct mk_view chat = mk_tokenizer_template(tok);
+    const char *kind = mk_tokenizer_kind(tok);
     int32_t rc = mk_vocabulary_list(v, &c->arena);
 
     mk_gguf_put_string(w, "tokenizer.ggml.model", "gpt2", 4);
@@ -183,9 +183,8 @@ static int32_t qmeta_put_tokenizer(struct mk_gguf_writer *w, struct mk_checkpoin
         mk_gguf_put_u32(w, "tokenizer.ggml.eos_token_id", (uint32_t)mk_tokenizer_eos(tok));
     if (rc == MINKE_OK)
         rc = qmeta_put_add_bos(w, &c->arena, v->config);
-    chat = mk_tokenizer_template(tok, &len);
-    if (chat != NULL)
-        mk_gguf_put_string(w, "tokenizer.chat_template", chat, len);
+    if (chat.data != NULL)
+        mk_gguf_put_string(w, "tokenizer.chat_template", chat.data, chat.len);
     return rc;
 }
 

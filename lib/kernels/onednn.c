@@ -10,12 +10,12 @@
 
 #include <dnnl.h>
 #include <immintrin.h>
-#include <pthread.h>
 #include <string.h>
 
 #include "base/checked.h"
 #include "base/cpu.h"
 #include "base/env.h"
+#include "base/os.h"
 #include "kernels/packed.h"
 
 #define DNN_GROUPS 8u                     /* groups of a tile */
@@ -55,7 +55,7 @@ struct dnn_entry {
 struct mk_onednn {
     struct mk_allocator alloc;
     dnnl_engine_t engine;
-    pthread_mutex_t lock;        /* held to add an entry */
+    struct mk_lock lock;         /* held to add an entry */
     int32_t n_entries;           /* atomic; entries before it never change */
     struct dnn_entry entries[DNN_MAX_ENTRIES];
 };
@@ -144,14 +144,14 @@ static const struct dnn_entry *dnn_entry(struct mk_onednn *d, const struct dnn_s
     const struct dnn_entry *e = dnn_find(d, shape);
 
     if (e == NULL) {
-        pthread_mutex_lock(&d->lock);
+        mk_lock_enter(&d->lock);
         e = dnn_find(d, shape);
         if (e == NULL && d->n_entries < (int32_t)DNN_MAX_ENTRIES) {
             dnn_create(&d->entries[d->n_entries], d->engine, shape);
             e = &d->entries[d->n_entries];
             mk_atomic_add(&d->n_entries, 1);
         }
-        pthread_mutex_unlock(&d->lock);
+        mk_lock_leave(&d->lock);
     }
     return e != NULL && e->primitive != NULL ? e : NULL;
 }
@@ -176,7 +176,7 @@ static void dnn_call(struct mk_onednn *d, dnnl_stream_t stream, const struct dnn
 {
     static const int names[4] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST,
                                  DNNL_ARG_SCRATCHPAD};
-    void *const data[4] = {(void *)(uintptr_t)a, area->w, y, area->pad};
+    void *const data[4] = {mk_unconst(a), area->w, y, area->pad};
     const struct dnn_entry *e = stream != NULL ? dnn_entry(d, shape) : NULL;
     dnnl_memory_t memory[4] = {NULL, NULL, NULL, NULL};
     dnnl_memory_desc_t md[4];
@@ -435,7 +435,7 @@ int32_t mk_onednn_open(struct mk_onednn **out, const struct mk_allocator *a, uin
     if (d == NULL)
         return MINKE_ENOMEM;
     d->alloc = *a;
-    pthread_mutex_init(&d->lock, NULL);
+    mk_lock_init(&d->lock);
     if (dnnl_engine_create(&d->engine, dnnl_cpu, 0) == dnnl_success
         && dnn_has(d, DNN_CHUNK, 2 * DNN_K)) {
         *out = d;
@@ -452,7 +452,7 @@ void mk_onednn_free(struct mk_onednn *d)
     for (int32_t i = 0; i < d->n_entries; i++)
         dnnl_primitive_destroy(d->entries[i].primitive);
     dnnl_engine_destroy(d->engine);
-    pthread_mutex_destroy(&d->lock);
+    mk_lock_free(&d->lock);
     const struct mk_allocator a = d->alloc;
     mk_free(&a, d);
 }

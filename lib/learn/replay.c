@@ -81,10 +81,7 @@ int32_t minke_session_replay(minke_session *s, const minke_rollout *r, uint32_t 
     if (!(flags & MINKE_REPLAY_SELECTED))
         held->trail.selected = NULL;
     held->alloc = s->model->env.alloc;
-    /* Counting a reference is all that is done to a record that is only read. */
-    union { const minke_rollout *from; minke_rollout *to; } own = {.from = r};
-
-    held->r = own.to;
+    held->r = mk_unconst(r);     /* to count the reference; else it is only read */
     mk_atomic_add(&held->r->refs, 1);
     recorder.user = held;
     recorder.trail = &held->trail;
@@ -108,14 +105,15 @@ static int32_t replay_row(void *user, uint64_t position, const float *logits, si
     const size_t t = (size_t)position + 1;
     const size_t begin = r->offsets != NULL ? (size_t)r->offsets[t] : 0;
     const size_t n_allowed = r->offsets != NULL ? (size_t)r->offsets[t + 1] - begin : 0;
-    const int32_t token = r->tokens[t];
+    const struct mk_sampler_set set = {logits, n, r->sampling.temperature,
+                                       n_allowed > 0 ? r->allowed + begin : NULL, n_allowed};
+    const struct mk_sampler_set all = {logits, n, 1.0f, NULL, 0};
 
     if (!r->sampled[t])
         return 0;
-    job->rc = mk_sampler_score(&job->logprobs[t], logits, n, r->sampling.temperature,
-                                   n_allowed > 0 ? r->allowed + begin : NULL, n_allowed, token);
+    job->rc = mk_sampler_score(&job->logprobs[t], &set, r->tokens[t]);
     if (job->rc == MINKE_OK)
-        job->rc = mk_sampler_score(&job->full[t], logits, n, 1.0f, NULL, 0, token);
+        job->rc = mk_sampler_score(&job->full[t], &all, r->tokens[t]);
     return job->rc < 0;
 }
 

@@ -255,8 +255,10 @@ static int32_t rollout_probability(struct minke_rollout *r, size_t t, const floa
         return mk_fail(MINKE_EFULL, "the rollout holds %llu of %llu allowed ids, %zu more do not "
                                     "fit", (unsigned long long)r->offsets[t],
                        (unsigned long long)r->p.max_allowed, n);
+    const struct mk_sampler_set set = {logits, r->n_vocab, r->sampling.temperature, row, n};
+
     if (rc == MINKE_OK && mk_sampler_is_plain(&r->sampling))
-        rc = mk_sampler_score(logprob, logits, r->n_vocab, r->sampling.temperature, row, n, token);
+        rc = mk_sampler_score(logprob, &set, token);
     else if (rc == MINKE_OK)
         rc = minke_sampler_logprob(sampler, logprob, NULL);
     if (rc == MINKE_OK)
@@ -268,6 +270,7 @@ static int32_t rollout_sampled(void *user, const struct minke_session *s, const 
                                const minke_sampler *sampler, int32_t token)
 {
     struct minke_rollout *r = user;
+    const struct mk_sampler_set all = {s->logits, r->n_vocab, 1.0f, NULL, 0};
     const size_t t = s->length;
     float logprob = 0.0f, full = 0.0f;
     int32_t rc;
@@ -279,7 +282,7 @@ static int32_t rollout_sampled(void *user, const struct minke_session *s, const 
     if ((rc = rollout_sampling(r, sampler)) < 0
         || (rc = logits == s->logits
                ? minke_sampler_logprob(sampler, NULL, &full)
-               : mk_sampler_score(&full, s->logits, r->n_vocab, 1.0f, NULL, 0, token)) < 0
+               : mk_sampler_score(&full, &all, token)) < 0
         || (rc = rollout_probability(r, t, logits, sampler, token, &logprob)) < 0)
         return rc;
     r->tokens[t] = token;

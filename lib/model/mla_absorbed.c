@@ -306,11 +306,11 @@ static void absorbed_one_row(const struct mk_mla *j, size_t i)
 void mk_mla_attend_absorbed(const struct mk_mla *j)
 {
     struct mk_forward *f = j->f;
+    struct mk_mla rows = *j;
     const uint64_t start = mk_time_ns();
 
     if (f->n >= 4 * (size_t)f->ops.team.n)
-        mk_team_run(&f->ops.team, absorbed_rows, (void *)(uintptr_t)j, f->n * absorbed_vecs(j),
-                    1);
+        mk_team_run(&f->ops.team, absorbed_rows, &rows, f->n * absorbed_vecs(j), 1);
     else
         for (size_t i = 0; i < f->n; i++)
             absorbed_one_row(j, i);

@@ -107,40 +107,45 @@ static int32_t sampler_check(const minke_sampler_params *p)
     return MINKE_OK;
 }
 
+/* The sampler's own copies of what p points to. */
+static int32_t sampler_own(minke_sampler *s, const minke_sampler_params *p)
+{
+    s->window = mk_alloc(&s->alloc, p->penalty_window, sizeof(*s->window));
+    s->bias_tokens = mk_alloc(&s->alloc, p->n_bias, sizeof(*s->bias_tokens));
+    s->bias_values = mk_alloc(&s->alloc, p->n_bias, sizeof(*s->bias_values));
+    if (s->window == NULL || s->bias_tokens == NULL || s->bias_values == NULL)
+        return MINKE_ENOMEM;
+    if (p->n_bias > 0) {
+        memcpy(s->bias_tokens, p->bias_tokens, p->n_bias * sizeof(*s->bias_tokens));
+        memcpy(s->bias_values, p->bias_values, p->n_bias * sizeof(*s->bias_values));
+    }
+    return MINKE_OK;
+}
+
 int32_t minke_sampler_open(minke_sampler **out, const minke_sampler_params *params)
 {
     const struct mk_allocator alloc = {NULL, NULL, NULL};
     minke_sampler_params p;
     minke_sampler *s;
-    uint64_t seed;
     int32_t rc = mk_params_read(&p, sizeof(p), params, sizeof(p));
 
     if (rc < 0 || (rc = sampler_check(&p)) < 0)
         return rc;
     if (out == NULL)
         return mk_fail(MINKE_EINVAL, "out is NULL");
-    if (p.penalty_window == 0)
-        p.penalty_window = SAMPLER_WINDOW;
+    p.penalty_window = p.penalty_window > 0 ? p.penalty_window : SAMPLER_WINDOW;
     s = mk_alloc(&alloc, 1, sizeof(*s));
     if (s == NULL)
         return MINKE_ENOMEM;
     s->params = p;
-    s->window = mk_alloc(&alloc, p.penalty_window, sizeof(*s->window));
-    s->bias_tokens = mk_alloc(&alloc, p.n_bias, sizeof(*s->bias_tokens));
-    s->bias_values = mk_alloc(&alloc, p.n_bias, sizeof(*s->bias_values));
-    if (s->window == NULL || s->bias_tokens == NULL || s->bias_values == NULL) {
-        minke_sampler_free(s);
-        return MINKE_ENOMEM;
-    }
-    if (p.n_bias > 0) {
-        memcpy(s->bias_tokens, p.bias_tokens, p.n_bias * sizeof(*s->bias_tokens));
-        memcpy(s->bias_values, p.bias_values, p.n_bias * sizeof(*s->bias_values));
-    }
-    seed = p.seed;
     for (int i = 0; i < 4; i++)
-        s->state[i] = sampler_splitmix(&seed);
-    *out = s;
-    return MINKE_OK;
+        s->state[i] = sampler_splitmix(&p.seed);
+    rc = sampler_own(s, &p);
+    if (rc < 0)
+        minke_sampler_free(s);
+    else
+        *out = s;
+    return rc;
 }
 
 void minke_sampler_free(minke_sampler *sampler)
@@ -256,82 +261,108 @@ static size_t sampler_cut(const minke_sampler *s, size_t n, double best)
     const double top_p = p->top_p > 0.0f ? (double)p->top_p : 1.0;
     struct sampler_item *items = s->items;
     double total = 0.0, sum = 0.0;
-    size_t kept = 0;
+    size_t sorted = 0, kept;
 
     if (k == n && top_p >= 1.0)
         return n;
     for (size_t i = n / 2; i-- > 0;)
         sampler_sift(items, n, i);
-    if (k < n) {
-        while (kept < k)
-            sampler_pop(items, n - kept++);
-        for (size_t i = 0; i < k; i++)
-            total += exp(items[n - 1 - i].value - best);
-    } else {
-        for (size_t i = 0; i < n; i++)
-            total += exp(items[i].value - best);
-    }
+    while (k < n && sorted < k)
+        sampler_pop(items, n - sorted++);
     if (top_p >= 1.0)
-        return kept;
+        return k;
+    for (size_t i = 0; i < k; i++)
+        total += exp(items[sorted > 0 ? n - 1 - i : i].value - best);
     /* The fewest best tokens that hold top_p of the mass. */
-    const size_t limit = k;
-    const size_t sorted = kept;
-    for (kept = 0; kept < limit && sum < top_p * total; kept++) {
+    for (kept = 0; kept < k && sum < top_p * total; kept++) {
         if (kept >= sorted)
             sampler_pop(items, n - kept);
         sum += exp(items[n - 1 - kept].value - best);
     }
-    return kept > 0 ? kept : 1;
+    return mk_max(kept, 1);
+}
+
+/* Values this far below the best are what min_p leaves. */
+static double sampler_least(const minke_sampler *s)
+{
+    return s->params.min_p > 0.0f ? log((double)s->params.min_p) : -INFINITY;
+}
+
+static int sampler_can_draw(const struct sampler_item *item, double best, double least)
+{
+    return item->value - best >= least && item->value > -INFINITY;
 }
 
 /* Draw among items [n - kept, n), those below min_p of the best left out. */
 static const struct sampler_item *sampler_draw(minke_sampler *s, size_t n, size_t kept,
                                                double best, double *total)
 {
-    const double min = s->params.min_p > 0.0f ? log((double)s->params.min_p) : -INFINITY;
+    const double least = sampler_least(s);
     const struct sampler_item *chosen = NULL;
     double sum = 0.0, at;
 
     for (size_t i = n; i-- > n - kept;)
-        if (s->items[i].value - best >= min)
+        if (sampler_can_draw(&s->items[i], best, least))
             sum += exp(s->items[i].value - best);
     *total = sum;
     at = sampler_uniform(s->state) * sum;
     sum = 0.0;
-    for (size_t i = n; i-- > n - kept;) {
-        if (!(s->items[i].value - best >= min) || s->items[i].value == -INFINITY)
+    for (size_t i = n; i-- > n - kept && (chosen == NULL || at >= sum);) {
+        if (!sampler_can_draw(&s->items[i], best, least))
             continue;
         chosen = &s->items[i];
         sum += exp(chosen->value - best);
-        if (at < sum)
-            break;
     }
     return chosen;
 }
 
-/* log of the sum of exp(logits); MINKE_EINVAL for NaN, +inf or nothing finite. */
-static int32_t sampler_log_sum(const float *logits, size_t n, double *out)
+/* ---- Probabilities ------------------------------------------------------ */
+
+static double sampler_value(const struct mk_sampler_set *set, size_t id)
 {
+    const double v = (double)set->logits[id];
+
+    return set->temperature > 0.0f && set->temperature != 1.0f ? v / (double)set->temperature : v;
+}
+
+/* log of the sum of exp(value); MINKE_EINVAL for NaN, +inf or nothing finite. */
+static int32_t sampler_log_sum(double *out, const struct mk_sampler_set *set)
+{
+    const size_t count = set->n_allowed > 0 ? set->n_allowed : set->n;
     double max = -INFINITY, sum = 0.0;
 
-    for (size_t i = 0; i < n; i++) {
-        if (logits[i] != logits[i] || logits[i] == INFINITY)
-            return mk_fail(MINKE_EINVAL, "logit %zu is %g", i, (double)logits[i]);
-        max = (double)logits[i] > max ? (double)logits[i] : max;
+    for (size_t i = 0; i < count; i++) {
+        const size_t id = set->n_allowed > 0 ? (size_t)set->allowed[i] : i;
+        const double v = sampler_value(set, id);
+
+        if (v != v || v == INFINITY)
+            return mk_fail(MINKE_EINVAL, "logit %zu is %g", id, (double)set->logits[id]);
+        max = v > max ? v : max;
     }
     if (max == -INFINITY)
-        return mk_fail(MINKE_EINVAL, "no token left to choose: all %zu logits are -inf", n);
-    for (size_t i = 0; i < n; i++)
-        sum += exp((double)logits[i] - max);
+        return mk_fail(MINKE_EINVAL, "no token left to choose: all %zu logits are -inf", count);
+    for (size_t i = 0; i < count; i++)
+        sum += exp(sampler_value(set, set->n_allowed > 0 ? (size_t)set->allowed[i] : i) - max);
     *out = max + log(sum);
     return MINKE_OK;
+}
+
+int32_t mk_sampler_score(float *out, const struct mk_sampler_set *set, int32_t token)
+{
+    double log_sum = 0.0;
+    const int32_t rc = sampler_log_sum(&log_sum, set);
+
+    if (rc == MINKE_OK)
+        *out = (float)(sampler_value(set, (size_t)token) - log_sum);
+    return rc;
 }
 
 static int32_t sampler_choose(minke_sampler *s, const float *logits, size_t n, int32_t *token)
 {
     const struct sampler_item *best = NULL, *chosen;
-    double log_sum, top, total;
-    int32_t rc = sampler_log_sum(logits, n, &log_sum);
+    const struct mk_sampler_set all = {logits, n, 1.0f, NULL, 0};
+    double log_sum = 0.0, top, total;
+    int32_t rc = sampler_log_sum(&log_sum, &all);
 
     if (rc < 0 || (rc = sampler_fill(s, logits, n)) < 0)
         return rc;
@@ -398,64 +429,79 @@ int32_t minke_sampler_logprob(const minke_sampler *sampler, float *chosen, float
 
 /* ---- What could have been drawn ----------------------------------------- */
 
-static void sampler_sift_id(int32_t *heap, size_t n, size_t i)
+/* Whether token a comes behind b: lower logits behind higher ones and equals by id, or all by id
+ * where there are no logits. */
+static int sampler_behind(const float *logits, int32_t a, int32_t b)
 {
-    const int32_t id = heap[i];
+    if (logits != NULL && logits[a] != logits[b])
+        return logits[a] < logits[b];
+    return a > b;
+}
+
+/* Restore the heap of tokens (the hindmost on top) below item i. */
+static void sampler_sink(int32_t *heap, size_t n, size_t i, const float *logits)
+{
+    const int32_t token = heap[i];
 
     for (size_t child; (child = 2 * i + 1) < n; i = child) {
-        if (child + 1 < n && heap[child + 1] > heap[child])
+        if (child + 1 < n && sampler_behind(logits, heap[child + 1], heap[child]))
             child++;
-        if (heap[child] <= id)
+        if (!sampler_behind(logits, heap[child], token))
             break;
         heap[i] = heap[child];
     }
-    heap[i] = id;
+    heap[i] = token;
 }
 
-/* Ascending, in place. */
-static void sampler_sort_ids(int32_t *ids, size_t n)
+/* Make a heap, and move the hindmost to the end again and again. */
+static void sampler_sort(int32_t *tokens, size_t n, const float *logits)
 {
     for (size_t i = n / 2; i-- > 0;)
-        sampler_sift_id(ids, n, i);
+        sampler_sink(tokens, n, i, logits);
     for (size_t left = n; left > 1; left--) {
-        const int32_t top = ids[0];
+        const int32_t last = tokens[0];
 
-        ids[0] = ids[left - 1];
-        ids[left - 1] = top;
-        sampler_sift_id(ids, left - 1, 0);
+        tokens[0] = tokens[left - 1];
+        tokens[left - 1] = last;
+        sampler_sink(tokens, left - 1, 0, logits);
     }
 }
 
-int32_t minke_sampler_allowed(const minke_sampler *sampler, int32_t *tokens, size_t capacity,
-                              size_t *n)
+/* Stores up to capacity of the tokens that could have been drawn; returns how many there are. */
+static size_t sampler_drawable(const minke_sampler *s, int32_t *tokens, size_t capacity)
 {
+    const double least = sampler_least(s);
+    const struct sampler_item *last = s->items + s->n_items;
     size_t count = 0;
 
-    if (sampler == NULL || n == NULL || (tokens == NULL && capacity > 0))
-        return mk_fail(MINKE_EINVAL, "sampler, tokens or n is NULL");
-    if (!sampler->has_sample)
-        return mk_fail(MINKE_EINVAL, "nothing was sampled yet");
-    const minke_sampler_params *p = &sampler->params;
-    const double min = p->min_p > 0.0f ? log((double)p->min_p) : -INFINITY;
-    const struct sampler_item *last = sampler->items + sampler->n_items;
-    const size_t kept = p->temperature > 0.0f ? sampler->n_kept : 0;
-
-    for (const struct sampler_item *item = last - kept; item < last; item++) {
-        if (!(item->value - sampler->best >= min) || item->value == -INFINITY)
+    if (s->params.temperature == 0.0f) {
+        if (capacity > 0)
+            tokens[0] = s->chosen;
+        return 1;
+    }
+    for (const struct sampler_item *item = last - s->n_kept; item < last; item++) {
+        if (!sampler_can_draw(item, s->best, least))
             continue;
         if (count < capacity)
             tokens[count] = item->token;
         count++;
     }
-    if (kept == 0 && capacity > 0)
-        tokens[0] = sampler->chosen;
-    count = kept == 0 ? 1 : count;
-    if (count == sampler->n_items)
-        count = 0;
-    *n = count;
-    if (count > capacity)
-        return mk_fail(MINKE_ENOSPC, "%zu tokens allowed, room for %zu", count, capacity);
-    sampler_sort_ids(tokens, count);
+    return count;
+}
+
+int32_t minke_sampler_allowed(const minke_sampler *sampler, int32_t *tokens, size_t capacity,
+                              size_t *n)
+{
+    if (sampler == NULL || n == NULL || (tokens == NULL && capacity > 0))
+        return mk_fail(MINKE_EINVAL, "sampler, tokens or n is NULL");
+    if (!sampler->has_sample)
+        return mk_fail(MINKE_EINVAL, "nothing was sampled yet");
+    const size_t count = sampler_drawable(sampler, tokens, capacity);
+
+    *n = count < sampler->n_items ? count : 0;
+    if (*n > capacity)
+        return mk_fail(MINKE_ENOSPC, "%zu tokens allowed, room for %zu", *n, capacity);
+    sampler_sort(tokens, *n, NULL);
     return MINKE_OK;
 }
 
@@ -470,57 +516,29 @@ int mk_sampler_is_plain(const minke_sampler_params *p)
         && p->presence_penalty == 0.0f && p->frequency_penalty == 0.0f;
 }
 
-int32_t mk_sampler_score(float *out, const float *logits, size_t n, float temperature,
-                         const int32_t *allowed, size_t n_allowed, int32_t token)
-{
-    const double t = temperature > 0.0f ? (double)temperature : 1.0;
-    const size_t count = n_allowed > 0 ? n_allowed : n;
-    double max = -INFINITY, sum = 0.0;
-
-    for (size_t i = 0; i < count; i++) {
-        const size_t id = n_allowed > 0 ? (size_t)allowed[i] : i;
-        const double v = (double)logits[id] / t;
-
-        if (v != v || v == INFINITY)
-            return mk_fail(MINKE_EINVAL, "logit %zu is %g", id, (double)logits[id]);
-        max = v > max ? v : max;
-    }
-    if (max == -INFINITY)
-        return mk_fail(MINKE_EINVAL, "no token left to choose: all %zu logits are -inf", count);
-    for (size_t i = 0; i < count; i++)
-        sum += exp((double)logits[n_allowed > 0 ? (size_t)allowed[i] : i] / t - max);
-    *out = (float)((double)logits[token] / t - (max + log(sum)));
-    return MINKE_OK;
-}
-
 /* ---- The n best --------------------------------------------------------- */
 
-/* Whether token a comes after b in the answer. */
-static int sampler_worse(const float *logits, int32_t a, int32_t b)
+/* The n best of all tokens, in order. */
+static void sampler_best(int32_t *tokens, size_t n, const struct mk_sampler_set *all)
 {
-    return logits[a] < logits[b] || (logits[a] == logits[b] && a > b);
-}
-
-/* Restore the heap of tokens (worst on top) below item i. */
-static void sampler_sift_worst(int32_t *heap, size_t n, size_t i, const float *logits)
-{
-    const int32_t token = heap[i];
-
-    for (size_t child; (child = 2 * i + 1) < n; i = child) {
-        if (child + 1 < n && sampler_worse(logits, heap[child + 1], heap[child]))
-            child++;
-        if (!sampler_worse(logits, heap[child], token))
-            break;
-        heap[i] = heap[child];
-    }
-    heap[i] = token;
+    for (size_t i = 0; i < n; i++)
+        tokens[i] = (int32_t)i;
+    for (size_t i = n / 2; i-- > 0;)
+        sampler_sink(tokens, n, i, all->logits);
+    for (size_t i = n; i < all->n; i++)
+        if (sampler_behind(all->logits, tokens[0], (int32_t)i)) {
+            tokens[0] = (int32_t)i;
+            sampler_sink(tokens, n, 0, all->logits);
+        }
+    sampler_sort(tokens, n, all->logits);
 }
 
 int32_t minke_logprobs_best(const float *logits, size_t n_vocab, size_t n, int32_t *tokens,
                             float *logprobs)
 {
+    const struct mk_sampler_set all = {logits, n_vocab, 1.0f, NULL, 0};
     struct mk_fpu fpu;
-    double log_sum;
+    double log_sum = 0.0;
     int32_t rc;
 
     if (logits == NULL || tokens == NULL || logprobs == NULL)
@@ -528,25 +546,9 @@ int32_t minke_logprobs_best(const float *logits, size_t n_vocab, size_t n, int32
     if (n == 0 || n > n_vocab || n_vocab > INT32_MAX)
         return mk_fail(MINKE_EINVAL, "the %zu best of %zu tokens", n, n_vocab);
     mk_fpu_enter(&fpu);
-    rc = sampler_log_sum(logits, n_vocab, &log_sum);
+    rc = sampler_log_sum(&log_sum, &all);
     if (rc == MINKE_OK) {
-        for (size_t i = 0; i < n; i++)
-            tokens[i] = (int32_t)i;
-        for (size_t i = n / 2; i-- > 0;)
-            sampler_sift_worst(tokens, n, i, logits);
-        for (size_t i = n; i < n_vocab; i++)
-            if (sampler_worse(logits, tokens[0], (int32_t)i)) {
-                tokens[0] = (int32_t)i;
-                sampler_sift_worst(tokens, n, 0, logits);
-            }
-        /* Worst to the end, again and again: best first. */
-        for (size_t left = n; left > 1; left--) {
-            const int32_t worst = tokens[0];
-
-            tokens[0] = tokens[left - 1];
-            tokens[left - 1] = worst;
-            sampler_sift_worst(tokens, left - 1, 0, logits);
-        }
+        sampler_best(tokens, n, &all);
         for (size_t i = 0; i < n; i++)
             logprobs[i] = (float)((double)logits[tokens[i]] - log_sum);
     }

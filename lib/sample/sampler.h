@@ -14,11 +14,19 @@ const minke_sampler_params *mk_sampler_params(const minke_sampler *s);
  * no penalties, no bias. */
 int mk_sampler_is_plain(const minke_sampler_params *p);
 
-/* *out = log softmax(logits / temperature)[token] over the n_allowed tokens allowed, ascending, or
- * over all n where n_allowed is 0; temperature 0 counts as 1.  Sums run by ascending token, so that
- * equal inputs give equal bits; over all tokens at temperature 1 those of minke_sampler_logprob's
- * chosen_full.  MINKE_EINVAL: NaN or +infinity among the logits, or none finite. */
-int32_t mk_sampler_score(float *out, const float *logits, size_t n, float temperature,
-                         const int32_t *allowed, size_t n_allowed, int32_t token);
+/* Logits, of which some tokens count, at a temperature. */
+struct mk_sampler_set {
+    const float *logits;         /* (n,) */
+    size_t n;
+    float temperature;           /* 0 counts as 1 */
+    const int32_t *allowed;      /* (n_allowed,) ascending; n_allowed 0: all n tokens */
+    size_t n_allowed;
+};
+
+/* *out = log softmax(logits / temperature)[token] over the set.  Sums run by ascending token, so
+ * that equal inputs give equal bits; over all tokens at temperature 1 those of
+ * minke_sampler_logprob's chosen_full.  MINKE_EINVAL: NaN or +infinity among the logits, or none
+ * finite. */
+int32_t mk_sampler_score(float *out, const struct mk_sampler_set *set, int32_t token);
 
 #endif

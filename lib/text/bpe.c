@@ -23,65 +23,33 @@
 
 /* ---- Lists of ids ---- */
 
-#define IDS_CHUNK 4094
-#define IDS_FEW   (sizeof(((struct mk_ids *)0)->few) / sizeof(int32_t))
-
-struct mk_ids_chunk {
-    struct mk_ids_chunk *next;
-    int32_t ids[IDS_CHUNK];
-};
-
 int32_t mk_ids_add(struct mk_ids *out, int32_t id)
 {
-    const size_t at = out->n - IDS_FEW;
+    const size_t n = out->n++;
+    void *more = out->more;
 
-    if (out->n >= out->limit) {
-        out->n++;
+    if (n >= out->limit)
+        return MINKE_OK;
+    if (n < MK_COUNT(out->few)) {
+        out->few[n] = id;
         return MINKE_OK;
     }
-    if (out->n < IDS_FEW) {
-        out->few[out->n++] = id;
-        return MINKE_OK;
-    }
-    if (at % IDS_CHUNK == 0) {
-        struct mk_ids_chunk **next = out->last != NULL ? &out->last->next : &out->head;
+    const size_t at = n - MK_COUNT(out->few);
+    const int32_t rc = mk_grow(out->a, &more, &out->capacity, at + 1, sizeof(*out->more));
 
-        if (*next == NULL && (*next = mk_alloc(out->a, 1, sizeof(**next))) == NULL)
-            return MINKE_ENOMEM;
-        out->last = *next;
-    }
-    out->last->ids[at % IDS_CHUNK] = id;
-    out->n++;
-    return MINKE_OK;
-}
-
-void mk_ids_truncate(struct mk_ids *out, size_t n)
-{
-    out->n = n;
-    out->last = NULL;
-    for (size_t held = IDS_FEW; held < mk_min(n, out->limit); held += IDS_CHUNK)
-        out->last = out->last != NULL ? out->last->next : out->head;
+    out->more = more;
+    if (rc == MINKE_OK)
+        out->more[at] = id;
+    return rc;
 }
 
 void mk_ids_copy(const struct mk_ids *out, int32_t *ids)
 {
-    const size_t n = mk_min(out->n, out->limit);
-    const struct mk_ids_chunk *chunk = out->head;
+    const size_t n = mk_min(out->n, out->limit), few = mk_min(n, MK_COUNT(out->few));
 
-    memcpy(ids, out->few, mk_min(n, IDS_FEW) * sizeof(*ids));
-    for (size_t at = IDS_FEW; at < n; at += IDS_CHUNK, chunk = chunk->next)
-        memcpy(ids + at, chunk->ids, mk_min(n - at, IDS_CHUNK) * sizeof(*ids));
-}
-
-void mk_ids_free(struct mk_ids *out)
-{
-    while (out->head != NULL) {
-        struct mk_ids_chunk *next = out->head->next;
-
-        mk_free(out->a, out->head);
-        out->head = next;
-    }
-    out->last = NULL;
+    memcpy(ids, out->few, few * sizeof(*ids));
+    if (n > few)
+        memcpy(ids + few, out->more, (n - few) * sizeof(*ids));
 }
 
 /* ---- Tables ---- */
@@ -94,42 +62,46 @@ static uint64_t bpe_mix(uint64_t h)
     return h ^ (h >> 33);
 }
 
-static uint64_t bpe_hash(const char *bytes, size_t len)
+static uint64_t bpe_hash(struct mk_view v)
 {
-    uint64_t h = len * UINT64_C(0x9E3779B97F4A7C15), word;
+    uint64_t h = v.len * UINT64_C(0x9E3779B97F4A7C15), word;
 
-    while (len >= 8) {
-        memcpy(&word, bytes, 8);
+    for (; v.len >= 8; v = mk_view_part(v, 8, v.len)) {
+        memcpy(&word, v.data, 8);
         h = bpe_mix(h ^ word);
-        bytes += 8;
-        len -= 8;
     }
     word = 0;
-    for (size_t i = 0; i < len; i++)
-        word |= (uint64_t)(unsigned char)bytes[i] << 8 * i;
+    for (size_t i = 0; i < v.len; i++)
+        word |= (uint64_t)(unsigned char)v.data[i] << 8 * i;
     return bpe_mix(h ^ word);
 }
 
 /* Slot of the token with these bytes, or the empty slot where it belongs. */
-static size_t bpe_slot(const struct mk_bpe *bpe, const char *bytes, size_t len, uint64_t hash)
+static size_t bpe_slot(const struct mk_bpe *bpe, struct mk_view bytes, uint64_t hash)
 {
     size_t at = hash & bpe->slot_mask;
 
     for (; bpe->slots[at] != 0; at = (at + 1) & bpe->slot_mask) {
         const struct mk_bpe_token *t = &bpe->tokens[(uint32_t)bpe->slots[at] - 1];
 
-        if (bpe->slots[at] >> 32 == hash >> 32 && t->len == len
-            && memcmp(t->bytes, bytes, len) == 0)
+        if (bpe->slots[at] >> 32 == hash >> 32 && mk_view_equal(mk_bpe_view(t), bytes))
             break;
     }
     return at;
 }
 
-int32_t mk_bpe_find(const struct mk_bpe *bpe, const char *bytes, size_t len)
+int32_t mk_bpe_find(const struct mk_bpe *bpe, struct mk_view bytes)
 {
-    if (len > bpe->max_len)
-        return -1;
-    return (int32_t)(uint32_t)bpe->slots[bpe_slot(bpe, bytes, len, bpe_hash(bytes, len))] - 1;
+    return bytes.len > bpe->max_len ? -1
+         : (int32_t)(uint32_t)bpe->slots[bpe_slot(bpe, bytes, bpe_hash(bytes))] - 1;
+}
+
+/* Of a byte-level token, or -1. */
+static int32_t bpe_find_mapped(const struct mk_bpe *bpe, struct mk_view bytes)
+{
+    const int32_t id = mk_bpe_find(bpe, bytes);
+
+    return id >= 0 && (bpe->tokens[id].flags & MK_BPE_MAPPED) != 0 ? id : -1;
 }
 
 /* Distance from where a key would like to be. */
@@ -141,23 +113,32 @@ static int bpe_is_crowded(size_t at, uint64_t hash, size_t mask)
 static int32_t bpe_index_token(struct mk_bpe *bpe, uint32_t id)
 {
     const struct mk_bpe_token *t = &bpe->tokens[id];
-    const uint64_t hash = bpe_hash(t->bytes, t->len);
-    const size_t at = bpe_slot(bpe, t->bytes, t->len, hash);
+    const uint64_t hash = bpe_hash(mk_bpe_view(t));
+    const size_t at = bpe_slot(bpe, mk_bpe_view(t), hash);
 
     if (bpe_is_crowded(at, hash, bpe->slot_mask))
         return mk_fail(MINKE_EFORMAT, "vocabulary: token %u: crafted to collide", id);
-    if (bpe->slots[at] != 0) {
-        const uint32_t first = (uint32_t)bpe->slots[at] - 1;
-
-        /* Text that is no byte-level token may spell the bytes of one that is. */
-        if ((t->flags & MK_BPE_MAPPED) == 0)
-            return MINKE_OK;
-        return mk_fail(MINKE_EFORMAT, "vocabulary: tokens %u and %u are the same", first, id);
+    if (bpe->slots[at] == 0) {
+        bpe->slots[at] = (hash >> 32 << 32) | (id + 1);
+        bpe->max_len = t->len > bpe->max_len ? t->len : bpe->max_len;
+        return MINKE_OK;
     }
-    bpe->slots[at] = (hash >> 32 << 32) | (id + 1);
-    if (t->len > bpe->max_len)
-        bpe->max_len = t->len;
-    return MINKE_OK;
+    /* Text that is no byte-level token may spell the bytes of one that is. */
+    if ((t->flags & MK_BPE_MAPPED) == 0)
+        return MINKE_OK;
+    return mk_fail(MINKE_EFORMAT, "vocabulary: tokens %u and %u are the same",
+                   (uint32_t)bpe->slots[at] - 1, id);
+}
+
+/* All tokens of the vocabulary that have, or have not, MK_BPE_MAPPED. */
+static int32_t bpe_index(struct mk_bpe *bpe, uint32_t mapped)
+{
+    int32_t rc = MINKE_OK;
+
+    for (uint32_t id = 0; id < bpe->n_tokens && rc == MINKE_OK; id++)
+        if ((bpe->tokens[id].flags & (MK_BPE_VOCAB | MK_BPE_MAPPED)) == (MK_BPE_VOCAB | mapped))
+            rc = bpe_index_token(bpe, id);
+    return rc;
 }
 
 /* Power of two at least twice n. */
@@ -173,7 +154,7 @@ static size_t bpe_table_size(size_t n)
 int32_t mk_bpe_init(struct mk_bpe *bpe, struct mk_arena *arena, uint32_t n_merges)
 {
     const size_t n_slots = bpe_table_size(bpe->n_tokens), n_pairs = bpe_table_size(n_merges);
-    const uint32_t wanted[2] = {MK_BPE_VOCAB | MK_BPE_MAPPED, MK_BPE_VOCAB};
+    int32_t rc;
 
     bpe->slots = mk_arena_alloc(arena, n_slots, sizeof(*bpe->slots));
     bpe->pairs = mk_arena_alloc(arena, n_pairs, sizeof(*bpe->pairs));
@@ -184,23 +165,12 @@ int32_t mk_bpe_init(struct mk_bpe *bpe, struct mk_arena *arena, uint32_t n_merge
     bpe->pair_mask = n_pairs - 1;
     bpe->n_merges = n_merges;
     memset(bpe->pairs, 0xFF, n_pairs * sizeof(*bpe->pairs));
-    for (int pass = 0; pass < 2; pass++) {
-        for (uint32_t id = 0; id < bpe->n_tokens; id++) {
-            const struct mk_bpe_token *t = &bpe->tokens[id];
-
-            if ((t->flags & (MK_BPE_VOCAB | MK_BPE_MAPPED)) == wanted[pass]) {
-                const int32_t rc = bpe_index_token(bpe, id);
-
-                if (rc < 0)
-                    return rc;
-            }
-        }
-    }
+    if ((rc = bpe_index(bpe, MK_BPE_MAPPED)) < 0 || (rc = bpe_index(bpe, 0)) < 0)
+        return rc;
     for (int c = 0; c < 256; c++) {
         const char byte = (char)c;
-        const int32_t id = mk_bpe_find(bpe, &byte, 1);
 
-        bpe->byte_id[c] = id >= 0 && (bpe->tokens[id].flags & MK_BPE_MAPPED) != 0 ? id : -1;
+        bpe->byte_id[c] = bpe_find_mapped(bpe, (struct mk_view){&byte, 1});
     }
     return MINKE_OK;
 }
@@ -230,38 +200,39 @@ static uint32_t bpe_rank(const struct mk_bpe *bpe, uint32_t left, uint32_t right
     return pair == UINT64_MAX ? BPE_NONE : (uint32_t)(pair & 0xFFFFFF);
 }
 
-/* Id of a byte-level token, or -1. */
-static int32_t bpe_find_mapped(const struct mk_bpe *bpe, const char *bytes, size_t len)
+/* What a merge makes of its parts. */
+static int32_t bpe_merge_id(const struct mk_bpe *bpe, uint32_t rank, struct mk_view left,
+                            struct mk_view right)
 {
-    const int32_t id = mk_bpe_find(bpe, bytes, len);
+    char text[512];
+    const struct mk_view joined = {text, left.len + right.len};
 
-    return id >= 0 && (bpe->tokens[id].flags & MK_BPE_MAPPED) != 0 ? id : -1;
+    if (joined.len > sizeof(text))
+        return mk_fail(MINKE_EUNSUPPORTED, "merge %u: a token of %zu bytes; %zu are accepted",
+                       rank, joined.len, sizeof(text));
+    memcpy(text, left.data, left.len);
+    memcpy(text + left.len, right.data, right.len);
+    const int32_t id = bpe_find_mapped(bpe, joined);
+
+    return id >= 0 ? id
+         : mk_fail(MINKE_EFORMAT, "merge %u: \"%.*s\" \"%.*s\" makes no token", rank,
+                   MK_SHOW(left), MK_SHOW(right));
 }
 
-int32_t mk_bpe_add_merge(struct mk_bpe *bpe, uint32_t rank, const char *left, size_t left_len,
-                         const char *right, size_t right_len)
+int32_t mk_bpe_add_merge(struct mk_bpe *bpe, uint32_t rank, struct mk_view left,
+                         struct mk_view right)
 {
-    const int32_t a = bpe_find_mapped(bpe, left, left_len);
-    const int32_t b = bpe_find_mapped(bpe, right, right_len);
-    char joined[512], *text = joined;
-    int32_t id = -1;
+    const int32_t a = bpe_find_mapped(bpe, left), b = bpe_find_mapped(bpe, right);
 
-    if (a < 0 || b < 0 || left_len + right_len > bpe->max_len)
+    if (a < 0 || b < 0 || left.len + right.len > bpe->max_len)
         return mk_fail(MINKE_EFORMAT, "merge %u: \"%.*s\" \"%.*s\" names no token", rank,
-                       (int)mk_min(left_len, 100), left, (int)mk_min(right_len, 100), right);
-    if (left_len + right_len > sizeof(joined))
-        return mk_fail(MINKE_EUNSUPPORTED, "merge %u: a token of %zu bytes; %zu are accepted",
-                       rank, left_len + right_len, sizeof(joined));
-    memcpy(text, left, left_len);
-    memcpy(text + left_len, right, right_len);
-    id = bpe_find_mapped(bpe, text, left_len + right_len);
-    if (id < 0)
-        return mk_fail(MINKE_EFORMAT, "merge %u: \"%.*s\" \"%.*s\" makes no token", rank,
-                       (int)mk_min(left_len, 100), left, (int)mk_min(right_len, 100), right);
-
+                       MK_SHOW(left), MK_SHOW(right));
+    const int32_t id = bpe_merge_id(bpe, rank, left, right);
     const uint64_t key = bpe_pair_key((uint32_t)a, (uint32_t)b), hash = bpe_mix(key);
     const size_t at = bpe_pair_at(bpe, key, hash);
 
+    if (id < 0)
+        return id;
     if (bpe_is_crowded(at, hash, bpe->pair_mask))
         return mk_fail(MINKE_EFORMAT, "merge %u: crafted to collide", rank);
     bpe->pairs[at] = key << 24 | rank;
@@ -301,21 +272,21 @@ static int bpe_is_makeable(const struct mk_bpe *bpe, const struct mk_bpe_token *
 int32_t mk_bpe_finish(struct mk_bpe *bpe, const struct mk_allocator *a)
 {
     uint32_t *made = mk_alloc(a, bpe->n_tokens, sizeof(*made));
-    struct mk_bpe_work work = {.a = a};
+    struct mk_bpe_work work = {.bpe = bpe, .out = {.a = a, .limit = 1}};
     int32_t rc = MINKE_OK;
 
     if (made == NULL)
         return MINKE_ENOMEM;
     bpe->ordered = bpe_is_ordered(bpe, made);
     mk_free(a, made);
-    for (uint32_t id = 0; id < bpe->n_tokens && rc >= 0; id++) {
+    for (uint32_t id = 0; id < bpe->n_tokens && rc == MINKE_OK; id++) {
         struct mk_bpe_token *t = &bpe->tokens[id];
-        struct mk_ids out = {.a = a, .limit = 1};
 
         if (!bpe_is_makeable(bpe, t))
             continue;
-        rc = mk_bpe_encode(bpe, &work, t->bytes, t->len, &out);
-        if (rc == MINKE_OK && out.n == 1 && out.few[0] == (int32_t)id)
+        work.out.n = 0;
+        rc = mk_bpe_encode(&work, mk_bpe_view(t));
+        if (rc == MINKE_OK && work.out.n == 1 && work.out.few[0] == (int32_t)id)
             t->flags |= MK_BPE_WHOLE;
     }
     mk_bpe_work_free(&work);
@@ -325,9 +296,9 @@ int32_t mk_bpe_finish(struct mk_bpe *bpe, const struct mk_allocator *a)
 /* ---- Joining ---- */
 
 /* Token of a byte; a tokenizer without it cannot encode the text. */
-static int32_t bpe_byte(const struct mk_bpe *bpe, const char *bytes, size_t i, uint32_t *id)
+static int32_t bpe_byte(const struct mk_bpe *bpe, char byte, uint32_t *id)
 {
-    const unsigned char c = (unsigned char)bytes[i];
+    const unsigned char c = (unsigned char)byte;
 
     if (bpe->byte_id[c] < 0)
         return mk_fail(MINKE_EUNSUPPORTED, "byte 0x%x has no token", (unsigned)c);
@@ -335,18 +306,10 @@ static int32_t bpe_byte(const struct mk_bpe *bpe, const char *bytes, size_t i, u
     return MINKE_OK;
 }
 
-/* A short piece: find the lowest rank, join, look again. */
-static int32_t bpe_scan(const struct mk_bpe *bpe, const char *bytes, size_t n,
-                        struct mk_ids *out)
+/* Join ids (n,), whose pairs have the given ranks (n - 1,), until no merge applies; returns how
+ * many are left. */
+static size_t bpe_scan(const struct mk_bpe *bpe, uint32_t *ids, uint32_t *ranks, size_t n)
 {
-    uint32_t ids[BPE_SHORT], ranks[BPE_SHORT];
-    int32_t rc = MINKE_OK;
-
-    for (size_t i = 0; i < n; i++)
-        if ((rc = bpe_byte(bpe, bytes, i, &ids[i])) < 0)
-            return rc;
-    for (size_t i = 0; i + 1 < n; i++)
-        ranks[i] = bpe_rank(bpe, ids[i], ids[i + 1]);
     while (n > 1) {
         uint32_t best = BPE_NONE;
         size_t at = 0;
@@ -368,8 +331,24 @@ static int32_t bpe_scan(const struct mk_bpe *bpe, const char *bytes, size_t n,
         if (at + 1 < n)
             ranks[at] = bpe_rank(bpe, ids[at], ids[at + 1]);
     }
-    for (size_t i = 0; i < n && rc >= 0; i++)
-        rc = mk_ids_add(out, (int32_t)ids[i]);
+    return n;
+}
+
+/* A short piece: find the lowest rank, join, look again. */
+static int32_t bpe_short(struct mk_bpe_work *work, struct mk_view piece)
+{
+    uint32_t ids[BPE_SHORT], ranks[BPE_SHORT];
+    int32_t rc = MINKE_OK;
+
+    for (size_t i = 0; i < piece.len; i++)
+        if ((rc = bpe_byte(work->bpe, piece.data[i], &ids[i])) < 0)
+            return rc;
+    for (size_t i = 0; i + 1 < piece.len; i++)
+        ranks[i] = bpe_rank(work->bpe, ids[i], ids[i + 1]);
+    const size_t n = bpe_scan(work->bpe, ids, ranks, piece.len);
+
+    for (size_t i = 0; i < n && rc == MINKE_OK; i++)
+        rc = mk_ids_add(&work->out, (int32_t)ids[i]);
     return rc;
 }
 
@@ -381,8 +360,9 @@ struct bpe_symbol {
 
 void mk_bpe_work_free(struct mk_bpe_work *work)
 {
-    mk_free(work->a, work->symbols);
-    mk_free(work->a, work->heap);
+    mk_free(work->out.a, work->symbols);
+    mk_free(work->out.a, work->heap);
+    mk_free(work->out.a, work->out.more);
 }
 
 /* The number at i moves towards the root of a heap whose root is the least. */
@@ -414,37 +394,28 @@ static uint64_t bpe_heap_pop(uint64_t *heap, size_t n)
 }
 
 /* Symbols 1..n of a piece, each a byte, without pairs yet; symbol 0 stands at both ends. */
-static int32_t bpe_symbols(const struct mk_bpe *bpe, struct mk_bpe_work *work,
-                           const char *bytes, size_t n)
+static int32_t bpe_symbols(struct mk_bpe_work *work, struct mk_view piece)
 {
     void *items = work->symbols;
     int32_t rc;
 
-    if (n >= BPE_NONE / 4)
-        return mk_fail(MINKE_EUNSUPPORTED, "a word of %zu bytes", n);
-    rc = mk_grow(work->a, &items, &work->n_symbols, n + 1, sizeof(*work->symbols));
+    if (piece.len >= BPE_NONE / 4)
+        return mk_fail(MINKE_EUNSUPPORTED, "a word of %zu bytes", piece.len);
+    rc = mk_grow(work->out.a, &items, &work->n_symbols, piece.len + 1, sizeof(*work->symbols));
     if (rc < 0)
         return rc;
     work->symbols = items;
     work->symbols[0] = (struct bpe_symbol){.rank = BPE_NONE};
-    for (size_t i = 1; i <= n; i++) {
+    for (size_t i = 1; i <= piece.len; i++) {
         struct bpe_symbol *s = &work->symbols[i];
 
-        if ((rc = bpe_byte(bpe, bytes, i - 1, &s->id)) < 0)
+        if ((rc = bpe_byte(work->bpe, piece.data[i - 1], &s->id)) < 0)
             return rc;
         s->prev = (uint32_t)(i - 1);
-        s->next = i < n ? (uint32_t)(i + 1) : 0;
+        s->next = i < piece.len ? (uint32_t)(i + 1) : 0;
         s->rank = BPE_NONE;
     }
     return MINKE_OK;
-}
-
-static uint32_t bpe_rank_at(const struct mk_bpe *bpe, const struct bpe_symbol *symbols,
-                            uint32_t p)
-{
-    const uint32_t next = symbols[p].next;
-
-    return next == 0 ? BPE_NONE : bpe_rank(bpe, symbols[p].id, symbols[next].id);
 }
 
 /* Symbol p takes in the next one. */
@@ -462,31 +433,30 @@ static void bpe_join(const struct mk_bpe *bpe, struct bpe_symbol *symbols, uint3
 
 /* ---- Long pieces: a heap of rank << 32 | position ---- */
 
-static void bpe_heap_add(const struct mk_bpe *bpe, struct mk_bpe_work *work, uint32_t p,
-                         size_t *n_heap)
+/* The pair that begins with symbol p, if there is a merge for it. */
+static void bpe_heap_add(struct mk_bpe_work *work, uint32_t p, size_t *n_heap)
 {
-    const uint32_t rank = bpe_rank_at(bpe, work->symbols, p);
+    struct bpe_symbol *s = &work->symbols[p];
 
-    work->symbols[p].rank = rank;
-    if (rank != BPE_NONE)
-        bpe_sift_up(work->heap, (*n_heap)++, (uint64_t)rank << 32 | p);
+    s->rank = s->next == 0 ? BPE_NONE : bpe_rank(work->bpe, s->id, work->symbols[s->next].id);
+    if (s->rank != BPE_NONE)
+        bpe_sift_up(work->heap, (*n_heap)++, (uint64_t)s->rank << 32 | p);
 }
 
-/* Join all that merges join in bytes[0..n), leaving the tokens in the work's symbols. */
-static int32_t bpe_by_heap(const struct mk_bpe *bpe, struct mk_bpe_work *work,
-                           const char *bytes, size_t n)
+/* Join all that merges join in a piece, leaving the tokens in the work's symbols. */
+static int32_t bpe_by_heap(struct mk_bpe_work *work, struct mk_view piece)
 {
     void *heap = work->heap;
     size_t n_heap = 0;
-    int32_t rc = bpe_symbols(bpe, work, bytes, n);
+    int32_t rc = bpe_symbols(work, piece);
 
     /* n - 1 pairs at first, and two more for each of at most n - 1 joins. */
-    if (rc < 0
-        || (rc = mk_grow(work->a, &heap, &work->n_heap, 3 * n, sizeof(*work->heap))) < 0)
+    if (rc < 0 || (rc = mk_grow(work->out.a, &heap, &work->n_heap, 3 * piece.len,
+                                sizeof(*work->heap))) < 0)
         return rc;
     work->heap = heap;
-    for (uint32_t p = 1; p < n; p++)
-        bpe_heap_add(bpe, work, p, &n_heap);
+    for (uint32_t p = 1; p < piece.len; p++)
+        bpe_heap_add(work, p, &n_heap);
     while (n_heap > 0) {
         const uint64_t least = bpe_heap_pop(work->heap, n_heap--);
         const uint32_t rank = (uint32_t)(least >> 32), p = (uint32_t)least;
@@ -494,10 +464,10 @@ static int32_t bpe_by_heap(const struct mk_bpe *bpe, struct mk_bpe_work *work,
         /* The pair has changed since. */
         if (work->symbols[p].rank != rank)
             continue;
-        bpe_join(bpe, work->symbols, p, rank);
-        bpe_heap_add(bpe, work, p, &n_heap);
+        bpe_join(work->bpe, work->symbols, p, rank);
+        bpe_heap_add(work, p, &n_heap);
         if (work->symbols[p].prev != 0)
-            bpe_heap_add(bpe, work, work->symbols[p].prev, &n_heap);
+            bpe_heap_add(work, work->symbols[p].prev, &n_heap);
     }
     return MINKE_OK;
 }
@@ -511,55 +481,49 @@ static int32_t bpe_by_heap(const struct mk_bpe *bpe, struct mk_bpe_work *work,
  * ranks are joined in ascending order, each side of the border takes the same steps as it took
  * there, and so no pair across the border ever meets.  *exact tells.
  */
-static int32_t bpe_by_windows(const struct mk_bpe *bpe, struct mk_bpe_work *work,
-                              const char *bytes, size_t len, size_t window,
-                              struct mk_ids *out, int *exact)
+static int32_t bpe_by_windows(struct mk_bpe_work *work, struct mk_view piece, size_t window,
+                              int *exact)
 {
-    uint32_t expected = BPE_NONE;
-    size_t begin = 0;
+    uint32_t expected = BPE_NONE, p;
+    int32_t rc;
 
     *exact = 1;
-    while (begin < len) {
-        const int is_last = len - begin <= window;
-        const size_t n = is_last ? len - begin : window;
-        const size_t keep = is_last ? n : n - BPE_OVERLAP;
-        int32_t rc = bpe_by_heap(bpe, work, bytes + begin, n);
-        uint32_t p = 1;
+    for (size_t begin = 0; begin < piece.len; begin = p != 0 ? begin + p - 1 : piece.len) {
+        const size_t n = mk_min(piece.len - begin, window);
+        const size_t keep = begin + n == piece.len ? n : n - BPE_OVERLAP;
 
-        if (rc < 0)
+        if ((rc = bpe_by_heap(work, mk_view_part(piece, begin, begin + n))) < 0)
             return rc;
         *exact = expected == BPE_NONE || work->symbols[1].id == expected;
         if (!*exact)
             return MINKE_OK;
-        for (; p != 0 && p <= keep && rc >= 0; p = work->symbols[p].next)
-            rc = mk_ids_add(out, (int32_t)work->symbols[p].id);
-        if (rc < 0)
-            return rc;
+        for (p = 1; p != 0 && p <= keep; p = work->symbols[p].next)
+            if ((rc = mk_ids_add(&work->out, (int32_t)work->symbols[p].id)) < 0)
+                return rc;
         expected = work->symbols[p].id;
-        begin = p != 0 ? begin + p - 1 : len;
     }
     return MINKE_OK;
 }
 
-int32_t mk_bpe_encode(const struct mk_bpe *bpe, struct mk_bpe_work *work, const char *bytes,
-                      size_t len, struct mk_ids *out)
+int32_t mk_bpe_encode(struct mk_bpe_work *work, struct mk_view piece)
 {
-    const int32_t whole = mk_bpe_find(bpe, bytes, len);
-    const size_t n_before = out->n;
-    size_t window = bpe->ordered ? BPE_WINDOW : len;
+    const struct mk_bpe *bpe = work->bpe;
+    const int32_t whole = mk_bpe_find(bpe, piece);
+    const size_t n_before = work->out.n;
+    size_t window = bpe->ordered ? BPE_WINDOW : piece.len;
 
-    if (len == 0)
+    if (piece.len == 0)
         return MINKE_OK;
     if (whole >= 0 && (bpe->tokens[whole].flags & MK_BPE_WHOLE) != 0)
-        return mk_ids_add(out, whole);
-    if (len <= BPE_SHORT)
-        return bpe_scan(bpe, bytes, len, out);
-    for (;; window = window > len / 8 ? len : window * 8) {
+        return mk_ids_add(&work->out, whole);
+    if (piece.len <= BPE_SHORT)
+        return bpe_short(work, piece);
+    for (;; window = window > piece.len / 8 ? piece.len : window * 8) {
         int exact;
-        const int32_t rc = bpe_by_windows(bpe, work, bytes, len, window, out, &exact);
+        const int32_t rc = bpe_by_windows(work, piece, window, &exact);
 
         if (rc < 0 || exact)
             return rc;
-        mk_ids_truncate(out, n_before);
+        work->out.n = n_before;
     }
 }

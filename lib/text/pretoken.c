@@ -20,6 +20,9 @@
 /* Leftmost match of a split in s[i..e): returns its beginning and sets *end, or returns e. */
 typedef size_t (*pre_find_fn)(const unsigned char *s, size_t i, size_t e, size_t *end);
 
+/* A set of code points. */
+typedef int (*pre_set_fn)(uint32_t c);
+
 static uint32_t pre_class(const unsigned char *s, size_t i, size_t *n)
 {
     return mk_unicode_class(mk_utf8_decode(s + i, n));
@@ -28,13 +31,36 @@ static uint32_t pre_class(const unsigned char *s, size_t i, size_t *n)
 /* End of the run of characters of any of the classes that begins at i. */
 static size_t pre_run(const unsigned char *s, size_t i, size_t e, uint32_t classes)
 {
-    while (i < e) {
-        size_t n;
+    for (size_t n; i < e && (pre_class(s, i, &n) & classes) != 0; i += n)
+        ;
+    return i;
+}
 
-        if ((pre_class(s, i, &n) & classes) == 0)
-            break;
-        i += n;
-    }
+/* End of the run of characters of a set that begins at i. */
+static inline size_t pre_run_of(const unsigned char *s, size_t i, size_t e, pre_set_fn is)
+{
+    for (size_t n; i < e && is(mk_utf8_decode(s + i, &n)); i += n)
+        ;
+    return i;
+}
+
+/* The first character of a set, of n bytes. */
+static inline size_t pre_first_of(const unsigned char *s, size_t i, size_t e, pre_set_fn is,
+                                  size_t *n)
+{
+    for (; i < e && !is(mk_utf8_decode(s + i, n)); i += *n)
+        ;
+    return i;
+}
+
+/* [...]+ */
+static inline size_t pre_runs(const unsigned char *s, size_t i, size_t e, size_t *end,
+                              pre_set_fn is)
+{
+    size_t n = 0;
+
+    i = pre_first_of(s, i, e, is, &n);
+    *end = pre_run_of(s, i, e, is);
     return i;
 }
 
@@ -53,17 +79,12 @@ static int pre_is_ascii_letter(unsigned char c)
 /* \p{N}{1,3} */
 static size_t pre_v3_digits(const unsigned char *s, size_t i, size_t e, size_t *end)
 {
-    while (i < e) {
-        size_t n, last = i;
-
-        if (s[i] < 0x80 && (unsigned char)(s[i] - '0') > 9) {
-            i++;
+    for (size_t n, last; i < e; i += n) {
+        n = 1;
+        if ((s[i] < 0x80 && (unsigned char)(s[i] - '0') > 9)
+            || (pre_class(s, i, &n) & MK_UNICODE_N) == 0)
             continue;
-        }
-        if ((pre_class(s, i, &n) & MK_UNICODE_N) == 0) {
-            i += n;
-            continue;
-        }
+        last = i;
         for (int k = 0; k < 3 && last < e && (pre_class(s, last, &n) & MK_UNICODE_N) != 0; k++)
             last += n;
         *end = last;
@@ -80,15 +101,7 @@ static int pre_is_cjk(uint32_t c)
 /* [U+4E00-U+9FA5 U+3040-U+30FF]+ */
 static size_t pre_v3_cjk(const unsigned char *s, size_t i, size_t e, size_t *end)
 {
-    size_t n, last;
-
-    /* All of them begin with bytes E3 to E9, which nothing else but their like contains. */
-    while (i < e && !(s[i] >= 0xE3 && s[i] <= 0xE9 && pre_is_cjk(mk_utf8_decode(s + i, &n))))
-        i++;
-    for (last = i; last < e && pre_is_cjk(mk_utf8_decode(s + last, &n)); last += n)
-        ;
-    *end = last;
-    return i;
+    return pre_runs(s, i, e, end, pre_is_cjk);
 }
 
 /* \s*[\r\n]+|\s+(?!\S)|\s+ at i, which is white space: to the last line break of the run; else
@@ -97,15 +110,10 @@ static size_t pre_v3_space(const unsigned char *s, size_t i, size_t e)
 {
     size_t j = i, line = i, last = i;
 
-    while (j < e) {
-        size_t n;
-
-        if ((pre_class(s, j, &n) & MK_UNICODE_SPACE) == 0)
-            break;
+    for (size_t n; j < e && (pre_class(s, j, &n) & MK_UNICODE_SPACE) != 0; j += n) {
         last = j;
         if (pre_is_newline(s[j]))
             line = j + 1;
-        j += n;
     }
     if (line > i)
         return line;
@@ -145,16 +153,9 @@ static size_t pre_v3_match(const unsigned char *s, size_t i, size_t e)
 
 static size_t pre_v3_words(const unsigned char *s, size_t i, size_t e, size_t *end)
 {
-    while (i < e) {
-        size_t n;
-
-        *end = pre_v3_match(s, i, e);
-        if (*end > i)
-            return i;
+    for (size_t n; i < e && (*end = pre_v3_match(s, i, e)) == i; i += n)
         mk_utf8_decode(s + i, &n);
-        i += n;
-    }
-    return e;
+    return i;
 }
 
 /* ---- deepseek-llm ---- */
@@ -184,25 +185,17 @@ static int pre_is_llm_mark(uint32_t c)
 
 /* \s?[...]+ for the set that is() tells. */
 static inline size_t pre_spaced(const unsigned char *s, size_t i, size_t e, size_t *end,
-                                int (*is)(uint32_t))
+                                pre_set_fn is)
 {
-    size_t n, m;
-
-    for (; i < e; i += n) {
+    for (size_t n; i < e; i += n) {
         const uint32_t c = mk_utf8_decode(s + i, &n);
-        size_t j = i;
+        const size_t j = is(c) ? i : i + n;
 
-        if (!is(c)) {
-            if ((mk_unicode_class(c) & MK_UNICODE_SPACE) == 0 || i + n >= e)
-                continue;
-            j += n;
-        }
-        while (j < e && is(mk_utf8_decode(s + j, &m)))
-            j += m;
-        if (is(c) || j > i + n) {
-            *end = j;
+        if (j > i && (mk_unicode_class(c) & MK_UNICODE_SPACE) == 0)
+            continue;
+        *end = pre_run_of(s, j, e, is);
+        if (*end > j)
             return i;
-        }
     }
     return e;
 }
@@ -223,13 +216,10 @@ static size_t pre_llm_trailing(const unsigned char *s, size_t i, size_t e, size_
     size_t at = e, n;
 
     *end = e;
-    for (size_t j = e; j > i;) {
-        do
-            j--;
-        while (j > i && (s[j] & 0xC0) == 0x80);
+    for (size_t j = e; j > i; at = j) {
+        j = mk_utf8_before((const char *)s, i, j);
         if ((pre_class(s, j, &n) & MK_UNICODE_SPACE) == 0)
             break;
-        at = j;
     }
     return at;
 }
@@ -242,14 +232,7 @@ static int pre_is_llm_cjk(uint32_t c)
 /* [U+4E00-U+9FA5 U+0800-U+4E00 U+AC00-U+D7FF]+ */
 static size_t pre_llm_cjk(const unsigned char *s, size_t i, size_t e, size_t *end)
 {
-    size_t n, last;
-
-    while (i < e && !pre_is_llm_cjk(mk_utf8_decode(s + i, &n)))
-        i += n;
-    for (last = i; last < e && pre_is_llm_cjk(mk_utf8_decode(s + last, &n)); last += n)
-        ;
-    *end = last;
-    return i;
+    return pre_runs(s, i, e, end, pre_is_llm_cjk);
 }
 
 /* Numbers as the Digits pre-tokenizer sees them: it follows Unicode 17.0, which adds these two
@@ -263,15 +246,11 @@ static int pre_is_llm_digit(uint32_t c)
 /* Numbers, one by one. */
 static size_t pre_llm_digits(const unsigned char *s, size_t i, size_t e, size_t *end)
 {
-    size_t n;
+    size_t n = 0;
 
-    for (; i < e; i += n) {
-        if (pre_is_llm_digit(mk_utf8_decode(s + i, &n))) {
-            *end = i + n;
-            return i;
-        }
-    }
-    return e;
+    i = pre_first_of(s, i, e, pre_is_llm_digit, &n);
+    *end = i + n;
+    return i;
 }
 
 /* ---- The kinds ---- */
@@ -375,7 +354,7 @@ static int32_t pre_refuse(const struct mk_json *pre)
                        "only deepseek-v3 and deepseek-llm are");
     return mk_fail(MINKE_EUNSUPPORTED, "tokenizer.json: pre_tokenizer %.*s: only those of "
                    "deepseek-v3 and deepseek-llm are known",
-                   (int)(name->text.len < 200 ? name->text.len : 200), name->text.data);
+                   (int)mk_min(name->text.len, 200), name->text.data);
 }
 
 int32_t mk_pretoken_recognise(enum mk_pretoken_kind *out, const struct mk_json *pre_tokenizer)
@@ -396,7 +375,7 @@ int32_t mk_pretoken_recognise(enum mk_pretoken_kind *out, const struct mk_json *
 
 struct pre_split {
     const struct pre_kind *kind;
-    const char *text;
+    struct mk_view text;
     mk_pretoken_fn emit;
     void *user;
 };
@@ -407,10 +386,10 @@ static int32_t pre_stage(const struct pre_split *run, size_t k, size_t i, size_t
     int32_t rc = MINKE_OK;
 
     if (k == run->kind->n_stages)
-        return run->emit(run->user, i, e);
+        return run->emit(run->user, mk_view_part(run->text, i, e));
     while (i < e && rc >= 0) {
         size_t end = e;
-        const size_t at = run->kind->find[k]((const unsigned char *)run->text, i, e, &end);
+        const size_t at = run->kind->find[k]((const unsigned char *)run->text.data, i, e, &end);
 
         if (at > i)
             rc = pre_stage(run, k + 1, i, at);
@@ -421,10 +400,10 @@ static int32_t pre_stage(const struct pre_split *run, size_t k, size_t i, size_t
     return rc;
 }
 
-int32_t mk_pretoken_split(enum mk_pretoken_kind kind, const char *text, size_t begin,
-                          size_t end, mk_pretoken_fn emit, void *user)
+int32_t mk_pretoken_split(enum mk_pretoken_kind kind, struct mk_view text, mk_pretoken_fn emit,
+                          void *user)
 {
     const struct pre_split run = {&pre_kinds[kind], text, emit, user};
 
-    return pre_stage(&run, 0, begin, end);
+    return pre_stage(&run, 0, 0, text.len);
 }

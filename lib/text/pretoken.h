@@ -22,12 +22,12 @@ int32_t mk_pretoken_named(enum mk_pretoken_kind *out, const char *name);
  * the splits of one; MINKE_EUNSUPPORTED, naming it, for any other. */
 int32_t mk_pretoken_recognise(enum mk_pretoken_kind *out, const struct mk_json *pre_tokenizer);
 
-/* One piece, bytes [begin, end) of the text; a negative return stops. */
-typedef int32_t (*mk_pretoken_fn)(void *user, size_t begin, size_t end);
+/* One piece of the text; a negative return stops. */
+typedef int32_t (*mk_pretoken_fn)(void *user, struct mk_view piece);
 
-/* Cut bytes [begin, end) of text, valid UTF-8, into pieces, in order and without gaps.
- * Returns what the callback said last, or MINKE_OK.  Time linear in the length. */
-int32_t mk_pretoken_split(enum mk_pretoken_kind kind, const char *text, size_t begin,
-                          size_t end, mk_pretoken_fn emit, void *user);
+/* Cut text, valid UTF-8, into pieces, in order and without gaps.  Returns what the callback said
+ * last, or MINKE_OK.  Time linear in the length. */
+int32_t mk_pretoken_split(enum mk_pretoken_kind kind, struct mk_view text, mk_pretoken_fn emit,
+                          void *user);
 
 #endif

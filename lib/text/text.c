@@ -52,6 +52,7 @@ int32_t minke_tokenize(const minke_context *ctx, const char *text, size_t text_l
     const struct mk_tokenizer *tok;
     const size_t n_bos = (flags & MINKE_TOKENIZE_BOS) != 0;
     const size_t room = capacity > n_bos ? capacity - n_bos : 0;
+    const struct mk_tokenize in = {{text, text_len}, flags & MINKE_TOKENIZE_SPECIAL, NULL, 0};
     size_t n = 0;
     int32_t rc = text_begin(ctx, &tok);
 
@@ -62,9 +63,7 @@ int32_t minke_tokenize(const minke_context *ctx, const char *text, size_t text_l
         return mk_fail(MINKE_EINVAL, "text, tokens or n_out is NULL");
     if (n_bos > 0 && mk_tokenizer_bos(tok) < 0)
         return mk_fail(MINKE_EUNSUPPORTED, "no beginning-of-sentence token");
-    rc = mk_tokenizer_encode(tok, text, text_len,
-                             (flags & MINKE_TOKENIZE_SPECIAL) != 0 ? MK_TOKENIZE_SPECIAL : 0,
-                             NULL, 0, room > 0 ? tokens + n_bos : NULL, room, &n);
+    rc = mk_tokenizer_encode(tok, &in, room > 0 ? tokens + n_bos : NULL, room, &n);
     if (rc < 0 && rc != MINKE_ENOSPC)
         return rc;
     *n_out = n + n_bos;
@@ -77,78 +76,44 @@ int32_t minke_tokenize(const minke_context *ctx, const char *text, size_t text_l
 
 /* ---- Decoding ---- */
 
-/* Bytes of the code point that has begun wait in pending; out NULL only counts. */
+/* out NULL only counts. */
 struct text_decoder {
+    struct mk_utf8_stream stream;
     char *out;
     size_t n;
-    char pending[4];
-    size_t n_pending;
 };
 
-static void text_write(struct text_decoder *d, const char *bytes, size_t n)
+static void text_feed(struct text_decoder *d, struct mk_view bytes, int last)
 {
-    if (d->out != NULL)
-        memcpy(d->out + d->n, bytes, n);
-    d->n += n;
-}
-
-/* Write what pending holds in full; what is broken becomes U+FFFD, and with last set what is
- * incomplete too. */
-static void text_settle(struct text_decoder *d, int last)
-{
-    while (d->n_pending > 0) {
-        enum mk_utf8_state state;
-        const size_t n = mk_utf8_unit(d->pending, d->n_pending, &state);
-
-        if (state == MK_UTF8_INCOMPLETE && !last)
-            return;
-        if (state == MK_UTF8_VALID)
-            text_write(d, d->pending, n);
-        else
-            text_write(d, "\357\277\275", 3);
-        d->n_pending -= n;
-        memmove(d->pending, d->pending + n, d->n_pending);
+    for (struct mk_view part; (part = mk_utf8_next(&d->stream, &bytes, last)).len > 0;) {
+        if (d->out != NULL)
+            memcpy(d->out + d->n, part.data, part.len);
+        d->n += part.len;
     }
 }
 
-static void text_feed(struct text_decoder *d, const char *bytes, size_t n)
-{
-    for (size_t i = 0; i < n;) {
-        const size_t valid = d->n_pending == 0 ? mk_utf8_valid(bytes + i, n - i) : 0;
-
-        text_write(d, bytes + i, valid);
-        i += valid;
-        if (i < n) {
-            d->pending[d->n_pending++] = bytes[i++];
-            text_settle(d, 0);
-        }
-    }
-}
-
-/* Decode into out (NULL = count); returns the bytes.  *n_used: how many tokens these are. */
-static size_t text_decode(const struct mk_tokenizer *tok, const int32_t *tokens, size_t n,
-                          uint32_t flags, char *out, size_t *n_used)
+/* Decode into out (NULL = count); returns the bytes.  *n: how many tokens there are, and how
+ * many these are. */
+static size_t text_decode(const struct mk_tokenizer *tok, const int32_t *tokens, size_t *n,
+                          uint32_t flags, char *out)
 {
     struct text_decoder d = {.out = out};
-    size_t n_whole = 0;
+    size_t n_whole = 0, n_used = 0;
 
-    *n_used = 0;
-    for (size_t i = 0; i < n; i++) {
-        size_t len;
-        const char *bytes = mk_tokenizer_bytes(tok, tokens[i], &len);
-
+    for (size_t i = 0; i < *n; i++) {
         if ((flags & MINKE_DETOKENIZE_SKIP_SPECIAL) == 0
             || !mk_tokenizer_is_special(tok, tokens[i]))
-            text_feed(&d, bytes, len);
-        if (d.n_pending == 0) {
+            text_feed(&d, mk_tokenizer_bytes(tok, tokens[i]), 0);
+        if (d.stream.n_held == 0) {
             n_whole = d.n;
-            *n_used = i + 1;
+            n_used = i + 1;
         }
     }
-    if ((flags & MINKE_DETOKENIZE_PARTIAL) != 0)
+    if ((flags & MINKE_DETOKENIZE_PARTIAL) != 0) {
+        *n = n_used;
         return n_whole;
-    *n_used = n;
-    text_settle(&d, 1);
+    }
+    text_feed(&d, (struct mk_view){"", 0}, 1);
     return d.n;
 }
 
@@ -157,7 +122,7 @@ int32_t minke_detokenize(const minke_context *ctx, const int32_t *tokens, size_t
                          size_t *n_used)
 {
     const struct mk_tokenizer *tok;
-    size_t n_ids, size, used;
+    size_t n_ids, size, used = n;
     int32_t rc = text_begin(ctx, &tok);
 
     if (rc < 0 || (rc = text_check_flags(flags, MINKE_DETOKENIZE_SKIP_SPECIAL
@@ -169,13 +134,13 @@ int32_t minke_detokenize(const minke_context *ctx, const int32_t *tokens, size_t
     for (size_t i = 0; i < n; i++)
         if ((rc = text_check_id(tokens[i], n_ids)) < 0)
             return rc;
-    size = text_decode(tok, tokens, n, flags, NULL, &used);
+    size = text_decode(tok, tokens, &used, flags, NULL);
     *n_out = size;
     if (size > capacity)
         return mk_fail(MINKE_ENOSPC, "%zu bytes, room for %zu", size, capacity);
     /* Only whole tokens are written, which decode by themselves to just that text. */
     if (size > 0)
-        text_decode(tok, tokens, used, flags & ~MINKE_DETOKENIZE_PARTIAL, text, &used);
+        text_decode(tok, tokens, &used, flags & ~MINKE_DETOKENIZE_PARTIAL, text);
     if (n_used != NULL)
         *n_used = used;
     return MINKE_OK;
@@ -193,7 +158,10 @@ int32_t minke_token_bytes(const minke_context *ctx, int32_t token, const char **
         return mk_fail(MINKE_EINVAL, "bytes or len is NULL");
     if ((rc = text_check_id(token, text_n_ids(ctx, tok))) < 0)
         return rc;
-    *bytes = mk_tokenizer_bytes(tok, token, len);
+    const struct mk_view view = mk_tokenizer_bytes(tok, token);
+
+    *bytes = view.data;
+    *len = view.len;
     return MINKE_OK;
 }
 
@@ -207,6 +175,6 @@ int32_t minke_token_find(const minke_context *ctx, const char *text, size_t text
         return rc;
     if ((text == NULL && text_len > 0) || token == NULL)
         return mk_fail(MINKE_EINVAL, "text or token is NULL");
-    *token = mk_tokenizer_find(tok, text, text_len);
+    *token = mk_tokenizer_find(tok, (struct mk_view){text, text_len});
     return MINKE_OK;
 }

@@ -15,7 +15,7 @@ struct mk_added {
 
 /* Added tokens sorted by content, with the range of those that begin with each byte. */
 struct mk_added_set {
-    struct mk_added *items;
+    const struct mk_added **items;
     uint32_t n;
     uint32_t first[257];     /* items [first[c], first[c + 1]) begin with byte c */
 };
@@ -30,12 +30,7 @@ struct mk_tokenizer {
     struct mk_bpe bpe;
     struct mk_added_set added[2];   /* normalized = false is matched before normalized = true */
     int32_t bos, eos;
-    const char *chat_template;
-    size_t chat_template_len;
+    struct mk_view chat_template;
 };
-
-/* Longest added token that text[i..limit) begins with; NULL if none. */
-const struct mk_added *mk_added_match(const struct mk_added_set *set, const char *text,
-                                      size_t i, size_t limit);
 
 #endif

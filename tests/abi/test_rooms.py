@@ -15,6 +15,9 @@ import unittest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LIB = ROOT / "lib"
 CC = shlex.split(os.environ.get("CC") or "cc")
+# Headers of C itself, of processors, and of oneDNN.
+PORTABLE = {"assert.h", "errno.h", "fenv.h", "float.h", "math.h", "stdarg.h", "stddef.h", "stdint.h",
+            "string.h", "arm_neon.h", "cpuid.h", "immintrin.h", "dnnl.h"}
 
 sys.path.insert(0, str(LIB))
 import amalgamate  # noqa: E402
@@ -72,6 +75,15 @@ class Rooms(unittest.TestCase):
             for name in re.findall(r'^#\s*include "(\w+)/', path.read_text("utf-8"), re.M):
                 if order.index(name) > order.index(own):
                     wrong.append(f"{'/'.join(parts)} includes {name}/")
+        self.assertEqual(wrong, [])
+
+    def test_only_its_own_files_know_the_system(self) -> None:
+        wrong = []
+        for path in sorted(LIB.rglob("*.[ch]")):
+            text = path.read_text("utf-8")
+            headers = set(re.findall(r"^#\s*include <([^>]+)>", text, re.M))
+            if not path.name.startswith("os_") and ("_WIN32" in text or headers - PORTABLE):
+                wrong.append(path.name)
         self.assertEqual(wrong, [])
 
     def test_a_planted_upward_call_is_found(self) -> None:

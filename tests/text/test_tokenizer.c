@@ -42,23 +42,21 @@ TEST(small_vectors_match_the_reference)
 TEST(facts_are_read)
 {
     struct mk_tokenizer *tok = small();
-    size_t len;
 
     CHECK_STR(mk_tokenizer_kind(tok), "deepseek-v3");
     CHECK_INT(mk_tokenizer_size(tok), 512);
     CHECK_INT(mk_tokenizer_bos(tok), 0);
     CHECK_INT(mk_tokenizer_eos(tok), 1);
-    CHECK(mk_tokenizer_template(tok, &len) == NULL);
-    CHECK_INT(mk_tokenizer_find(tok, "<think>", 7), 509);
-    CHECK_INT(mk_tokenizer_find(tok, " t", 2), 260);
-    CHECK_INT(mk_tokenizer_find(tok, "\xE6", 1), 3 + 0xE6);
-    CHECK_INT(mk_tokenizer_find(tok, "no such token", 13), -1);
-    CHECK_INT(mk_tokenizer_find(tok, "", 0), -1);
-    CHECK(strcmp(mk_tokenizer_bytes(tok, 260, &len), " t") == 0 && len == 2);
-    mk_tokenizer_bytes(tok, 512, &len);
-    CHECK_INT(len, 0);
-    mk_tokenizer_bytes(tok, -1, &len);
-    CHECK_INT(len, 0);
+    CHECK(mk_tokenizer_template(tok).data == NULL);
+    CHECK_INT(mk_tokenizer_find(tok, mk_view("<think>")), 509);
+    CHECK_INT(mk_tokenizer_find(tok, mk_view(" t")), 260);
+    CHECK_INT(mk_tokenizer_find(tok, mk_view("\xE6")), 3 + 0xE6);
+    CHECK_INT(mk_tokenizer_find(tok, mk_view("no such token")), -1);
+    CHECK_INT(mk_tokenizer_find(tok, mk_view("")), -1);
+    CHECK_STR(mk_tokenizer_bytes(tok, 260).data, " t");
+    CHECK_INT(mk_tokenizer_bytes(tok, 260).len, 2);
+    CHECK_INT(mk_tokenizer_bytes(tok, 512).len, 0);
+    CHECK_INT(mk_tokenizer_bytes(tok, -1).len, 0);
     CHECK(mk_tokenizer_is_special(tok, 0) && mk_tokenizer_is_special(tok, 511));
     CHECK(!mk_tokenizer_is_special(tok, 509) && !mk_tokenizer_is_special(tok, 512));
     mk_tokenizer_free(tok);
@@ -77,26 +75,33 @@ static int32_t open_with(const char *config, int32_t bos, struct mk_tokenizer **
 TEST(settings_name_special_tokens_by_text)
 {
     struct mk_tokenizer *tok = NULL;
-    size_t len;
 
     env = text_env(&heap);
     CHECK_INT(open_with("{\"bos_token\": {\"content\": \"<think>\"}, \"eos_token\": \"</think>\","
                         " \"chat_template\": \"{{ bos_token }}\"}", 7, &tok), MINKE_OK);
     CHECK_INT(mk_tokenizer_bos(tok), 509);
     CHECK_INT(mk_tokenizer_eos(tok), 510);
-    CHECK_STR(mk_tokenizer_template(tok, &len), "{{ bos_token }}");
-    CHECK_INT(len, 15);
+    CHECK_STR(mk_tokenizer_template(tok).data, "{{ bos_token }}");
+    CHECK_INT(mk_tokenizer_template(tok).len, 15);
     mk_tokenizer_free(tok);
     CHECK_INT(open_with("{\"bos_token\": null, \"eos_token\": \"unheard of\", \"chat_template\":"
                         " [{\"name\": \"tool_use\", \"template\": \"a\"},"
                         " {\"name\": \"default\", \"template\": \"b\"}]}", 7, &tok), MINKE_OK);
     CHECK_INT(mk_tokenizer_bos(tok), 0);
     CHECK_INT(mk_tokenizer_eos(tok), 1);
-    CHECK_STR(mk_tokenizer_template(tok, &len), "b");
+    CHECK_STR(mk_tokenizer_template(tok).data, "b");
     mk_tokenizer_free(tok);
     CHECK_INT(open_with("[]", -1, &tok), MINKE_EFORMAT);
     CHECK_INT(open_with("{", -1, &tok), MINKE_EFORMAT);
     CHECK_INT(heap.held, 0);
+}
+
+static int32_t encode(const struct mk_tokenizer *tok, struct mk_view text,
+                      const struct mk_span *plain, size_t n_plain, int32_t ids[256], size_t *n)
+{
+    const struct mk_tokenize in = {text, MINKE_TOKENIZE_SPECIAL, plain, n_plain};
+
+    return mk_tokenizer_encode(tok, &in, ids, 256, n);
 }
 
 /* Encode with plain spans, and compare with ids up to a negative one. */
@@ -107,11 +112,11 @@ static void check_plain(const struct mk_tokenizer *tok, const char *text,
     int32_t ids[256], plain_ids[256];
     size_t n = 0, m = 0, i = 0;
 
-    CHECK_INT(mk_tokenizer_encode(tok, text, strlen(text), MK_TOKENIZE_SPECIAL, plain, n_plain,
-                                  ids, 256, &n), MINKE_OK);
+    CHECK_INT(encode(tok, mk_view(text), plain, n_plain, ids, &n), MINKE_OK);
     if (same_as != NULL) {
-        CHECK_INT(mk_tokenizer_encode(tok, same_as, strlen(same_as), 0, NULL, 0, plain_ids, 256,
-                                      &m), MINKE_OK);
+        const struct mk_tokenize in = {mk_view(same_as), 0, NULL, 0};
+
+        CHECK_INT(mk_tokenizer_encode(tok, &in, plain_ids, 256, &m), MINKE_OK);
         CHECK(n == m && memcmp(ids, plain_ids, n * sizeof(*ids)) == 0);
         return;
     }
@@ -127,6 +132,7 @@ TEST(added_tokens_match_nothing_of_a_plain_span)
     const char *text = "<think><think>";
     const struct mk_span all = {0, 14}, first = {0, 7}, last_byte = {13, 14}, empty = {3, 3};
     const struct mk_span border[2] = {{6, 7}, {7, 8}};
+    const struct mk_tokenize half = {{text, 7}, 0, NULL, 0};
     int32_t two[3] = {509, 509, -1}, ids[64], second[64];
     size_t n = 0;
 
@@ -134,7 +140,7 @@ TEST(added_tokens_match_nothing_of_a_plain_span)
     check_plain(tok, text, &empty, 1, NULL, two);
     check_plain(tok, text, &all, 1, text, NULL);
     check_plain(tok, text, border, 2, text, NULL);
-    CHECK_INT(mk_tokenizer_encode(tok, text, 7, 0, NULL, 0, ids, 64, &n), MINKE_OK);
+    CHECK_INT(mk_tokenizer_encode(tok, &half, ids, 64, &n), MINKE_OK);
     ids[n] = 509;
     ids[n + 1] = -1;
     check_plain(tok, text, &first, 1, NULL, ids);
@@ -150,18 +156,16 @@ TEST(plain_spans_move_with_broken_bytes)
     struct mk_tokenizer *tok = small();
     const char text[] = "\xFF\xFF<think>\xE4\xBD<think>\xF0";
     const struct mk_span plain = {11, 18}, wide = {0, 3};
-    int32_t ids[64], other[64];
+    int32_t ids[256], other[256];
     size_t n = 0, m = 0;
     const char lossy[] = "\xEF\xBF\xBD\xEF\xBF\xBD<think>\xEF\xBF\xBD<think>\xEF\xBF\xBD";
     const struct mk_span moved = {16, 23}, wide_moved = {0, 7};
 
     for (int k = 0; k < 2; k++) {
-        CHECK_INT(mk_tokenizer_encode(tok, text, sizeof(text) - 1, MK_TOKENIZE_SPECIAL,
-                                      k ? &wide : &plain, 1, ids, 64, &n), MINKE_OK);
-        CHECK_INT(mk_tokenizer_encode(tok, lossy, sizeof(lossy) - 1, MK_TOKENIZE_SPECIAL,
-                                      k ? &wide_moved : &moved, 1, other, 64, &m), MINKE_OK);
+        CHECK_INT(encode(tok, mk_view(text), k ? &wide : &plain, 1, ids, &n), MINKE_OK);
+        CHECK_INT(encode(tok, mk_view(lossy), k ? &wide_moved : &moved, 1, other, &m), MINKE_OK);
         CHECK(n == m && memcmp(ids, other, n * sizeof(*ids)) == 0);
-        CHECK(memchr(ids, 0xFD, sizeof(ids)) != NULL);
+        CHECK(memchr(ids, 0xFD, n * sizeof(*ids)) != NULL);
     }
     mk_tokenizer_free(tok);
 }
@@ -169,14 +173,16 @@ TEST(plain_spans_move_with_broken_bytes)
 TEST(too_small_a_buffer_is_left_alone)
 {
     struct mk_tokenizer *tok = small();
+    const struct mk_tokenize in = {MK_VIEW("<think>x<think>y<think>"), MINKE_TOKENIZE_SPECIAL,
+                                   NULL, 0};
+    const struct mk_tokenize nothing = {{NULL, 0}, 0, NULL, 0};
     int32_t ids[4] = {-7, -7, -7, -7};
     size_t n = 0;
 
-    CHECK_INT(mk_tokenizer_encode(tok, "<think>x<think>y<think>", 23, MK_TOKENIZE_SPECIAL, NULL,
-                                  0, ids, 4, &n), MINKE_ENOSPC);
+    CHECK_INT(mk_tokenizer_encode(tok, &in, ids, 4, &n), MINKE_ENOSPC);
     CHECK_INT(n, 5);
     CHECK(ids[0] == -7 && ids[3] == -7);
-    CHECK_INT(mk_tokenizer_encode(tok, NULL, 0, 0, NULL, 0, NULL, 0, &n), MINKE_OK);
+    CHECK_INT(mk_tokenizer_encode(tok, &nothing, NULL, 0, &n), MINKE_OK);
     CHECK_INT(n, 0);
     mk_tokenizer_free(tok);
     CHECK_INT(heap.held, 0);
@@ -304,13 +310,14 @@ TEST(a_byte_without_token_is_named)
     const struct change c = {"\"z\": 125,", "\"zzz\": 125,", MINKE_OK, NULL};
     size_t len, n = 77;
     char *json = text_load(TEXT_SMALL "/tokenizer.json", &len), *other = changed(json, &c);
+    const struct mk_tokenize in = {MK_VIEW("az"), 0, NULL, 0};
     struct mk_tokenizer *tok = NULL;
     int32_t ids[8];
 
     env = text_env(&heap);
     CHECK(other != NULL);
     CHECK_INT(text_read(&tok, &env, other, strlen(other), NULL, -1), MINKE_OK);
-    CHECK_INT(mk_tokenizer_encode(tok, "az", 2, 0, NULL, 0, ids, 8, &n), MINKE_EUNSUPPORTED);
+    CHECK_INT(mk_tokenizer_encode(tok, &in, ids, 8, &n), MINKE_EUNSUPPORTED);
     CHECK_HAS(minke_last_error(), "7a");
     CHECK_INT(n, 77);
     mk_tokenizer_free(tok);
@@ -344,7 +351,7 @@ static size_t join_naively(const struct mk_tokenizer *tok, const char *text, siz
     size_t n = len;
 
     for (size_t i = 0; i < len; i++)
-        ids[i] = mk_tokenizer_find(tok, text + i, 1);
+        ids[i] = mk_tokenizer_find(tok, (struct mk_view){text + i, 1});
     for (;;) {
         size_t at = n;
         uint32_t best = UINT32_MAX;
@@ -431,6 +438,7 @@ TEST(every_allocation_may_fail_while_encoding)
 {
     struct mk_tokenizer *tok = small();
     char *text = long_piece(30000, 3);
+    const struct mk_tokenize in = {{text, 30000}, 0, NULL, 0};
     int32_t *ids = calloc(30000, sizeof(*ids));
     const long held = heap.held;
     size_t n_ids = 0;
@@ -439,8 +447,8 @@ TEST(every_allocation_may_fail_while_encoding)
     text[29999] = '\xFF';
     for (;; n++) {
         heap.left = n;
-        const int32_t status = mk_tokenizer_encode(tok, text, 30000, 0, NULL, 0, ids, 30000,
-                                                   &n_ids);
+        const int32_t status = mk_tokenizer_encode(tok, &in, ids, 30000, &n_ids);
+
         CHECK_INT(heap.held, held);
         if (status == MINKE_OK)
             break;

@@ -167,18 +167,17 @@ TEST(broken_utf8_encodes_as_its_replacement)
 
 /* The pieces of a text side by side, each behind a byte that no UTF-8 holds. */
 struct pieces {
-    const char *text;
     char out[1 << 20];
     size_t n;
 };
 
-static int32_t add_piece(void *user, size_t begin, size_t end)
+static int32_t add_piece(void *user, struct mk_view piece)
 {
     struct pieces *p = user;
 
     p->out[p->n++] = '\xFF';
-    memcpy(p->out + p->n, p->text + begin, end - begin);
-    p->n += end - begin;
+    memcpy(p->out + p->n, piece.data, piece.len);
+    p->n += piece.len;
     return MINKE_OK;
 }
 
@@ -202,10 +201,9 @@ static void check_pieces(const struct mk_json *row, void *user)
             memcpy(expected + n, v->text.data, v->text.len);
             n += v->text.len;
         }
-        p.text = text;
         p.n = 0;
-        CHECK_INT(mk_pretoken_split(k == 0 ? MK_PRETOKEN_V3 : MK_PRETOKEN_LLM, text, 0, len,
-                                    add_piece, &p), MINKE_OK);
+        CHECK_INT(mk_pretoken_split(k == 0 ? MK_PRETOKEN_V3 : MK_PRETOKEN_LLM,
+                                    (struct mk_view){text, len}, add_piece, &p), MINKE_OK);
         if (p.n != n || memcmp(p.out, expected, n) != 0)
             fprintf(stderr, "%s: row %s\n", names[k], mk_json_get(row, "id")->text.data);
         CHECK(p.n == n && memcmp(p.out, expected, n) == 0);
@@ -230,14 +228,14 @@ static size_t decode(const struct mk_tokenizer *tok, const struct mk_json *list,
 
     for (const struct mk_json *v = list->first; v != NULL; v = v->next) {
         int64_t id = -1;
-        const char *token;
+        struct mk_view token;
 
         CHECK_INT(mk_json_int(v, &id), 0);
-        token = mk_tokenizer_bytes(tok, (int32_t)id, &m);
+        token = mk_tokenizer_bytes(tok, (int32_t)id);
         if (skip && mk_tokenizer_is_special(tok, (int32_t)id))
             continue;
-        memcpy(bytes + len, token, m);
-        len += m;
+        memcpy(bytes + len, token.data, token.len);
+        len += token.len;
     }
     for (size_t i = 0; i < len; i += m) {
         enum mk_utf8_state state;

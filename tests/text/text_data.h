@@ -94,10 +94,10 @@ static inline struct mk_tokenizer *text_open(const char *path, const struct mk_e
 static inline size_t text_encode(const struct mk_tokenizer *tok, const char *text, size_t len,
                                  int32_t *ids, size_t capacity)
 {
+    const struct mk_tokenize in = {{text, len}, MINKE_TOKENIZE_SPECIAL, NULL, 0};
     size_t n = 0;
 
-    CHECK_INT(mk_tokenizer_encode(tok, text, len, MK_TOKENIZE_SPECIAL, NULL, 0, ids, capacity,
-                                  &n), MINKE_OK);
+    CHECK_INT(mk_tokenizer_encode(tok, &in, ids, capacity, &n), MINKE_OK);
     return n;
 }
 
