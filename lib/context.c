@@ -13,10 +13,9 @@
 #include "text/tokenizer.h"
 
 #define CONTEXT_MAX_THREADS 1024u
-#define CONTEXT_FLAGS                                                                    \
-    (MINKE_CONTEXT_MMAP | MINKE_CONTEXT_VERIFY | MINKE_CONTEXT_STRICT                    \
-     | MINKE_CONTEXT_TOKENIZER_ONLY | MINKE_CONTEXT_DETERMINISTIC                   \
-     | MINKE_CONTEXT_FAST)
+#define CONTEXT_FLAGS                                                                            \
+    (MINKE_CONTEXT_MMAP | MINKE_CONTEXT_VERIFY | MINKE_CONTEXT_STRICT                            \
+     | MINKE_CONTEXT_TOKENIZER_ONLY | MINKE_CONTEXT_DETERMINISTIC | MINKE_CONTEXT_FAST)
 
 /* The size of the params struct in ABI 1. */
 #define CONTEXT_PARAMS_MIN (offsetof(minke_context_params, executor_user) + sizeof(void *))
@@ -141,7 +140,7 @@ static int32_t context_open_model(minke_context *ctx, struct mk_checkpoint *c,
         rc = mk_onednn_open(&ctx->onednn, &ctx->env.alloc, ctx->kernels.features, 0);
     mk_rope_init(&ctx->rope, &ctx->config);
     options.pool = ctx->pool;
-    if (rc < 0 || (rc = mk_weights_load(&ctx->weights, &ctx->env, c, &options)) < 0
+    if (rc < 0 || (rc = mk_weights_load(&ctx->weights, c, &options)) < 0
         || (rc = context_identify(ctx)) < 0)
         return rc;
     context_list_slow(ctx);
@@ -156,33 +155,28 @@ static int32_t context_open(minke_context **out, const char *path,
 {
     const int has_weights = (p->flags & MINKE_CONTEXT_TOKENIZER_ONLY) == 0;
     const struct mk_env env = context_env(p);
+    minke_context *ctx = mk_alloc(&env.alloc, 1, sizeof(*ctx));
     struct mk_checkpoint checkpoint;
-    minke_context *ctx;
-    int32_t rc = mk_checkpoint_open(&checkpoint, &env, path, has_weights);
+    int32_t rc;
 
-    if (rc < 0)
-        return rc;
-    ctx = mk_alloc(&env.alloc, 1, sizeof(*ctx));
-    if (ctx == NULL) {
-        mk_checkpoint_close(&checkpoint);
+    if (ctx == NULL)
         return MINKE_ENOMEM;
-    }
     ctx->env = env;
     ctx->flags = p->flags;
     ctx->process_id = mk_process_id();
     ctx->refs = 1;
     ctx->tokenizer_free = mk_tokenizer_free;
-    ctx->config = checkpoint.config;
-    rc = context_open_tokenizer(ctx, &checkpoint);
-    if (rc == MINKE_OK && has_weights)
-        rc = context_open_model(ctx, &checkpoint, p);
-    mk_checkpoint_close(&checkpoint);
-    if (rc < 0) {
-        mk_context_unref(ctx);
-        return rc;
+    if ((rc = mk_checkpoint_open(&checkpoint, &ctx->env, path, has_weights)) >= 0) {
+        ctx->config = checkpoint.config;
+        if ((rc = context_open_tokenizer(ctx, &checkpoint)) >= 0 && has_weights)
+            rc = context_open_model(ctx, &checkpoint, p);
+        mk_checkpoint_close(&checkpoint);
     }
-    *out = ctx;
-    return MINKE_OK;
+    if (rc < 0)
+        mk_context_unref(ctx);
+    else
+        *out = ctx;
+    return rc;
 }
 
 int32_t minke_context_open(minke_context **out, const char *path,
@@ -289,47 +283,42 @@ int32_t minke_context_info(const minke_context *ctx, int32_t key, int64_t *value
     return MINKE_OK;
 }
 
+/* NULL when there is no such key. */
+static const char *context_text(const minke_context *ctx, int32_t key)
+{
+    const struct mk_tokenizer *tok = ctx->tokenizer;
+    const struct mk_weights *w = &ctx->weights;
+
+    switch (key) {
+    case MINKE_TEXT_MODEL_TYPE: return ctx->config.model_type;
+    case MINKE_TEXT_TOKENIZER: return tok != NULL ? mk_tokenizer_kind(tok) : "";
+    case MINKE_TEXT_CPU:
+        return mk_cpu_name(ctx->pool != NULL ? ctx->kernels.features : mk_cpu_features());
+    case MINKE_TEXT_WEIGHT_TYPE: return w->bytes > 0 ? mk_type_info(w->main_type)->name : "";
+    case MINKE_TEXT_TOKENIZER_ERROR: return ctx->tokenizer_error;
+    case MINKE_TEXT_IDENTITY: return ctx->identity_text;
+    case MINKE_TEXT_SLOW_TYPES: return ctx->slow_types;
+    default: return NULL;
+    }
+}
+
 int32_t minke_context_text(const minke_context *ctx, int32_t key, const char **text)
 {
     const int32_t rc = mk_context_check(ctx);
-    const struct mk_tokenizer *tok;
+    const char *found;
 
     if (rc < 0)
         return rc;
     if (text == NULL)
         return mk_fail(MINKE_EINVAL, "text is NULL");
-    tok = ctx->tokenizer;
-    switch (key) {
-    case MINKE_TEXT_MODEL_TYPE:
-        *text = ctx->config.model_type;
-        return MINKE_OK;
-    case MINKE_TEXT_TOKENIZER:
-        *text = tok != NULL ? mk_tokenizer_kind(tok) : "";
-        return MINKE_OK;
-    case MINKE_TEXT_CPU:
-        *text = mk_cpu_name(ctx->pool != NULL ? ctx->kernels.features
-                                                    : mk_cpu_features());
-        return MINKE_OK;
-    case MINKE_TEXT_WEIGHT_TYPE:
-        *text = ctx->weights.bytes > 0 ? mk_type_info(ctx->weights.main_type)->name
-                                             : "";
-        return MINKE_OK;
-    case MINKE_TEXT_TOKENIZER_ERROR:
-        *text = ctx->tokenizer_error;
-        return MINKE_OK;
-    case MINKE_TEXT_IDENTITY:
-        *text = ctx->identity_text;
-        return MINKE_OK;
-    case MINKE_TEXT_SLOW_TYPES:
-        *text = ctx->slow_types;
-        return MINKE_OK;
-    default:
+    found = context_text(ctx, key);
+    if (found == NULL)
         return mk_fail(MINKE_EVERSION, "text key %d is unknown", key);
-    }
+    *text = found;
+    return MINKE_OK;
 }
 
 const char *minke_context_surplus(const minke_context *ctx, size_t i)
 {
-    return ctx != NULL && i < ctx->weights.n_surplus ? ctx->weights.surplus[i]
-                                                           : NULL;
+    return ctx != NULL && i < ctx->weights.n_surplus ? ctx->weights.surplus[i] : NULL;
 }

@@ -68,7 +68,7 @@ static void names_sink(char *items, size_t i, size_t n, size_t size)
     memcpy(items + i * size, &item, size);
 }
 
-const char *mk_names_sort(void *array, size_t n, size_t size)
+const void *mk_names_sort(void *array, size_t n, size_t size)
 {
     char *items = array, top[128];
 
@@ -82,7 +82,7 @@ const char *mk_names_sort(void *array, size_t n, size_t size)
     }
     for (size_t i = 1; i < n; i++)
         if (names_compare(items + (i - 1) * size, items + i * size) == 0)
-            return ((const struct mk_view *)(const void *)(items + i * size))->data;
+            return items + i * size;
     return NULL;
 }
 

@@ -10,8 +10,8 @@ typedef int (*mk_compare_fn)(const void *a, const void *b);
 void mk_sort(const void **items, size_t n, mk_compare_fn compare);
 
 /* Arrays of items of size bytes, at most 128, that begin with a struct mk_view: sort by it
- * (returns a name that appears twice, or NULL), and look one up in a sorted array. */
-const char *mk_names_sort(void *array, size_t n, size_t size);
+ * (returns the second of two items of the same name, or NULL), and look one up. */
+const void *mk_names_sort(void *array, size_t n, size_t size);
 const void *mk_names_find(const void *array, size_t n, size_t size, const char *name);
 
 #endif

@@ -18,49 +18,50 @@ struct imp_entry {
     uint64_t count;              /* rows multiplied so far */
 };
 
-/* One tensor of the file: entries [first, first + n) in order of the layer. */
+/* One tensor of the file. */
 struct imp_tensor {
     char name[MK_TENSOR_NAME];
-    size_t first, n;
+    struct imp_entry *entries;   /* (n,) of one layer's heads or experts */
+    size_t n;
 };
 
 struct imp {
     minke_context *model;
     struct mk_arena arena;
-    struct imp_entry *entries;
-    struct imp_entry **sorted;   /* by w */
     struct imp_tensor *tensors;
-    size_t n_entries, entry_capacity, n_tensors, tensor_capacity;
+    size_t n_tensors, capacity;
+    struct imp_entry **sorted;   /* all entries, by w */
+    size_t n_entries;
 };
 
 /* The matrices of a product that can be quantized, as a tensor of the file. */
 static int32_t imp_add(void *user, const struct mk_weight *w)
 {
     struct imp *m = user;
-    const struct mk_allocator *a = &m->model->env.alloc;
     const struct mk_tensor *row = &mk_tensors[w->id.tensor];
     struct imp_tensor *t;
 
     if (w->mats == NULL || row->kind == MK_KIND_SCORES || row->part == MK_PART_EMBED
         || w->id.layer == m->model->config.num_hidden_layers)
         return MINKE_OK;
-    if (mk_grow(a, (void **)&m->entries, &m->entry_capacity, m->n_entries + w->n,
-                sizeof(*m->entries)) < 0
-        || mk_grow(a, (void **)&m->tensors, &m->tensor_capacity, m->n_tensors + 1,
-                   sizeof(*m->tensors)) < 0)
+    if (mk_grow(&m->model->env.alloc, (void **)&m->tensors, &m->capacity, m->n_tensors + 1,
+                sizeof(*m->tensors)) < 0)
         return MINKE_ENOMEM;
     t = &m->tensors[m->n_tensors++];
     mk_tensor_gguf_name(t->name, w->id);
-    t->first = m->n_entries;
     t->n = w->n;
-    for (size_t i = 0; i < w->n; i++) {
-        struct imp_entry *e = &m->entries[m->n_entries++];
+    t->entries = mk_arena_alloc(&m->arena, w->n, sizeof(*t->entries));
+    for (size_t i = 0; t->entries != NULL && i < w->n; i++) {
+        const struct mk_mat *mat = mk_weight_mat(w, i);
+        float *sums = mk_arena_alloc(&m->arena, mat->n_in, sizeof(*sums));
 
-        e->w = mk_weight_mat(w, i);
-        e->sums = mk_arena_alloc(&m->arena, e->w->n_in, sizeof(float));
-        if (e->sums == NULL)
+        if (sums == NULL)
             return MINKE_ENOMEM;
+        t->entries[i] = (struct imp_entry){mat, sums, 0};
     }
+    if (t->entries == NULL)
+        return MINKE_ENOMEM;
+    m->n_entries += w->n;
     if (w->id.tensor == MK_T_WQ_B) {
         /* These files have the indexer's queries before its keys. */
         const struct imp_tensor keys = t[-1];
@@ -84,14 +85,16 @@ static int imp_order(const void *a, const void *b)
 static int32_t imp_prepare(struct imp *m)
 {
     const int32_t rc = mk_weights_walk(&m->model->weights, &m->model->config, imp_add, m);
+    size_t n = 0;
 
     if (rc < 0)
         return rc;
     m->sorted = mk_arena_alloc(&m->arena, m->n_entries, sizeof(struct imp_entry *));
     if (m->sorted == NULL)
         return MINKE_ENOMEM;
-    for (size_t i = 0; i < m->n_entries; i++)
-        m->sorted[i] = &m->entries[i];
+    for (size_t t = 0; t < m->n_tensors; t++)
+        for (size_t i = 0; i < m->tensors[t].n; i++)
+            m->sorted[n++] = &m->tensors[t].entries[i];
     mk_sort((const void **)m->sorted, m->n_entries, imp_order);
     return MINKE_OK;
 }
@@ -137,7 +140,7 @@ static int32_t imp_announce(const struct imp *m, struct mk_gguf_writer *w, uint3
     mk_gguf_put_u32(w, "imatrix.chunk_size", chunk);
     for (size_t i = 0; i < m->n_tensors && rc == MINKE_OK; i++) {
         const struct imp_tensor *t = &m->tensors[i];
-        const uint64_t sums[2] = {m->entries[t->first].w->n_in, t->n}, counts[2] = {1, t->n};
+        const uint64_t sums[2] = {t->entries[0].w->n_in, t->n}, counts[2] = {1, t->n};
 
         mk_format(name, sizeof(name), "%s.in_sum2", t->name);
         rc = mk_gguf_put_tensor(w, name, MK_F32, sums, 2);
@@ -148,20 +151,16 @@ static int32_t imp_announce(const struct imp *m, struct mk_gguf_writer *w, uint3
     return rc;
 }
 
-static int32_t imp_write_tensor(const struct imp *m, struct mk_gguf_writer *w,
-                                const struct imp_tensor *t)
+static int32_t imp_write_tensor(struct mk_gguf_writer *w, const struct imp_tensor *t)
 {
     int32_t rc = MINKE_OK;
 
-    for (size_t i = 0; i < t->n && rc == MINKE_OK; i++) {
-        const struct imp_entry *e = &m->entries[t->first + i];
-
-        rc = mk_gguf_write_data(w, e->sums, e->w->n_in * sizeof(float));
-    }
+    for (size_t i = 0; i < t->n && rc == MINKE_OK; i++)
+        rc = mk_gguf_write_data(w, t->entries[i].sums, t->entries[i].w->n_in * sizeof(float));
     if (rc == MINKE_OK)
         rc = mk_gguf_write_pad(w);
     for (size_t i = 0; i < t->n && rc == MINKE_OK; i++) {
-        const float count = (float)m->entries[t->first + i].count;
+        const float count = (float)t->entries[i].count;
 
         rc = mk_gguf_write_data(w, &count, sizeof(count));
     }
@@ -179,7 +178,7 @@ static int32_t imp_write(const struct imp *m, const char *path, uint32_t chunk,
     if (rc == MINKE_OK)
         rc = mk_gguf_write_header(&w, path);
     for (size_t i = 0; i < m->n_tensors && rc == MINKE_OK; i++)
-        rc = imp_write_tensor(m, &w, &m->tensors[i]);
+        rc = imp_write_tensor(&w, &m->tensors[i]);
     if (rc == MINKE_OK)
         rc = mk_gguf_write_commit(&w);
     mk_gguf_writer_free(&w);
@@ -240,7 +239,6 @@ int32_t minke_importance(minke_context *ctx, const int32_t *tokens, size_t n, ui
     if (rc == MINKE_OK)
         rc = imp_write(&m, out_path, params.max_tokens, n_chunks);
     minke_session_free(s);
-    mk_free(&m.model->env.alloc, m.entries);
     mk_free(&m.model->env.alloc, m.tensors);
     mk_arena_free(&m.arena);
     return rc;

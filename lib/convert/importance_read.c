@@ -189,7 +189,7 @@ int32_t mk_q_importance_open(struct mk_q_importance *out, const struct mk_env *e
 {
     struct mk_file *file = NULL;
     char magic[4] = {0};
-    const char *twice;
+    const struct mk_q_importance_item *twice;
     int32_t rc = mk_file_open(&file, env, path);
 
     memset(out, 0, sizeof(*out));
@@ -210,7 +210,7 @@ int32_t mk_q_importance_open(struct mk_q_importance *out, const struct mk_env *e
         rc = mk_fail(MINKE_EFORMAT, "%s: holds no importance", path);
     twice = rc == MINKE_OK ? mk_names_sort(out->items, out->n, sizeof(*out->items)) : NULL;
     if (twice != NULL)
-        rc = qimp_fail(path, twice, "appears twice");
+        rc = qimp_fail(path, twice->name.data, "appears twice");
     if (rc < 0)
         mk_q_importance_close(out);
     return rc;

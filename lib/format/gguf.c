@@ -67,13 +67,12 @@ static int32_t gguf_take_u32(struct gguf_cursor *c, uint32_t *out)
 static int32_t gguf_take_u64(struct gguf_cursor *c, uint64_t *out)
 {
     uint32_t low = 0, high = 0;
-    int32_t rc = gguf_take_u32(c, &low);
+    int32_t rc;
 
-    if (rc == MINKE_OK)
-        rc = gguf_take_u32(c, &high);
-    if (rc == MINKE_OK)
-        *out = low | (uint64_t)high << 32;
-    return rc;
+    if ((rc = gguf_take_u32(c, &low)) < 0 || (rc = gguf_take_u32(c, &high)) < 0)
+        return rc;
+    *out = low | (uint64_t)high << 32;
+    return MINKE_OK;
 }
 
 static int32_t gguf_take_string(struct gguf_cursor *c, struct mk_view *out,
@@ -97,22 +96,17 @@ static int32_t gguf_take_string(struct gguf_cursor *c, struct mk_view *out,
     return rc;
 }
 
-/* Bytes of a number; 0 for other types. */
-static size_t gguf_number_size(uint32_t type)
+size_t mk_gguf_number_size(uint32_t type)
 {
-    switch (type) {
-    case MK_GGUF_UINT8: case MK_GGUF_INT8: case MK_GGUF_BOOL: return 1;
-    case MK_GGUF_UINT16: case MK_GGUF_INT16: return 2;
-    case MK_GGUF_UINT32: case MK_GGUF_INT32: case MK_GGUF_FLOAT32: return 4;
-    case MK_GGUF_UINT64: case MK_GGUF_INT64: case MK_GGUF_FLOAT64: return 8;
-    default: return 0;
-    }
+    static const uint8_t sizes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
+
+    return type < sizeof(sizes) ? sizes[type] : 0;
 }
 
 /* The items of a value whose type and count were read. */
 static int32_t gguf_take_items(struct gguf_cursor *c, struct mk_gguf_value *v)
 {
-    const size_t item = v->type == MK_GGUF_STRING ? 8 : gguf_number_size(v->type);
+    const size_t item = v->type == MK_GGUF_STRING ? 8 : mk_gguf_number_size(v->type);
     struct mk_view *strings;
     uint8_t *numbers;
     int32_t rc = MINKE_OK;
@@ -138,25 +132,23 @@ static int32_t gguf_take_items(struct gguf_cursor *c, struct mk_gguf_value *v)
 
 static int32_t gguf_take_value(struct gguf_cursor *c, struct mk_gguf_value *v)
 {
-    int32_t rc = gguf_take_string(c, &v->key, "key");
+    int32_t rc;
 
     v->n = 1;
-    if (rc == MINKE_OK)
-        rc = gguf_take_u32(c, &v->type);
-    if (rc == MINKE_OK && v->key.len == 0)
+    if ((rc = gguf_take_string(c, &v->key, "key")) < 0 || (rc = gguf_take_u32(c, &v->type)) < 0)
+        return rc;
+    if (v->key.len == 0)
         return mk_fail(MINKE_EFORMAT, "%s: key of no length", c->path);
-    if (rc == MINKE_OK && strlen(v->key.data) != v->key.len)
+    if (strlen(v->key.data) != v->key.len)
         return mk_fail(MINKE_EFORMAT, "%s: key %s: holds a zero byte", c->path, v->key.data);
-    if (rc == MINKE_OK && v->type == MK_GGUF_ARRAY) {
-        v->is_array = 1;
-        rc = gguf_take_u32(c, &v->type);
-        if (rc == MINKE_OK)
-            rc = gguf_take_u64(c, &v->n);
-        if (rc == MINKE_OK && v->type == MK_GGUF_ARRAY)
-            return mk_fail(MINKE_EUNSUPPORTED, "%s: key %s: array of arrays", c->path,
-                           v->key.data);
-    }
-    return rc < 0 ? rc : gguf_take_items(c, v);
+    if (v->type != MK_GGUF_ARRAY)
+        return gguf_take_items(c, v);
+    v->is_array = 1;
+    if ((rc = gguf_take_u32(c, &v->type)) < 0 || (rc = gguf_take_u64(c, &v->n)) < 0)
+        return rc;
+    if (v->type == MK_GGUF_ARRAY)
+        return mk_fail(MINKE_EUNSUPPORTED, "%s: key %s: array of arrays", c->path, v->key.data);
+    return gguf_take_items(c, v);
 }
 
 /* ---- Tensors ------------------------------------------------------------------------------ */
@@ -277,26 +269,26 @@ static const struct mk_gguf_value *gguf_part_find(const struct gguf_part *p, con
 static int32_t gguf_take_counts(struct gguf_cursor *c, uint64_t *n_tensors, uint64_t *n_values)
 {
     uint32_t magic = 0, version = 0;
-    int32_t rc = gguf_take_u32(c, &magic);
+    int32_t rc;
 
-    if (rc == MINKE_OK && magic != GGUF_MAGIC)
+    if ((rc = gguf_take_u32(c, &magic)) < 0)
+        return rc;
+    if (magic != GGUF_MAGIC)
         return mk_fail(MINKE_EFORMAT, "%s: not a GGUF file", c->path);
-    if (rc == MINKE_OK)
-        rc = gguf_take_u32(c, &version);
-    if (rc == MINKE_OK && version != 0 && (version & 0xffffu) == 0)
+    if ((rc = gguf_take_u32(c, &version)) < 0)
+        return rc;
+    if (version != 0 && (version & 0xffffu) == 0)
         return mk_fail(MINKE_EUNSUPPORTED, "%s: big-endian; only little-endian is read", c->path);
-    if (rc == MINKE_OK && version != 2 && version != 3)
+    if (version != 2 && version != 3)
         return mk_fail(MINKE_EUNSUPPORTED, "%s: version %u; 2 and 3 are read", c->path, version);
-    if (rc == MINKE_OK)
-        rc = gguf_take_u64(c, n_tensors);
-    if (rc == MINKE_OK)
-        rc = gguf_take_u64(c, n_values);
+    if ((rc = gguf_take_u64(c, n_tensors)) < 0 || (rc = gguf_take_u64(c, n_values)) < 0)
+        return rc;
     /* The least a tensor's description takes is 24 bytes, a value's 13. */
-    if (rc == MINKE_OK && (*n_tensors > gguf_left(c) / 24 || *n_values > gguf_left(c) / 13))
+    if (*n_tensors > gguf_left(c) / 24 || *n_values > gguf_left(c) / 13)
         return mk_fail(MINKE_EFORMAT, "%s: %llu tensors and %llu keys in %llu bytes", c->path,
                        (unsigned long long)*n_tensors, (unsigned long long)*n_values,
                        (unsigned long long)c->size);
-    return rc;
+    return MINKE_OK;
 }
 
 static int32_t gguf_alignment(const struct gguf_cursor *c, const struct gguf_part *p,
@@ -319,7 +311,7 @@ static int32_t gguf_take_part(struct gguf_cursor *c, struct gguf_part *p)
 {
     uint64_t n_tensors = 0, n_values = 0, alignment = 0;
     const void **order;
-    const char *twice;
+    const struct mk_gguf_value *twice;
     int32_t rc = gguf_take_counts(c, &n_tensors, &n_values);
 
     if (rc < 0)
@@ -337,15 +329,13 @@ static int32_t gguf_take_part(struct gguf_cursor *c, struct gguf_part *p)
         return rc;
     twice = mk_names_sort(p->values, p->n_values, sizeof(*p->values));
     if (twice != NULL)
-        return mk_fail(MINKE_EFORMAT, "%s: key %s appears twice", c->path, twice);
+        return mk_fail(MINKE_EFORMAT, "%s: key %s appears twice", c->path, twice->key.data);
     rc = gguf_alignment(c, p, &alignment);
     for (size_t i = 0; i < p->n_tensors && rc == MINKE_OK; i++)
         rc = gguf_take_tensor(c, &p->tensors[i]);
-    if (rc == MINKE_OK)
-        rc = gguf_place(c, p->tensors, p->n_tensors, alignment);
-    if (rc == MINKE_OK)
-        rc = gguf_check_overlap(p->tensors, p->n_tensors, order, c->path);
-    return rc;
+    if (rc < 0 || (rc = gguf_place(c, p->tensors, p->n_tensors, alignment)) < 0)
+        return rc;
+    return gguf_check_overlap(p->tensors, p->n_tensors, order, c->path);
 }
 
 static int32_t gguf_open_part(struct mk_gguf *g, const struct mk_env *env, const char *path,
@@ -402,14 +392,15 @@ static int32_t gguf_check_split(const struct gguf_part *p, const char *path, uin
                                 uint32_t n_parts)
 {
     int64_t no = 0, count = 0;
-    int32_t rc = gguf_split_number(p, "split.no", path, &no);
+    int32_t rc;
 
-    if (rc == MINKE_OK)
-        rc = gguf_split_number(p, "split.count", path, &count);
-    if (rc == MINKE_OK && (no != part || count != n_parts))
+    if ((rc = gguf_split_number(p, "split.no", path, &no)) < 0
+        || (rc = gguf_split_number(p, "split.count", path, &count)) < 0)
+        return rc;
+    if (no != part || count != n_parts)
         return mk_fail(MINKE_EFORMAT, "%s: says part %lld of %lld, expected %u of %u", path,
                        (long long)no + 1, (long long)count, part + 1, n_parts);
-    return rc;
+    return MINKE_OK;
 }
 
 /* The parts after the first; all of them into parts[0 .. n). */
@@ -444,7 +435,7 @@ static int32_t gguf_open_rest(struct mk_gguf *g, const struct mk_env *env, const
 static int32_t gguf_join(struct mk_gguf *g, const struct gguf_part *parts, uint32_t n,
                          const char *path)
 {
-    const char *twice;
+    const struct mk_stored *twice;
 
     for (uint32_t i = 0; i < n; i++)
         g->n_tensors += parts[i].n_tensors;
@@ -457,7 +448,7 @@ static int32_t gguf_join(struct mk_gguf *g, const struct gguf_part *parts, uint3
                    parts[i].n_tensors * sizeof(*g->tensors));
     twice = mk_names_sort(g->tensors, g->n_tensors, sizeof(*g->tensors));
     if (twice != NULL)
-        return mk_fail(MINKE_EFORMAT, "%s: tensor %s appears twice", path, twice);
+        return mk_fail(MINKE_EFORMAT, "%s: tensor %s appears twice", path, twice->name.data);
     g->values = parts[0].values;
     g->n_values = parts[0].n_values;
     return MINKE_OK;
@@ -499,14 +490,10 @@ int32_t mk_gguf_open(struct mk_gguf *out, const struct mk_env *env, const char *
     parts = mk_arena_alloc(&g.arena, MK_GGUF_MAX_PARTS, sizeof(*parts));
     if (g.files == NULL || parts == NULL)
         goto fail;
-    rc = gguf_open_part(&g, env, path, 0, &parts[0]);
-    if (rc == MINKE_OK)
-        rc = gguf_count_parts(&parts[0], path, &n, &stem);
-    if (rc == MINKE_OK && n > 1)
-        rc = gguf_open_rest(&g, env, path, parts, n, stem);
-    if (rc == MINKE_OK)
-        rc = gguf_join(&g, parts, n, path);
-    if (rc < 0)
+    if ((rc = gguf_open_part(&g, env, path, 0, &parts[0])) < 0
+        || (rc = gguf_count_parts(&parts[0], path, &n, &stem)) < 0
+        || (n > 1 && (rc = gguf_open_rest(&g, env, path, parts, n, stem)) < 0)
+        || (rc = gguf_join(&g, parts, n, path)) < 0)
         goto fail;
     *out = g;
     return MINKE_OK;
@@ -541,7 +528,7 @@ const struct mk_stored *mk_gguf_tensor(const struct mk_gguf *g, const char *name
 
 int mk_gguf_int(const struct mk_gguf_value *v, uint64_t i, int64_t *out)
 {
-    const size_t size = v == NULL ? 0 : gguf_number_size(v->type);
+    const size_t size = v == NULL ? 0 : mk_gguf_number_size(v->type);
     uint64_t bits = 0;
     int is_signed;
 

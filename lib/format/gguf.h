@@ -55,6 +55,9 @@ void mk_gguf_close(struct mk_gguf *g);
 const struct mk_gguf_value *mk_gguf_find(const struct mk_gguf *g, const char *key);
 const struct mk_stored *mk_gguf_tensor(const struct mk_gguf *g, const char *name);
 
+/* Bytes of a number by MK_GGUF_* type; 0 for strings and arrays. */
+size_t mk_gguf_number_size(uint32_t type);
+
 /* Item i of a value.  0, or -1 when v is NULL, i out of range, or the item no such number. */
 int mk_gguf_int(const struct mk_gguf_value *v, uint64_t i, int64_t *out);
 int mk_gguf_double(const struct mk_gguf_value *v, uint64_t i, double *out);

@@ -86,13 +86,34 @@ static int32_t st_shape(struct mk_st_tensor *t, const struct st_reader *r,
     return MINKE_OK;
 }
 
+/* Its bytes: those that shape and type ask for, inside the file. */
+static int32_t st_place(struct mk_st_tensor *t, const struct st_reader *r,
+                        const struct mk_json *offsets, uint32_t bits)
+{
+    uint64_t begin, end;
+
+    if (offsets == NULL || offsets->type != MK_JSON_ARRAY || offsets->n_items != 2
+        || st_unsigned(offsets->first, &begin) != 0
+        || st_unsigned(offsets->first->next, &end) != 0)
+        return mk_fail(MINKE_EFORMAT, "%s: tensor %s: data_offsets are no two sizes", r->path,
+                       t->name);
+    if (begin > end || end > r->data_size)
+        return mk_fail(MINKE_EFORMAT, "%s: tensor %s: bytes %llu to %llu of %llu", r->path,
+                       t->name, (unsigned long long)begin, (unsigned long long)end,
+                       (unsigned long long)r->data_size);
+    if (st_bytes(t, bits, &t->size) != 0 || t->size != end - begin)
+        return mk_fail(MINKE_EFORMAT, "%s: tensor %s: %llu bytes do not match its shape and type",
+                       r->path, t->name, (unsigned long long)(end - begin));
+    t->offset = r->data_offset + begin;
+    return MINKE_OK;
+}
+
 static int32_t st_tensor(struct mk_st_tensor *t, const struct st_reader *r,
                          const struct mk_json *v)
 {
     const struct mk_json *dtype = mk_json_get(v, "dtype");
-    const struct mk_json *offsets = mk_json_get(v, "data_offsets");
-    uint64_t begin, end, bytes;
     uint32_t bits;
+    int32_t rc;
 
     t->name = v->key.data;
     if (strlen(v->key.data) != v->key.len || v->key.len == 0)
@@ -103,25 +124,8 @@ static int32_t st_tensor(struct mk_st_tensor *t, const struct st_reader *r,
     if (t->dtype == NULL)
         return mk_fail(MINKE_EFORMAT, "%s: tensor %s: unknown dtype \"%s\"", r->path, t->name,
                        dtype->text.data);
-    const int32_t rc = st_shape(t, r, mk_json_get(v, "shape"));
-
-    if (rc < 0)
-        return rc;
-    if (offsets == NULL || offsets->type != MK_JSON_ARRAY || offsets->n_items != 2
-        || st_unsigned(offsets->first, &begin) != 0
-        || st_unsigned(offsets->first->next, &end) != 0)
-        return mk_fail(MINKE_EFORMAT, "%s: tensor %s: data_offsets are no two sizes", r->path,
-                       t->name);
-    if (begin > end || end > r->data_size)
-        return mk_fail(MINKE_EFORMAT, "%s: tensor %s: bytes %llu to %llu of %llu", r->path,
-                       t->name, (unsigned long long)begin, (unsigned long long)end,
-                       (unsigned long long)r->data_size);
-    if (st_bytes(t, bits, &bytes) != 0 || bytes != end - begin)
-        return mk_fail(MINKE_EFORMAT, "%s: tensor %s: %llu bytes do not match its shape and type",
-                       r->path, t->name, (unsigned long long)(end - begin));
-    t->offset = r->data_offset + begin;
-    t->size = bytes;
-    return MINKE_OK;
+    rc = st_shape(t, r, mk_json_get(v, "shape"));
+    return rc < 0 ? rc : st_place(t, r, mk_json_get(v, "data_offsets"), bits);
 }
 
 /* By offset, empty tensors before what begins at the same byte. */
@@ -174,6 +178,7 @@ static int32_t st_tensors(struct mk_st_tensor **out, size_t *n_out, const struct
     struct mk_st_tensor *sorted, *tensors;
     const void **order;
     size_t n = 0;
+    int32_t rc = MINKE_OK;
 
     if (header->type != MK_JSON_OBJECT)
         return mk_fail(MINKE_EFORMAT, "%s: header is no JSON object", r->path);
@@ -182,18 +187,17 @@ static int32_t st_tensors(struct mk_st_tensor **out, size_t *n_out, const struct
     order = mk_arena_alloc(r->arena, header->n_items, sizeof(*order));
     if (tensors == NULL || sorted == NULL || order == NULL)
         return MINKE_ENOMEM;
-    for (const struct mk_json *v = header->first; v != NULL; v = v->next) {
-        const int is_metadata = strcmp(v->key.data, "__metadata__") == 0;
-        const int32_t rc = is_metadata ? st_check_metadata(r, v)
-                                       : st_tensor(&tensors[n], r, v);
-
-        if (rc < 0)
-            return rc;
-        if (!is_metadata) {
+    for (const struct mk_json *v = header->first; v != NULL && rc == MINKE_OK; v = v->next) {
+        if (strcmp(v->key.data, "__metadata__") == 0) {
+            rc = st_check_metadata(r, v);
+        } else {
+            rc = st_tensor(&tensors[n], r, v);
             order[n] = &tensors[n];
             n++;
         }
     }
+    if (rc < 0)
+        return rc;
     mk_sort(order, n, st_by_offset);
     for (size_t i = 0; i < n; i++)
         sorted[i] = *(const struct mk_st_tensor *)order[i];
@@ -202,40 +206,45 @@ static int32_t st_tensors(struct mk_st_tensor **out, size_t *n_out, const struct
     return st_check_order(r, sorted, n);
 }
 
-int32_t mk_st_read(struct mk_st_tensor **out, size_t *n, struct mk_arena *arena,
-                   struct mk_file *file)
+/* The header's text, for mk_free; the data follow it. */
+static int32_t st_header(char **text, size_t *len_out, struct st_reader *r, struct mk_file *file)
 {
-    struct st_reader r = {arena, mk_file_path(file), 0, 0};
     const uint64_t size = mk_file_size(file);
-    struct mk_st_tensor *tensors = NULL;
-    const struct mk_json *header = NULL;
     unsigned char head[8];
     uint64_t len = 0;
-    size_t n_tensors = 0;
     int32_t rc;
 
     if (size < sizeof(head))
-        return mk_fail(MINKE_EFORMAT, "%s: %llu bytes are too few for a header", r.path,
+        return mk_fail(MINKE_EFORMAT, "%s: %llu bytes are too few for a header", r->path,
                        (unsigned long long)size);
-    rc = mk_file_read(file, 0, head, sizeof(head));
-    if (rc < 0)
+    if ((rc = mk_file_read(file, 0, head, sizeof(head))) < 0)
         return rc;
     for (int i = 7; i >= 0; i--)
         len = len << 8 | head[i];
     if (len > MK_ST_MAX_HEADER || len > size - sizeof(head))
-        return mk_fail(MINKE_EFORMAT, "%s: header of %llu bytes in a file of %llu", r.path,
+        return mk_fail(MINKE_EFORMAT, "%s: header of %llu bytes in a file of %llu", r->path,
                        (unsigned long long)len, (unsigned long long)size);
-    char *text = mk_alloc(arena->a, (size_t)len + 1, 1);
+    r->data_offset = sizeof(head) + len;
+    r->data_size = size - r->data_offset;
+    *len_out = (size_t)len;
+    *text = mk_alloc(r->arena->a, (size_t)len + 1, 1);
+    return *text == NULL ? MINKE_ENOMEM : mk_file_read(file, sizeof(head), *text, (size_t)len);
+}
 
-    if (text == NULL)
-        return MINKE_ENOMEM;
-    r.data_offset = sizeof(head) + len;
-    r.data_size = size - r.data_offset;
-    rc = mk_file_read(file, sizeof(head), text, (size_t)len);
+int32_t mk_st_read(struct mk_st_tensor **out, size_t *n, struct mk_arena *arena,
+                   struct mk_file *file)
+{
+    struct st_reader r = {arena, mk_file_path(file), 0, 0};
+    struct mk_st_tensor *tensors = NULL;
+    const struct mk_json *header = NULL;
+    char *text = NULL;
+    size_t len = 0, n_tensors = 0;
+    int32_t rc = st_header(&text, &len, &r, file);
+
     if (rc == MINKE_OK && text[0] != '{')
         rc = mk_fail(MINKE_EFORMAT, "%s: header is no JSON object", r.path);
     if (rc == MINKE_OK)
-        rc = mk_json_parse(&header, arena, text, (size_t)len, r.path);
+        rc = mk_json_parse(&header, arena, text, len, r.path);
     if (rc == MINKE_OK)
         rc = st_tensors(&tensors, &n_tensors, &r, header);
     mk_free(arena->a, text);
@@ -344,7 +353,7 @@ static int32_t st_collect(struct mk_st_folder *f)
 {
     struct mk_st_tensor **lists = mk_arena_alloc(f->arena, f->n_files, sizeof(*lists));
     size_t *counts = mk_arena_alloc(f->arena, f->n_files, sizeof(*counts)), n = 0;
-    const char *twice;
+    const struct mk_stored *twice;
 
     if (lists == NULL || counts == NULL)
         return MINKE_ENOMEM;
@@ -362,14 +371,10 @@ static int32_t st_collect(struct mk_st_folder *f)
         for (size_t k = 0; k < counts[i]; k++)
             st_stored(&f->tensors[f->n_tensors++], &lists[i][k], f->files[i]);
     twice = mk_names_sort(f->tensors, n, sizeof(*f->tensors));
-    if (twice == NULL)
-        return MINKE_OK;
-    const struct mk_stored *t = f->tensors;
-
-    while (t->name.data != twice)
-        t++;
-    return mk_fail(MINKE_EFORMAT, "tensor %s: in %s and again in %s", twice,
-                   mk_file_path(t[-1].file), mk_file_path(t->file));
+    if (twice != NULL)
+        return mk_fail(MINKE_EFORMAT, "tensor %s: in %s and again in %s", twice->name.data,
+                       mk_file_path(twice[-1].file), mk_file_path(twice->file));
+    return MINKE_OK;
 }
 
 /* The index and the files must say the same. */

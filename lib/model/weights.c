@@ -325,10 +325,10 @@ static int32_t weights_list_surplus(struct weights_binder *b, uint32_t flags)
 
 /* ---- Loading ------------------------------------------------------------- */
 
-int32_t mk_weights_load(struct mk_weights *out, const struct mk_env *env,
-                        struct mk_checkpoint *c, const struct mk_load_options *options)
+int32_t mk_weights_load(struct mk_weights *out, struct mk_checkpoint *c,
+                        const struct mk_load_options *options)
 {
-    struct weights_binder b = {.checkpoint = c, .config = &c->config, .alloc = &env->alloc,
+    struct weights_binder b = {.checkpoint = c, .config = &c->config, .alloc = &c->env->alloc,
                                .w = out};
     int32_t rc;
 
@@ -338,10 +338,10 @@ int32_t mk_weights_load(struct mk_weights *out, const struct mk_env *env,
     if (rc == MINKE_OK)
         rc = weights_list_surplus(&b, options->flags);
     if (rc == MINKE_OK)
-        rc = mk_weights_fill(out, env, b.config, &b.plan, options);
+        rc = mk_weights_fill(out, c->env, b.config, &b.plan, options);
     mk_free(b.alloc, b.plan.items);
     if (rc < 0) {
-        mk_weights_free(out, env);
+        mk_weights_free(out, c->env);
         return rc;
     }
     if (options->flags & MINKE_CONTEXT_MMAP) {

@@ -85,10 +85,10 @@ struct mk_load_options {
     const struct mk_kernels *kernels;    /* the level to pack for; NULL = do not pack */
 };
 
-/* Load what the checkpoint holds; it may be closed afterwards, while env lives as long as the
+/* Load what the checkpoint holds; it may be closed afterwards, but its env lives as long as the
  * weights.  On error nothing is left. */
-int32_t mk_weights_load(struct mk_weights *out, const struct mk_env *env,
-                        struct mk_checkpoint *c, const struct mk_load_options *options);
+int32_t mk_weights_load(struct mk_weights *out, struct mk_checkpoint *c,
+                        const struct mk_load_options *options);
 void mk_weights_free(struct mk_weights *w, const struct mk_env *env);
 
 /* One tensor of one layer (the prediction layer follows the last one) as it is bound: a vector,

@@ -40,7 +40,7 @@ static int32_t load_with(const struct mk_env *host, const struct mk_load_options
 
     if (status < 0)
         return status;
-    status = mk_weights_load(&weights, host, &checkpoint, options);
+    status = mk_weights_load(&weights, &checkpoint, options);
     mk_checkpoint_close(&checkpoint);
     return status;
 }
