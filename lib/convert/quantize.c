@@ -132,38 +132,39 @@ static int32_t quant_write(struct quant *q, const void *data, size_t n)
     return rc;
 }
 
-/* n rows of t from job.row on, into o's.  Equal types are copied. */
-static int32_t quant_piece(struct quant *q, const struct mk_q_output *o,
-                           const struct mk_stored *t, struct quant_job job, size_t n)
+/* n rows of t from job.row on, turned or not, as encoded rows of the output.  Equal types are
+ * copied. */
+static int32_t quant_piece(struct quant *q, const struct mk_stored *t, struct quant_job job,
+                           size_t n, int turns)
 {
-    const size_t in_bytes = mk_type_row_bytes(job.from, job.cols), n_floats = n * job.cols;
-    const int turns = o->rows.is_turned;
+    const size_t in_bytes = n * mk_type_row_bytes(job.from, job.cols);
     const size_t n_out = turns ? job.cols : n, cols = turns ? n : job.cols;
-    const size_t out_bytes = mk_type_row_bytes(job.type, cols);
+    const size_t out_bytes = n_out * mk_type_row_bytes(job.type, cols);
+    size_t floats;
     int32_t rc;
 
-    if ((rc = quant_room(q, &q->stored, n * in_bytes)) < 0
-        || (rc = mk_file_read(t->file, t->offset + job.row * in_bytes, q->stored.data,
-                              n * in_bytes)) < 0)
+    if ((rc = quant_room(q, &q->stored, in_bytes)) < 0
+        || (rc = mk_file_read(t->file, t->offset + job.row * (in_bytes / n), q->stored.data,
+                              in_bytes)) < 0)
         return rc;
     if (job.type == job.from && !turns)
-        return quant_write(q, q->stored.data, n * in_bytes);
-    if ((rc = quant_room(q, &q->floats, (n_floats << turns) * sizeof(float))) < 0
-        || (rc = quant_room(q, &q->encoded, n_out * out_bytes)) < 0)
+        return quant_write(q, q->stored.data, in_bytes);
+    if (mk_mul(&floats, (n << turns) * sizeof(float), job.cols))
+        return mk_fail_memory(n, t->name.data);
+    if ((rc = quant_room(q, &q->floats, floats)) < 0
+        || (rc = quant_room(q, &q->encoded, out_bytes)) < 0)
         return rc;
     job.stored = q->stored.data;
     job.floats = q->floats.data;
     job.encoded = turns ? NULL : q->encoded.data;
-    rc = quant_run(q, &job, n, t);
-    if (rc == MINKE_OK && turns) {
-        job.stored = NULL;
-        job.encoded = q->encoded.data;
-        job.cols = cols;
-        mk_transpose(job.floats + n_floats, job.floats, n, n_out, sizeof(float));
-        job.floats += n_floats;
+    if ((rc = quant_run(q, &job, n, t)) >= 0 && turns) {
+        mk_transpose(job.floats + n * n_out, job.floats, n, n_out, sizeof(float));
+        job = (struct quant_job){.floats = job.floats + n * n_out, .encoded = q->encoded.data,
+                                 .cols = cols, .type = job.type, .columns = job.columns,
+                                 .out_row = job.out_row};
         rc = quant_run(q, &job, n_out, t);
     }
-    return rc < 0 ? rc : quant_write(q, q->encoded.data, n_out * out_bytes);
+    return rc < 0 ? rc : quant_write(q, q->encoded.data, out_bytes);
 }
 
 /* The rows that o takes of t, a piece at a time, from its own row *out_row on. */
@@ -184,7 +185,7 @@ static int32_t quant_tensor(struct quant *q, const struct mk_q_output *o,
 
             job.row = rows->first + run * rows->apart + r;
             job.out_row = *out_row;
-            rc = quant_piece(q, o, t, job, n);
+            rc = quant_piece(q, t, job, n, rows->is_turned);
             *out_row += rows->is_turned ? job.cols : n;
         }
     mk_free(&q->env.alloc, scale);
@@ -206,7 +207,7 @@ static int32_t quant_output(struct quant *q, const struct mk_q_output *o)
 static int32_t quant_types(struct mk_q_plan *plan, const minke_quantize_params *p)
 {
     const char *const names[MK_N_CHOSEN] = {p->embed, p->head, p->attention, p->dense,
-                                                p->shared, p->gate_up, p->down};
+                                            p->shared, p->gate_up, p->down};
     int32_t rc = mk_q_preset(plan, p->preset == NULL ? "q8_0" : p->preset);
 
     for (int i = 0; i < MK_N_CHOSEN && rc == MINKE_OK; i++)
