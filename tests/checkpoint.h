@@ -1,7 +1,7 @@
 /* Small checkpoints, written tensor by tensor from the published list of names, so that tests
  * can leave one out, bend its shape or spoil its numbers. */
-#ifndef MK_CHECKPOINT_H
-#define MK_CHECKPOINT_H
+#ifndef CK_CHECKPOINT_H
+#define CK_CHECKPOINT_H
 
 #include <stdint.h>
 #include <stdio.h>

@@ -18,90 +18,58 @@ struct imp_entry {
     uint64_t count;              /* rows multiplied so far */
 };
 
-/* One tensor of the file: entries [first, first + n) in order of the layer. */
+/* One tensor of the file. */
 struct imp_tensor {
-    char name[64];
-    size_t first, n;
+    char name[MK_TENSOR_NAME];
+    struct imp_entry *entries;   /* (n,) of one layer's heads or experts */
+    size_t n;
 };
 
 struct imp {
-    const minke_context *model;
+    minke_context *model;
     struct mk_arena arena;
-    struct imp_entry *entries;
-    struct imp_entry **sorted;   /* by w */
     struct imp_tensor *tensors;
-    size_t n_entries, entry_capacity, n_tensors, tensor_capacity;
+    size_t n_tensors, capacity;
+    struct imp_entry **sorted;   /* all entries, by w */
+    size_t n_entries;
 };
 
-/* n matrices, stride bytes apart, as the tensor of this name; absent ones are no error. */
-static int32_t imp_add(struct imp *m, const char *name, const struct mk_mat *w, size_t n,
-                       size_t stride)
+/* The matrices of a product that can be quantized, as a tensor of the file. */
+static int32_t imp_add(void *user, const struct mk_weight *w)
 {
-    const struct mk_allocator *a = &m->model->env.alloc;
+    struct imp *m = user;
+    const struct mk_tensor *row = &mk_tensors[w->id.tensor];
     struct imp_tensor *t;
 
-    if (w == NULL || w->data == NULL || n == 0)
+    if (w->mats == NULL || row->kind == MK_KIND_SCORES || row->part == MK_PART_EMBED
+        || w->id.layer == m->model->config.num_hidden_layers)
         return MINKE_OK;
-    if (mk_grow(a, (void **)&m->entries, &m->entry_capacity, m->n_entries + n,
-                sizeof(*m->entries)) < 0
-        || mk_grow(a, (void **)&m->tensors, &m->tensor_capacity, m->n_tensors + 1,
-                   sizeof(*m->tensors)) < 0)
+    if (mk_grow(&m->model->env.alloc, (void **)&m->tensors, &m->capacity, m->n_tensors + 1,
+                sizeof(*m->tensors)) < 0)
         return MINKE_ENOMEM;
     t = &m->tensors[m->n_tensors++];
-    mk_format(t->name, sizeof(t->name), "%s", name);
-    t->first = m->n_entries;
-    t->n = n;
-    for (size_t i = 0; i < n; i++) {
-        struct imp_entry *e = &m->entries[m->n_entries++];
+    mk_tensor_gguf_name(t->name, w->id);
+    t->n = w->n;
+    t->entries = mk_arena_alloc(&m->arena, w->n, sizeof(*t->entries));
+    for (size_t i = 0; t->entries != NULL && i < w->n; i++) {
+        const struct mk_mat *mat = mk_weight_mat(w, i);
+        float *sums = mk_arena_alloc(&m->arena, mat->n_in, sizeof(*sums));
 
-        e->w = (const struct mk_mat *)(const void *)((const char *)w + i * stride);
-        e->sums = mk_arena_alloc(&m->arena, e->w->n_in, sizeof(float));
-        if (e->sums == NULL)
+        if (sums == NULL)
             return MINKE_ENOMEM;
-        memset(e->sums, 0, e->w->n_in * sizeof(float));
+        t->entries[i] = (struct imp_entry){mat, sums, 0};
+    }
+    if (t->entries == NULL)
+        return MINKE_ENOMEM;
+    m->n_entries += w->n;
+    if (w->id.tensor == MK_T_WQ_B) {
+        /* These files have the indexer's queries before its keys. */
+        const struct imp_tensor keys = t[-1];
+
+        t[-1] = t[0];
+        t[0] = keys;
     }
     return MINKE_OK;
-}
-
-static int32_t imp_add_layer(struct imp *m, uint32_t l)
-{
-    const struct mk_config *c = &m->model->config;
-    const struct mk_layer_weights *w = &m->model->weights.layers[l];
-    const struct mk_attention_weights *a = &w->self_attn;
-    const struct mk_mlp_weights *e = w->experts;
-    const size_t H = c->num_attention_heads, E = e != NULL ? c->n_routed_experts : 0;
-    const struct {
-        const char *name;
-        const struct mk_mat *w;
-        size_t n, stride;
-    } parts[] = {
-        {"attn_q", &a->q_proj, 1, 0},
-        {"attn_q_a", &a->q_a_proj, 1, 0},
-        {"attn_q_b", &a->q_b_proj, 1, 0},
-        {"attn_kv_a_mqa", &a->kv_a_proj_with_mqa, 1, 0},
-        {"attn_k_b", a->k_b, H, sizeof(*a->k_b)},
-        {"attn_v_b", a->v_b, H, sizeof(*a->v_b)},
-        {"attn_output", &a->o_proj, 1, 0},
-        {"indexer.attn_q_b", &a->indexer.wq_b, 1, 0},
-        {"indexer.attn_k", &a->indexer.wk, 1, 0},
-        {"ffn_gate", &w->mlp.gate_proj, 1, 0},
-        {"ffn_up", &w->mlp.up_proj, 1, 0},
-        {"ffn_down", &w->mlp.down_proj, 1, 0},
-        {"ffn_gate_shexp", &w->shared_experts.gate_proj, 1, 0},
-        {"ffn_up_shexp", &w->shared_experts.up_proj, 1, 0},
-        {"ffn_down_shexp", &w->shared_experts.down_proj, 1, 0},
-        {"ffn_gate_exps", e != NULL ? &e->gate_proj : NULL, E, sizeof(*e)},
-        {"ffn_up_exps", e != NULL ? &e->up_proj : NULL, E, sizeof(*e)},
-        {"ffn_down_exps", e != NULL ? &e->down_proj : NULL, E, sizeof(*e)},
-    };
-    char name[64];
-    int32_t rc = MINKE_OK;
-
-    for (size_t i = 0; i < MK_COUNT(parts) && rc == MINKE_OK; i++) {
-        mk_format(name, sizeof(name), "blk.%u.%s.weight", l, parts[i].name);
-        rc = imp_add(m, name, parts[i].w, parts[i].n, parts[i].stride);
-    }
-    return rc;
 }
 
 /* ---- Watching ------------------------------------------------------------ */
@@ -116,17 +84,17 @@ static int imp_order(const void *a, const void *b)
 
 static int32_t imp_prepare(struct imp *m)
 {
-    int32_t rc = imp_add(m, "output.weight", &m->model->weights.lm_head, 1, 0);
+    const int32_t rc = mk_weights_walk(&m->model->weights, &m->model->config, imp_add, m);
+    size_t n = 0;
 
-    for (uint32_t l = 0; l < m->model->config.num_hidden_layers && rc == MINKE_OK; l++)
-        rc = imp_add_layer(m, l);
     if (rc < 0)
         return rc;
     m->sorted = mk_arena_alloc(&m->arena, m->n_entries, sizeof(struct imp_entry *));
     if (m->sorted == NULL)
         return MINKE_ENOMEM;
-    for (size_t i = 0; i < m->n_entries; i++)
-        m->sorted[i] = &m->entries[i];
+    for (size_t t = 0; t < m->n_tensors; t++)
+        for (size_t i = 0; i < m->tensors[t].n; i++)
+            m->sorted[n++] = &m->tensors[t].entries[i];
     mk_sort((const void **)m->sorted, m->n_entries, imp_order);
     return MINKE_OK;
 }
@@ -163,7 +131,7 @@ static int32_t imp_announce(const struct imp *m, struct mk_gguf_writer *w, uint3
                             uint32_t n_chunks)
 {
     const struct mk_view dataset = {"text", 4};
-    char name[80];
+    char name[MK_TENSOR_NAME + 16];
     int32_t rc = MINKE_OK;
 
     mk_gguf_put_string(w, "general.type", "imatrix", 7);
@@ -172,7 +140,7 @@ static int32_t imp_announce(const struct imp *m, struct mk_gguf_writer *w, uint3
     mk_gguf_put_u32(w, "imatrix.chunk_size", chunk);
     for (size_t i = 0; i < m->n_tensors && rc == MINKE_OK; i++) {
         const struct imp_tensor *t = &m->tensors[i];
-        const uint64_t sums[2] = {m->entries[t->first].w->n_in, t->n}, counts[2] = {1, t->n};
+        const uint64_t sums[2] = {t->entries[0].w->n_in, t->n}, counts[2] = {1, t->n};
 
         mk_format(name, sizeof(name), "%s.in_sum2", t->name);
         rc = mk_gguf_put_tensor(w, name, MK_F32, sums, 2);
@@ -183,20 +151,16 @@ static int32_t imp_announce(const struct imp *m, struct mk_gguf_writer *w, uint3
     return rc;
 }
 
-static int32_t imp_write_tensor(const struct imp *m, struct mk_gguf_writer *w,
-                                const struct imp_tensor *t)
+static int32_t imp_write_tensor(struct mk_gguf_writer *w, const struct imp_tensor *t)
 {
     int32_t rc = MINKE_OK;
 
-    for (size_t i = 0; i < t->n && rc == MINKE_OK; i++) {
-        const struct imp_entry *e = &m->entries[t->first + i];
-
-        rc = mk_gguf_write_data(w, e->sums, e->w->n_in * sizeof(float));
-    }
+    for (size_t i = 0; i < t->n && rc == MINKE_OK; i++)
+        rc = mk_gguf_write_data(w, t->entries[i].sums, t->entries[i].w->n_in * sizeof(float));
     if (rc == MINKE_OK)
         rc = mk_gguf_write_pad(w);
     for (size_t i = 0; i < t->n && rc == MINKE_OK; i++) {
-        const float count = (float)m->entries[t->first + i].count;
+        const float count = (float)t->entries[i].count;
 
         rc = mk_gguf_write_data(w, &count, sizeof(count));
     }
@@ -214,7 +178,7 @@ static int32_t imp_write(const struct imp *m, const char *path, uint32_t chunk,
     if (rc == MINKE_OK)
         rc = mk_gguf_write_header(&w, path);
     for (size_t i = 0; i < m->n_tensors && rc == MINKE_OK; i++)
-        rc = imp_write_tensor(m, &w, &m->tensors[i]);
+        rc = imp_write_tensor(&w, &m->tensors[i]);
     if (rc == MINKE_OK)
         rc = mk_gguf_write_commit(&w);
     mk_gguf_writer_free(&w);
@@ -275,7 +239,6 @@ int32_t minke_importance(minke_context *ctx, const int32_t *tokens, size_t n, ui
     if (rc == MINKE_OK)
         rc = imp_write(&m, out_path, params.max_tokens, n_chunks);
     minke_session_free(s);
-    mk_free(&m.model->env.alloc, m.entries);
     mk_free(&m.model->env.alloc, m.tensors);
     mk_arena_free(&m.arena);
     return rc;

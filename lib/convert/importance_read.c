@@ -7,6 +7,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/sort.h"
 #include "convert/quantize.h"
 
 #define QIMP_MAX_FILE ((uint64_t)8 << 30)
@@ -54,16 +55,12 @@ static struct mk_q_importance_item *qimp_add(struct mk_q_importance *out, const 
 
 /* ---- GGUF: NAME.in_sum2 (cols, mats) and NAME.counts (1, mats) ---------------------------- */
 
-static int32_t qimp_read_f32(const struct mk_gguf *g, const struct mk_gguf_tensor *t, float *out)
-{
-    return mk_file_read(g->files[t->part], t->offset, out, (size_t)t->size);
-}
-
 static int32_t qimp_gguf_item(struct mk_q_importance *out, const struct mk_gguf *g,
-                              const struct mk_gguf_tensor *t, size_t name_len, const char *path)
+                              const struct mk_stored *t, size_t name_len, const char *path)
 {
-    const uint64_t cols = t->dims[0], n_mats = t->size / 4 / cols;
-    const struct mk_gguf_tensor *c;
+    const uint64_t cols = t->n_dims > 0 ? t->shape[t->n_dims - 1] : 1;
+    const uint64_t n_mats = t->size / 4 / cols;
+    const struct mk_stored *c;
     struct mk_q_importance_item *item;
     char name[QIMP_MAX_NAME];
     float *counts;
@@ -79,9 +76,9 @@ static int32_t qimp_gguf_item(struct mk_q_importance *out, const struct mk_gguf 
     counts = mk_arena_alloc(&out->arena, (size_t)n_mats, sizeof(*counts));
     if (item == NULL || counts == NULL)
         return MINKE_ENOMEM;
-    rc = qimp_read_f32(g, t, item->values);
+    rc = mk_file_read(t->file, t->offset, item->values, (size_t)t->size);
     if (rc == MINKE_OK)
-        rc = qimp_read_f32(g, c, counts);
+        rc = mk_file_read(c->file, c->offset, counts, (size_t)c->size);
     if (rc == MINKE_OK
         && qimp_finish(item->values, counts, (size_t)n_mats, (size_t)cols) < 0)
         return qimp_fail(path, t->name.data, "a number that is no sum of squares");
@@ -98,7 +95,7 @@ static int32_t qimp_gguf(struct mk_q_importance *out, const struct mk_env *env, 
     if (rc < 0)
         return rc;
     for (size_t i = 0; i < g.n_tensors && rc == MINKE_OK; i++) {
-        const struct mk_gguf_tensor *t = &g.tensors[i];
+        const struct mk_stored *t = &g.tensors[i];
         const size_t len = t->name.len;
 
         if (len > suffix_len && memcmp(t->name.data + len - suffix_len, suffix, suffix_len) == 0)
@@ -192,7 +189,7 @@ int32_t mk_q_importance_open(struct mk_q_importance *out, const struct mk_env *e
 {
     struct mk_file *file = NULL;
     char magic[4] = {0};
-    const char *twice;
+    const struct mk_q_importance_item *twice;
     int32_t rc = mk_file_open(&file, env, path);
 
     memset(out, 0, sizeof(*out));
@@ -213,7 +210,7 @@ int32_t mk_q_importance_open(struct mk_q_importance *out, const struct mk_env *e
         rc = mk_fail(MINKE_EFORMAT, "%s: holds no importance", path);
     twice = rc == MINKE_OK ? mk_names_sort(out->items, out->n, sizeof(*out->items)) : NULL;
     if (twice != NULL)
-        rc = qimp_fail(path, twice, "appears twice");
+        rc = qimp_fail(path, twice->name.data, "appears twice");
     if (rc < 0)
         mk_q_importance_close(out);
     return rc;

@@ -8,13 +8,19 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/params.h"
+#include "base/pool.h"
 
 /* Weights of one piece: 64 MiB as f32, read and written beside it. */
 #define QUANT_PIECE (1u << 24)
 
+struct quant_buffer {
+    void *data;
+    size_t size;                    /* bytes */
+};
+
 struct quant {
     struct mk_env env;
-    struct mk_q_source source;
+    struct mk_checkpoint checkpoint;
     struct mk_q_plan plan;
     struct mk_q_importance importance;
     struct mk_q_columns columns;    /* of the output at hand */
@@ -23,146 +29,96 @@ struct quant {
     minke_progress_fn progress;
     void *progress_user;
     uint64_t done, total;           /* bytes of output */
-    uint8_t *stored, *encoded;
-    float *floats;                  /* rows of a piece, or all of a kv_b_proj */
-    size_t stored_bytes, encoded_bytes, n_floats;
+    struct quant_buffer stored, encoded, floats;
 };
 
 /* ---- A piece, by all threads --------------------------------------------------------------- */
 
+/* Rows of one length: decoded, where stored is given, and encoded, where there is room. */
 struct quant_job {
-    const struct mk_q_tensor *from; /* NULL: floats are there already */
-    const float *scale;             /* of F8_E4M3, or NULL */
-    uint64_t row, scale_cols;
-    const struct mk_q_columns *columns;
-    uint64_t first;                 /* row of the output that row 0 of the tensor becomes */
     const uint8_t *stored;
     float *floats;
     uint8_t *encoded;
     size_t cols;
-    enum mk_type type;
-    int32_t failed;                 /* 1 + the row that could not be encoded; atomic */
+    enum mk_type from, type;
+    const float *scale;             /* of F8_E4M3, or NULL */
+    uint64_t row;                   /* of the tensor, that row 0 of the piece is */
+    const struct mk_q_columns *columns;
+    uint64_t out_row;               /* of the output, that row 0 of the piece becomes */
+    int32_t failed;                 /* some row could not be encoded; atomic */
 };
-
-/* Row r of the piece: stored bytes to floats. */
-static void quant_decode_row(const struct quant_job *j, size_t r)
-{
-    const size_t bytes = mk_type_row_bytes(j->from->type, j->cols);
-    float *x = j->floats + r * j->cols;
-
-    mk_decode(x, j->stored + r * bytes, j->cols, j->from->type);
-    if (j->scale == NULL)
-        return;
-    /* weight_scale_inv: one factor per 128 x 128 weights. */
-    const float *scale = j->scale + (j->row + r) / 128 * j->scale_cols;
-    for (size_t i = 0; i < j->cols; i++)
-        x[i] *= scale[i / 128];
-}
 
 /* What weighs the columns of row r of the piece. */
 static const float *quant_columns(const struct quant_job *j, size_t r)
 {
     const struct mk_q_columns *c = j->columns;
 
-    if (c == NULL || c->values == NULL)
-        return NULL;
-    return c->n_mats == 1 ? c->values
-         : c->values + (size_t)(j->first + j->row + r) / c->rows * j->cols;
+    if (c->values == NULL || c->n_mats == 1)
+        return c->values;
+    return c->values + (size_t)(j->out_row + r) / c->rows * j->cols;
 }
 
 static void quant_rows(void *arg, size_t begin, size_t end, uint32_t w)
 {
     struct quant_job *j = arg;
-    const size_t bytes = mk_type_row_bytes(j->type, j->cols);
+    const size_t in_bytes = mk_type_row_bytes(j->from, j->cols);
+    const size_t out_bytes = mk_type_row_bytes(j->type, j->cols);
 
     (void)w;
     for (size_t r = begin; r < end; r++) {
-        if (j->from != NULL)
-            quant_decode_row(j, r);
-        if (j->encoded != NULL && mk_encode(j->encoded + r * bytes, j->floats + r * j->cols,
-                                            j->cols, j->type, quant_columns(j, r)) < 0)
-            mk_atomic_store(&j->failed, (int32_t)r + 1);
+        float *x = j->floats + r * j->cols;
+
+        if (j->stored != NULL) {
+            mk_decode(x, j->stored + r * in_bytes, j->cols, j->from);
+            mk_scale_row(x, j->scale, (size_t)j->row + r, j->cols);
+        }
+        if (j->encoded != NULL && mk_encode(j->encoded + r * out_bytes, x, j->cols, j->type,
+                                            quant_columns(j, r)) < 0)
+            mk_atomic_store(&j->failed, 1);
     }
 }
 
-static int32_t quant_run(struct quant *q, struct quant_job *job, size_t n, const char *name)
+static int32_t quant_run(struct quant *q, struct quant_job *job, size_t n,
+                         const struct mk_stored *t)
 {
     struct mk_team team;
-    size_t row;
 
     mk_team_begin(&team, q->pool);
     mk_team_run(&team, quant_rows, job, n, 1);
     mk_team_end(&team);
     if (job->failed == 0)
         return MINKE_OK;
-    /* Messages belong to threads: once more on this one. */
-    row = (size_t)job->failed - 1;
-    mk_encode(job->encoded + row * mk_type_row_bytes(job->type, job->cols),
-              job->floats + row * job->cols, job->cols, job->type, NULL);
-    return mk_fail(MINKE_EFORMAT, "tensor %s: NaN, or a weight too large for type %s", name,
-                   mk_type_info(job->type)->name);
+    return mk_fail(MINKE_EFORMAT, "tensor %s: NaN, or a weight too large for type %s",
+                   t->name.data, mk_type_info(job->type)->name);
 }
 
 /* Room for at least n bytes; what was there is lost. */
-static int32_t quant_room(const struct quant *q, void **buffer, size_t *size, size_t n)
+static int32_t quant_room(const struct quant *q, struct quant_buffer *b, size_t n)
 {
-    if (n <= *size)
+    if (n <= b->size)
         return MINKE_OK;
-    mk_free(&q->env.alloc, *buffer);
-    *size = 0;
-    *buffer = mk_alloc(&q->env.alloc, n, 1);
-    if (*buffer == NULL)
-        return MINKE_ENOMEM;
-    *size = n;
-    return MINKE_OK;
-}
-
-static int32_t quant_rooms(struct quant *q, size_t stored, size_t floats, size_t encoded)
-{
-    size_t bytes = 0, have = q->n_floats * sizeof(float);
-    int32_t rc = mk_mul(&bytes, floats, sizeof(float)) ? MINKE_ENOMEM : MINKE_OK;
-
-    if (rc == MINKE_OK)
-        rc = quant_room(q, (void **)&q->stored, &q->stored_bytes, stored);
-    if (rc == MINKE_OK)
-        rc = quant_room(q, (void **)&q->floats, &have, bytes);
-    q->n_floats = have / sizeof(float);
-    if (rc == MINKE_OK)
-        rc = quant_room(q, (void **)&q->encoded, &q->encoded_bytes, encoded);
-    return rc;
+    mk_free(&q->env.alloc, b->data);
+    b->data = mk_alloc(&q->env.alloc, n, 1);
+    b->size = b->data == NULL ? 0 : n;
+    return b->data == NULL ? MINKE_ENOMEM : MINKE_OK;
 }
 
 /* ---- Tensors ------------------------------------------------------------------------------- */
 
-/* The scales of an F8_E4M3 tensor, from the arena; NULL for other types. */
-static int32_t quant_scales(struct quant *q, const struct mk_q_tensor *t, float **out,
-                            uint64_t *n_cols)
+/* The scales of an F8_E4M3 tensor, for mk_free; NULL for other types. */
+static int32_t quant_scales(struct quant *q, const struct mk_stored *t, float **out)
 {
-    const uint64_t rows = (t->rows + 127) / 128, cols = (t->dims[0] + 127) / 128;
-    const struct mk_q_tensor *s;
-    char name[192];
-    void *stored;
+    struct mk_stored s;
     int32_t rc;
 
     *out = NULL;
-    *n_cols = cols;
     if (t->type != MK_F8_E4M3)
         return MINKE_OK;
-    mk_format(name, sizeof(name), "%s_scale_inv", t->name.data);
-    s = mk_q_source_find(&q->source, name);
-    if (s == NULL)
-        return mk_fail(MINKE_EFORMAT, "tensor %s: missing", name);
-    if (s->rows != rows || s->dims[0] != cols || mk_type_info(s->type)->block_len != 1)
-        return mk_fail(MINKE_EFORMAT, "tensor %s: shape (%llu, %llu) expected", name,
-                       (unsigned long long)rows, (unsigned long long)cols);
-    stored = mk_alloc(&q->env.alloc, (size_t)(rows * cols), 4);
-    *out = mk_alloc(&q->env.alloc, (size_t)(rows * cols), sizeof(**out));
-    rc = stored == NULL || *out == NULL ? MINKE_ENOMEM
-                                        : mk_q_source_read(s, 0, (size_t)rows, stored);
-    if (rc == MINKE_OK)
-        mk_decode(*out, stored, (size_t)(rows * cols), s->type);
-    mk_free(&q->env.alloc, stored);
-    return rc;
+    rc = mk_checkpoint_take_scale(&q->checkpoint, t, &s);
+    if (rc < 0)
+        return rc;
+    *out = mk_alloc(&q->env.alloc, mk_stored_count(&s), sizeof(**out));
+    return *out == NULL ? MINKE_ENOMEM : mk_stored_floats(*out, &s, &q->env.alloc);
 }
 
 static int32_t quant_write(struct quant *q, const void *data, size_t n)
@@ -176,99 +132,73 @@ static int32_t quant_write(struct quant *q, const void *data, size_t n)
     return rc;
 }
 
-/* One source tensor after another, a piece of rows at a time.  Equal types are copied. */
-static int32_t quant_rows_of(struct quant *q, const struct mk_q_output *o,
-                             const struct mk_q_tensor *t, uint64_t first)
+/* n rows of t from job.row on, turned or not, as encoded rows of the output.  Equal types are
+ * copied. */
+static int32_t quant_piece(struct quant *q, const struct mk_stored *t, struct quant_job job,
+                           size_t n, int turns)
 {
-    const size_t cols = (size_t)t->dims[0], in_bytes = mk_type_row_bytes(t->type, cols);
-    const size_t out_bytes = mk_type_row_bytes(o->type, cols);
-    const size_t step = mk_max(1, QUANT_PIECE / cols);
-    const size_t most = (size_t)(t->rows < step ? t->rows : step);
-    struct quant_job job = {.from = t, .cols = cols, .type = o->type, .columns = &q->columns,
-                            .first = first};
-    const int copies = o->type == t->type;
-    float *scale = NULL;
-    int32_t rc = quant_scales(q, t, &scale, &job.scale_cols);
+    const size_t in_bytes = n * mk_type_row_bytes(job.from, job.cols);
+    const size_t n_out = turns ? job.cols : n, cols = turns ? n : job.cols;
+    const size_t out_bytes = n_out * mk_type_row_bytes(job.type, cols);
+    size_t floats;
+    int32_t rc;
 
-    if (rc == MINKE_OK)
-        rc = quant_rooms(q, most * in_bytes, copies ? 0 : most * cols,
-                         copies ? 0 : most * out_bytes);
-    job.scale = scale;
-    job.stored = q->stored;
-    job.floats = q->floats;
-    job.encoded = q->encoded;
-    for (; job.row < t->rows && rc == MINKE_OK; job.row += step) {
-        const size_t n = (size_t)(t->rows - job.row < step ? t->rows - job.row : step);
-        rc = mk_q_source_read(t, job.row, n, q->stored);
-        if (rc == MINKE_OK && !copies)
-            rc = quant_run(q, &job, n, t->name.data);
-        if (rc == MINKE_OK)
-            rc = quant_write(q, copies ? q->stored : q->encoded, n * out_bytes);
-    }
-    mk_free(&q->env.alloc, scale);
-    return rc;
-}
-
-/* All of a kv_b_proj as floats, into the first part of q->floats. */
-static int32_t quant_load_kv_b(struct quant *q, const struct mk_q_tensor *t, size_t encoded)
-{
-    const size_t cols = (size_t)t->dims[0], rows = (size_t)t->rows;
-    struct quant_job job = {.from = t, .cols = cols, .type = MK_F32};
-    float *scale = NULL;
-    int32_t rc = quant_scales(q, t, &scale, &job.scale_cols);
-
-    if (rc == MINKE_OK)
-        rc = quant_rooms(q, rows * mk_type_row_bytes(t->type, cols), 2 * rows * cols,
-                         encoded);
-    if (rc == MINKE_OK)
-        rc = mk_q_source_read(t, 0, rows, q->stored);
-    job.scale = scale;
-    job.stored = q->stored;
-    job.floats = q->floats;
-    if (rc == MINKE_OK)
-        rc = quant_run(q, &job, rows, t->name.data);
-    mk_free(&q->env.alloc, scale);
-    return rc;
-}
-
-/* Heads' parts of kv_b_proj (H (N + V), L): attn_k_b[h][l][n] = kv_b[h (N + V) + n][l],
- * attn_v_b[h][v][l] = kv_b[h (N + V) + N + v][l]. */
-static int32_t quant_kv_b(struct quant *q, const struct mk_q_output *o)
-{
-    const struct mk_q_tensor *t = o->from[0];
-    const size_t nope = q->source.config.qk_nope_head_dim, l = (size_t)t->dims[0];
-    const size_t head = nope + q->source.config.v_head_dim;
-    const size_t cols = (size_t)o->dims[0], rows = (size_t)o->dims[1], heads = (size_t)o->dims[2];
-    const size_t out_bytes = heads * rows * mk_type_row_bytes(o->type, cols);
-    struct quant_job job = {.cols = cols, .type = o->type, .columns = &q->columns};
-    int32_t rc = quant_load_kv_b(q, t, out_bytes);
-
-    if (rc < 0)
+    if ((rc = quant_room(q, &q->stored, in_bytes)) < 0
+        || (rc = mk_file_read(t->file, t->offset + job.row * (in_bytes / n), q->stored.data,
+                              in_bytes)) < 0)
         return rc;
-    job.floats = q->floats + (size_t)t->rows * l;
-    job.encoded = q->encoded;
-    for (size_t h = 0; h < heads; h++) {
-        for (size_t r = 0; r < rows; r++) {
-            const float *from = q->floats + h * head * l;
-            float *to = job.floats + (h * rows + r) * cols;
-            if (o->how == MK_Q_V_B)
-                memcpy(to, from + (nope + r) * l, cols * sizeof(*to));
-            for (size_t i = 0; o->how == MK_Q_K_B && i < cols; i++)
-                to[i] = from[i * l + r];
-        }
+    if (job.type == job.from && !turns)
+        return quant_write(q, q->stored.data, in_bytes);
+    if (mk_mul(&floats, (n << turns) * sizeof(float), job.cols))
+        return mk_fail_memory(n, t->name.data);
+    if ((rc = quant_room(q, &q->floats, floats)) < 0
+        || (rc = quant_room(q, &q->encoded, out_bytes)) < 0)
+        return rc;
+    job.stored = q->stored.data;
+    job.floats = q->floats.data;
+    job.encoded = turns ? NULL : q->encoded.data;
+    if ((rc = quant_run(q, &job, n, t)) >= 0 && turns) {
+        mk_transpose(job.floats + n * n_out, job.floats, n, n_out, sizeof(float));
+        job = (struct quant_job){.floats = job.floats + n * n_out, .encoded = q->encoded.data,
+                                 .cols = cols, .type = job.type, .columns = job.columns,
+                                 .out_row = job.out_row};
+        rc = quant_run(q, &job, n_out, t);
     }
-    rc = quant_run(q, &job, heads * rows, t->name.data);
-    return rc < 0 ? rc : quant_write(q, q->encoded, out_bytes);
+    return rc < 0 ? rc : quant_write(q, q->encoded.data, out_bytes);
+}
+
+/* The rows that o takes of t, a piece at a time, from its own row *out_row on. */
+static int32_t quant_tensor(struct quant *q, const struct mk_q_output *o,
+                            const struct mk_stored *t, uint64_t *out_row)
+{
+    const struct mk_q_rows *rows = &o->rows;
+    struct quant_job job = {.from = t->type, .type = o->type, .columns = &q->columns,
+                            .cols = t->n_dims > 0 ? (size_t)t->shape[t->n_dims - 1] : 1};
+    const size_t step = rows->is_turned ? (size_t)rows->n : mk_max(1, QUANT_PIECE / job.cols);
+    float *scale = NULL;
+    int32_t rc = quant_scales(q, t, &scale);
+
+    job.scale = scale;
+    for (uint64_t run = 0; run < rows->n_runs && rc == MINKE_OK; run++)
+        for (uint64_t r = 0; r < rows->n && rc == MINKE_OK; r += step) {
+            const size_t n = (size_t)(rows->n - r < step ? rows->n - r : step);
+
+            job.row = rows->first + run * rows->apart + r;
+            job.out_row = *out_row;
+            rc = quant_piece(q, t, job, n, rows->is_turned);
+            *out_row += rows->is_turned ? job.cols : n;
+        }
+    mk_free(&q->env.alloc, scale);
+    return rc;
 }
 
 static int32_t quant_output(struct quant *q, const struct mk_q_output *o)
 {
+    uint64_t out_row = 0;
     int32_t rc = mk_q_importance_find(&q->importance, o, &q->columns);
 
-    if (rc == MINKE_OK && o->how != MK_Q_ROWS)
-        rc = quant_kv_b(q, o);
-    for (uint32_t i = 0; o->how == MK_Q_ROWS && i < o->n_from && rc == MINKE_OK; i++)
-        rc = quant_rows_of(q, o, o->from[i], i * o->from[i]->rows);
+    for (uint32_t i = 0; i < o->n_from && rc == MINKE_OK; i++)
+        rc = quant_tensor(q, o, &o->from[i], &out_row);
     return rc < 0 ? rc : mk_gguf_write_pad(&q->writer);
 }
 
@@ -276,19 +206,19 @@ static int32_t quant_output(struct quant *q, const struct mk_q_output *o)
 
 static int32_t quant_types(struct mk_q_plan *plan, const minke_quantize_params *p)
 {
-    const char *const names[MK_GGUF_N_PARTS] = {p->embed, p->head, p->attention, p->dense,
-                                                p->shared, p->gate_up, p->down};
+    const char *const names[MK_N_CHOSEN] = {p->embed, p->head, p->attention, p->dense,
+                                            p->shared, p->gate_up, p->down};
     int32_t rc = mk_q_preset(plan, p->preset == NULL ? "q8_0" : p->preset);
 
-    for (int i = 0; i < MK_GGUF_N_PARTS && rc == MINKE_OK; i++)
+    for (int i = 0; i < MK_N_CHOSEN && rc == MINKE_OK; i++)
         if (names[i] != NULL)
             rc = mk_q_type(&plan->types[i], names[i]);
     return rc;
 }
 
-static int32_t quant_announce(struct quant *q, const char *in_path)
+static int32_t quant_announce(struct quant *q)
 {
-    int32_t rc = mk_q_metadata(&q->writer, &q->source, in_path, q->plan.file_type);
+    int32_t rc = mk_q_metadata(&q->writer, &q->checkpoint, q->plan.file_type);
 
     for (size_t i = 0; i < q->plan.n && rc == MINKE_OK; i++) {
         const struct mk_q_output *o = &q->plan.outputs[i];
@@ -303,23 +233,17 @@ static int32_t quant_announce(struct quant *q, const char *in_path)
 static int32_t quant_all(struct quant *q, const char *out_path, const char *in_path,
                          const minke_quantize_params *p)
 {
-    uint32_t n_threads = p->n_threads;
-    int32_t rc = quant_types(&q->plan, p);
+    const uint32_t n_threads = p->n_threads > 0 ? p->n_threads : mk_cpu_threads();
+    int32_t rc;
 
-    if (rc == MINKE_OK)
-        rc = mk_q_source_open(&q->source, &q->env, in_path);
-    if (rc == MINKE_OK && p->importance != NULL)
-        rc = mk_q_importance_open(&q->importance, &q->env, p->importance);
-    if (rc == MINKE_OK)
-        rc = mk_q_plan(&q->plan, &q->source);
-    if (rc == MINKE_OK)
-        rc = quant_announce(q, in_path);
-    if (n_threads == 0)
-        n_threads = mk_cpu_threads();
-    if (rc == MINKE_OK)
-        rc = mk_pool_open(&q->pool, &q->env.alloc, n_threads, NULL, NULL);
-    if (rc == MINKE_OK)
-        rc = mk_gguf_write_header(&q->writer, out_path);
+    if ((rc = quant_types(&q->plan, p)) < 0
+        || (rc = mk_checkpoint_open(&q->checkpoint, &q->env, in_path, 1)) < 0
+        || (p->importance != NULL
+            && (rc = mk_q_importance_open(&q->importance, &q->env, p->importance)) < 0)
+        || (rc = mk_q_plan(&q->plan, &q->checkpoint)) < 0 || (rc = quant_announce(q)) < 0
+        || (rc = mk_pool_open(&q->pool, &q->env.alloc, n_threads, NULL, NULL)) < 0
+        || (rc = mk_gguf_write_header(&q->writer, out_path)) < 0)
+        return rc;
     for (size_t i = 0; i < q->plan.n && rc == MINKE_OK; i++)
         rc = quant_output(q, &q->plan.outputs[i]);
     return rc < 0 ? rc : mk_gguf_write_commit(&q->writer);
@@ -359,11 +283,12 @@ int32_t minke_quantize(const char *out_path, const char *in_path,
     rc = quant_all(&q, out_path, in_path, &p);
     mk_gguf_writer_free(&q.writer);
     mk_q_importance_close(&q.importance);
-    mk_q_source_close(&q.source);
+    mk_free(&q.env.alloc, q.plan.outputs);
+    mk_checkpoint_close(&q.checkpoint);
     mk_pool_free(q.pool);
-    mk_free(&q.env.alloc, q.stored);
-    mk_free(&q.env.alloc, q.floats);
-    mk_free(&q.env.alloc, q.encoded);
+    mk_free(&q.env.alloc, q.stored.data);
+    mk_free(&q.env.alloc, q.floats.data);
+    mk_free(&q.env.alloc, q.encoded.data);
     mk_fpu_leave(&fpu);
     return rc;
 }

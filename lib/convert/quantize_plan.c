@@ -12,7 +12,7 @@
  * than routed experts.  file_type: the nearest of llama.cpp's numbers, for its display. */
 static const struct qplan_preset {
     const char *name;
-    uint8_t types[MK_GGUF_N_PARTS];
+    uint8_t types[MK_N_CHOSEN];
     uint32_t file_type;
 } qplan_presets[] = {
     {"q5_k_m", {MK_Q5_K, MK_Q6_K, MK_Q6_K, MK_Q6_K, MK_Q6_K, MK_Q5_K, MK_Q6_K}, 17},
@@ -59,18 +59,17 @@ int32_t mk_q_preset(struct mk_q_plan *plan, const char *name)
 {
     const enum mk_type type = qplan_find_type(name);
 
-    plan->types[MK_GGUF_EXACT] = MK_F32;
     for (size_t i = 0; i < MK_COUNT(qplan_presets); i++) {
         if (!qplan_same(qplan_presets[i].name, name))
             continue;
-        for (int part = 0; part < MK_GGUF_N_PARTS; part++)
+        for (int part = 0; part < MK_N_CHOSEN; part++)
             plan->types[part] = (enum mk_type)qplan_presets[i].types[part];
         plan->file_type = qplan_presets[i].file_type;
         return MINKE_OK;
     }
     if (type == MK_N_TYPES)
         return mk_fail(MINKE_EUNSUPPORTED, "%s: no preset and no type that can be written", name);
-    for (int part = 0; part < MK_GGUF_N_PARTS; part++)
+    for (int part = 0; part < MK_N_CHOSEN; part++)
         plan->types[part] = type;
     plan->file_type = (uint32_t)mk_type_info(type)->file_type;
     return MINKE_OK;
@@ -86,199 +85,155 @@ static enum mk_type qplan_fit(enum mk_type type, uint64_t row)
 
 /* ---- Outputs ------------------------------------------------------------------------------- */
 
-static struct mk_q_output *qplan_add(struct mk_q_plan *plan, struct mk_q_source *s,
+/* An output of the shape and type of from[0], with one more dimension for several. */
+static struct mk_q_output *qplan_add(struct mk_q_plan *plan, const struct mk_checkpoint *c,
+                                     const char *name, const struct mk_stored *from,
                                      uint32_t n_from)
 {
+    const uint32_t n_dims = from->n_dims;
     struct mk_q_output *o;
 
-    if (plan->n == plan->capacity) {
-        /* The arena keeps the smaller arrays too: at most as much again. */
-        const size_t capacity = plan->capacity == 0 ? 256 : 2 * plan->capacity;
-        struct mk_q_output *grown = mk_arena_alloc(&s->arena, capacity, sizeof(*grown));
-        if (grown == NULL)
-            return NULL;
-        if (plan->n > 0)
-            memcpy(grown, plan->outputs, plan->n * sizeof(*grown));
-        plan->outputs = grown;
-        plan->capacity = capacity;
-    }
-    o = &plan->outputs[plan->n];
-    o->from = mk_arena_alloc(&s->arena, n_from, sizeof(*o->from));
-    if (o->from == NULL)
+    if (mk_grow(&c->env->alloc, (void **)&plan->outputs, &plan->capacity, plan->n + 1,
+                sizeof(*o)) < 0)
         return NULL;
-    o->n_from = n_from;
-    plan->n++;
-    return o;
-}
-
-/* An output of the shape of its source, or with one more dimension for several. */
-static int32_t qplan_add_rows(struct mk_q_plan *plan, struct mk_q_source *s, const char *name,
-                              const struct mk_q_tensor *const *from, uint32_t n_from,
-                              enum mk_gguf_part part)
-{
-    struct mk_q_output *o = qplan_add(plan, s, n_from);
-
-    if (o == NULL)
-        return MINKE_ENOMEM;
+    o = &plan->outputs[plan->n++];
+    *o = (struct mk_q_output){.type = from->type, .n_dims = n_dims == 0 ? 1 : n_dims,
+                              .dims = {1, 1, 1, 1}, .rows = {.n = 1, .n_runs = 1},
+                              .from = from, .n_from = n_from};
     mk_format(o->name, sizeof(o->name), "%s", name);
-    o->how = MK_Q_ROWS;
-    o->n_dims = from[0]->n_dims == 0 ? 1 : from[0]->n_dims;
-    memcpy(o->dims, from[0]->dims, sizeof(o->dims));
-    for (uint32_t i = 0; i < n_from; i++) {
-        if (from[i]->dims[0] != o->dims[0] || from[i]->rows != from[0]->rows)
-            return mk_fail(MINKE_EFORMAT, "tensor %s: not of the shape of %s",
-                           from[i]->name.data, from[0]->name.data);
-        o->from[i] = from[i];
+    for (uint32_t d = 0; d < n_dims; d++) {
+        o->dims[d] = from->shape[n_dims - 1 - d];
+        o->rows.n *= d > 0 ? o->dims[d] : 1;
     }
     if (n_from > 1)
         o->dims[o->n_dims++] = n_from;
-    o->type = o->n_dims == 1 ? MK_F32 : qplan_fit(plan->types[part], o->dims[0]);
-    return MINKE_OK;
+    return o;
 }
 
-/* kv_b_proj (H (N + V), L) as attn_k_b (H, L, N), transposed, and attn_v_b (H, V, L). */
-static int32_t qplan_add_kv_b(struct mk_q_plan *plan, struct mk_q_source *s, uint32_t layer,
-                              const struct mk_q_tensor *t)
+/* The type that was chosen for a tensor's part. */
+static void qplan_choose(const struct mk_q_plan *plan, struct mk_q_output *o,
+                         const struct mk_tensor *row)
 {
-    const struct mk_config *c = &s->config;
-    const uint64_t heads = c->num_attention_heads, n = c->qk_nope_head_dim, v = c->v_head_dim;
+    const uint32_t part = row->part == MK_PART_MTP ? MK_PART_ATTENTION : row->part;
+    const int is_exact = o->n_dims == 1 || row->kind == MK_KIND_VECTOR
+                      || row->kind == MK_KIND_SCORES;
 
-    if (t->rows != heads * (n + v) || t->dims[0] != c->kv_lora_rank)
-        return mk_fail(MINKE_EFORMAT, "tensor %s: shape (%llu, %u) expected", t->name.data,
-                       (unsigned long long)(heads * (n + v)), c->kv_lora_rank);
-    for (int k = 0; k < 2; k++) {
-        struct mk_q_output *o = qplan_add(plan, s, 1);
-        if (o == NULL)
-            return MINKE_ENOMEM;
-        mk_format(o->name, sizeof(o->name), "blk.%u.attn_%c_b.weight", layer, k == 0 ? 'k' : 'v');
-        o->how = k == 0 ? MK_Q_K_B : MK_Q_V_B;
-        o->from[0] = t;
-        o->n_dims = 3;
-        o->dims[0] = k == 0 ? n : c->kv_lora_rank;
-        o->dims[1] = k == 0 ? c->kv_lora_rank : v;
-        o->dims[2] = heads;
-        o->dims[3] = 1;
-        o->type = qplan_fit(plan->types[MK_GGUF_ATTENTION], o->dims[0]);
-    }
-    return MINKE_OK;
+    o->type = is_exact ? MK_F32 : qplan_fit(plan->types[part], o->dims[0]);
 }
 
-/* All experts' tensors of one kind; none of them there is fine. */
-static int32_t qplan_add_experts(struct mk_q_plan *plan, struct mk_q_source *s, uint32_t layer,
-                                 const struct mk_gguf_name *name)
+/* A tensor, or those of all experts as one. */
+static int32_t qplan_add_tensor(struct mk_q_plan *plan, struct mk_checkpoint *c,
+                                struct mk_tensor_id id)
 {
-    const uint32_t n = s->config.n_routed_experts;
-    const struct mk_q_tensor **from = mk_arena_alloc(&s->arena, n, sizeof(*from));
-    char full[128], suffix[64], out[64];
+    const struct mk_tensor *row = &mk_tensors[id.tensor];
+    const uint32_t n = row->of == MK_OF_EXPERT ? c->config.n_routed_experts : 1;
+    struct mk_stored *from = mk_arena_alloc(&c->arena, n, sizeof(*from));
+    struct mk_q_output *o;
+    char name[MK_TENSOR_NAME];
 
     if (from == NULL)
         return MINKE_ENOMEM;
-    for (uint32_t e = 0; e < n; e++) {
-        /* The suffix follows "mlp.experts.%u". */
-        mk_format(suffix, sizeof(suffix), "%s", name->hf + sizeof("mlp.experts.%u") - 1);
-        mk_format(full, sizeof(full), "model.layers.%u.mlp.experts.%u%s", layer, e, suffix);
-        from[e] = mk_q_source_find(s, full);
-        if (from[e] == NULL && e == 0)
-            return MINKE_OK;
-        if (from[e] == NULL)
-            return mk_fail(MINKE_EFORMAT, "tensor %s: missing", full);
-    }
-    mk_format(out, sizeof(out), "blk.%u.%s", layer, name->gguf);
-    return qplan_add_rows(plan, s, out, from, n, (enum mk_gguf_part)name->part);
-}
+    for (; id.expert < n; id.expert++) {
+        const int32_t rc = mk_checkpoint_take(c, id, &from[id.expert]);
 
-static int32_t qplan_add_layer(struct mk_q_plan *plan, struct mk_q_source *s, uint32_t layer)
-{
-    const struct mk_q_tensor *t;
-    char full[128], out[64];
-    int32_t rc = MINKE_OK;
-
-    for (size_t i = 0; mk_gguf_layer_names[i].hf != NULL && rc == MINKE_OK; i++) {
-        const struct mk_gguf_name *name = &mk_gguf_layer_names[i];
-        if (strncmp(name->hf, "mlp.experts.", 12) == 0) {
-            if (s->config.n_routed_experts > 0)
-                rc = qplan_add_experts(plan, s, layer, name);
-            continue;
-        }
-        mk_format(full, sizeof(full), "model.layers.%u.%s", layer, name->hf);
-        mk_format(out, sizeof(out), "blk.%u.%s", layer, name->gguf);
-        t = mk_q_source_find(s, full);
-        if (t != NULL)
-            rc = qplan_add_rows(plan, s, out, &t, 1, (enum mk_gguf_part)name->part);
-    }
-    mk_format(full, sizeof(full), "model.layers.%u.self_attn.kv_b_proj.weight", layer);
-    t = mk_q_source_find(s, full);
-    if (rc == MINKE_OK && t == NULL)
-        return mk_fail(MINKE_EFORMAT, "tensor %s: missing", full);
-    return rc < 0 ? rc : qplan_add_kv_b(plan, s, layer, t);
-}
-
-static int32_t qplan_from_safetensors(struct mk_q_plan *plan, struct mk_q_source *s)
-{
-    uint32_t n_layers = s->config.num_hidden_layers;
-    char extra[64];
-    int32_t rc = MINKE_OK;
-
-    /* Checkpoints may leave the prediction layers out that their config counts. */
-    mk_format(extra, sizeof(extra), "model.layers.%u.eh_proj.weight", n_layers);
-    if (mk_q_source_find(s, extra) == NULL)
-        s->config.num_nextn_predict_layers = 0;
-    n_layers += s->config.num_nextn_predict_layers;
-    for (size_t i = 0; mk_gguf_top_names[i].hf != NULL && rc == MINKE_OK; i++) {
-        const struct mk_gguf_name *name = &mk_gguf_top_names[i];
-        const struct mk_q_tensor *t = mk_q_source_find(s, name->hf);
-        if (t == NULL && !(s->config.tie_word_embeddings && name->part == MK_GGUF_HEAD))
-            return mk_fail(MINKE_EFORMAT, "tensor %s: missing", name->hf);
-        if (t != NULL)
-            rc = qplan_add_rows(plan, s, name->gguf, &t, 1, (enum mk_gguf_part)name->part);
-    }
-    for (uint32_t l = 0; l < n_layers && rc == MINKE_OK; l++)
-        rc = qplan_add_layer(plan, s, l);
-    return rc;
-}
-
-/* The part of a GGUF tensor; what has no name of ours keeps its type. */
-static int qplan_gguf_part(const char *name, enum mk_gguf_part *part)
-{
-    for (size_t i = 0; mk_gguf_top_names[i].hf != NULL; i++) {
-        if (strcmp(name, mk_gguf_top_names[i].gguf) == 0) {
-            *part = (enum mk_gguf_part)mk_gguf_top_names[i].part;
-            return 1;
-        }
-    }
-    if (strncmp(name, "blk.", 4) != 0 || (name = strchr(name + 4, '.')) == NULL)
-        return 0;
-    name++;
-    for (size_t i = 0; mk_gguf_layer_names[i].hf != NULL; i++) {
-        if (strcmp(name, mk_gguf_layer_names[i].gguf) == 0) {
-            *part = (enum mk_gguf_part)mk_gguf_layer_names[i].part;
-            return 1;
-        }
-    }
-    *part = strcmp(name, "ffn_gate_up_exps.weight") == 0 ? MK_GGUF_GATE_UP : MK_GGUF_ATTENTION;
-    return *part == MK_GGUF_GATE_UP || strcmp(name, "attn_k_b.weight") == 0
-        || strcmp(name, "attn_v_b.weight") == 0 || strcmp(name, "attn_kv_b.weight") == 0;
-}
-
-static int32_t qplan_from_gguf(struct mk_q_plan *plan, struct mk_q_source *s)
-{
-    for (size_t i = 0; i < s->n_tensors; i++) {
-        const struct mk_q_tensor *t = &s->tensors[i];
-        enum mk_gguf_part part = MK_GGUF_EXACT;
-        const int known = qplan_gguf_part(t->name.data, &part);
-        if (t->name.len >= sizeof(plan->outputs->name))
-            return mk_fail(MINKE_EUNSUPPORTED, "tensor %s: name of %zu bytes", t->name.data,
-                           t->name.len);
-        const int32_t rc = qplan_add_rows(plan, s, t->name.data, &t, 1, part);
         if (rc < 0)
             return rc;
-        if (!known)
-            plan->outputs[plan->n - 1].type = t->type;
+    }
+    mk_tensor_gguf_name(name, id);
+    o = qplan_add(plan, c, name, from, n);
+    if (o == NULL)
+        return MINKE_ENOMEM;
+    qplan_choose(plan, o, row);
+    return MINKE_OK;
+}
+
+/* kv_b_proj (H (N + V), L) as attn_k_b (H, L, N), each head's N rows transposed, and attn_v_b
+ * (H, V, L). */
+static int32_t qplan_add_kv_b(struct mk_q_plan *plan, struct mk_checkpoint *c, uint32_t layer)
+{
+    const uint64_t N = c->config.qk_nope_head_dim, V = c->config.v_head_dim;
+    const struct mk_q_rows rows[2] = {{0, N, N + V, c->config.num_attention_heads, 1},
+                                      {N, V, N + V, c->config.num_attention_heads, 0}};
+    struct mk_stored *from = mk_arena_alloc(&c->arena, 1, sizeof(*from));
+    struct mk_tensor_id id = {MK_T_KV_B_PROJ, layer, 0};
+    const int32_t rc = from == NULL ? MINKE_ENOMEM : mk_checkpoint_take(c, id, from);
+
+    if (rc < 0)
+        return rc;
+    for (uint32_t k = 0; k < 2; k++) {
+        struct mk_stored part = *from;
+        struct mk_q_output *o;
+        char name[MK_TENSOR_NAME];
+
+        id.tensor = k == 0 ? MK_T_K_B_PROJ : MK_T_V_B_PROJ;
+        part.n_dims = mk_tensor_shape(part.shape, id.tensor, &c->config);
+        mk_tensor_gguf_name(name, id);
+        o = qplan_add(plan, c, name, &part, 1);
+        if (o == NULL)
+            return MINKE_ENOMEM;
+        o->from = from;
+        o->rows = rows[k];
+        qplan_choose(plan, o, &mk_tensors[id.tensor]);
     }
     return MINKE_OK;
 }
 
-int32_t mk_q_plan(struct mk_q_plan *plan, struct mk_q_source *s)
+/* All tensors of these structs, but for kv_b_proj. */
+static int32_t qplan_add_all(struct mk_q_plan *plan, struct mk_checkpoint *c, uint32_t of,
+                             uint32_t layer)
 {
-    return s->is_gguf ? qplan_from_gguf(plan, s) : qplan_from_safetensors(plan, s);
+    struct mk_tensor_id id = {0, layer, 0};
+    int32_t rc = MINKE_OK;
+
+    for (; rc == MINKE_OK; id.tensor++) {
+        id.tensor = mk_tensor_next(id.tensor, of, &c->config, layer);
+        if (id.tensor == MK_N_TENSORS)
+            return MINKE_OK;
+        if (mk_tensors[id.tensor].kind < MK_KIND_KV_B)
+            rc = qplan_add_tensor(plan, c, id);
+    }
+    return rc;
+}
+
+static int32_t qplan_from_folder(struct mk_q_plan *plan, struct mk_checkpoint *c)
+{
+    const uint32_t n = c->config.num_hidden_layers;
+    struct mk_stored t;
+    int32_t rc = qplan_add_all(plan, c, MK_OF_MODEL, 0);
+
+    if (mk_checkpoint_find(c, (struct mk_tensor_id){MK_T_EH_PROJ, n, 0}, &t) == 0)
+        c->config.num_nextn_predict_layers = 0;
+    for (uint32_t l = 0; l < n + c->config.num_nextn_predict_layers && rc == MINKE_OK; l++) {
+        const uint32_t of = MK_OF_LAYER | MK_OF_EXPERT | (l < n ? 0 : MK_OF_MTP);
+
+        rc = qplan_add_all(plan, c, of, l);
+        if (rc == MINKE_OK)
+            rc = qplan_add_kv_b(plan, c, l);
+    }
+    return rc;
+}
+
+/* What has no name of ours, or is only a copy, keeps its type. */
+static int32_t qplan_from_gguf(struct mk_q_plan *plan, struct mk_checkpoint *c)
+{
+    for (size_t i = 0; i < c->n_tensors; i++) {
+        const struct mk_stored *t = &c->tensors[i];
+        const struct mk_tensor *row = mk_tensor_of_gguf(t->name.data);
+        struct mk_q_output *o;
+
+        if (t->name.len >= sizeof(o->name))
+            return mk_fail(MINKE_EUNSUPPORTED, "tensor %s: name of %zu bytes", t->name.data,
+                           t->name.len);
+        o = qplan_add(plan, c, t->name.data, t, 1);
+        if (o == NULL)
+            return MINKE_ENOMEM;
+        if (row != NULL && row->kind != MK_KIND_COPY)
+            qplan_choose(plan, o, row);
+    }
+    return MINKE_OK;
+}
+
+int32_t mk_q_plan(struct mk_q_plan *plan, struct mk_checkpoint *c)
+{
+    return c->is_gguf ? qplan_from_gguf(plan, c) : qplan_from_folder(plan, c);
 }

@@ -18,6 +18,27 @@
 #define CONFIG_MAX_EXPERTS 65536u
 #define CONFIG_MAX_TOKENS ((uint32_t)INT32_MAX)
 
+/* Counts whose bounds are the same in every source. */
+#define CONFIG_SIZE(field, min, max) {#field, offsetof(struct mk_config, field), min, max}
+
+static const struct config_size {
+    const char *name;
+    size_t at;
+    uint32_t min, max;
+} config_sizes[] = {
+    CONFIG_SIZE(vocab_size, 1, CONFIG_MAX_VOCAB),
+    CONFIG_SIZE(hidden_size, 1, CONFIG_MAX_HIDDEN),
+    CONFIG_SIZE(num_hidden_layers, 1, CONFIG_MAX_LAYERS),
+    CONFIG_SIZE(intermediate_size, 1, CONFIG_MAX_INNER),
+    CONFIG_SIZE(max_position_embeddings, 1, CONFIG_MAX_TOKENS),
+    CONFIG_SIZE(num_attention_heads, 1, CONFIG_MAX_HEADS),
+    CONFIG_SIZE(q_lora_rank, 0, CONFIG_MAX_HIDDEN),
+    CONFIG_SIZE(kv_lora_rank, 1, CONFIG_MAX_HIDDEN),
+    CONFIG_SIZE(qk_nope_head_dim, 1, CONFIG_MAX_HEAD_DIM),
+    CONFIG_SIZE(qk_rope_head_dim, 2, CONFIG_MAX_ROPE),
+    CONFIG_SIZE(v_head_dim, 1, CONFIG_MAX_HEAD_DIM),
+};
+
 enum config_family { CONFIG_V2, CONFIG_V3, CONFIG_V32, CONFIG_GLM };
 
 /* The first failure stays; later reads do nothing. */
@@ -163,28 +184,20 @@ static void config_family(struct config_reader *r, struct mk_config *c)
     mk_format(c->model_type, sizeof(c->model_type), "%s", names[i]);
 }
 
-static void config_sizes(struct config_reader *r, struct mk_config *c)
+static void config_read_sizes(struct config_reader *r, struct mk_config *c)
 {
-    const int is_v2 = r->family == CONFIG_V2;
+    for (size_t i = 0; i < MK_COUNT(config_sizes); i++) {
+        const struct config_size *size = &config_sizes[i];
+        uint32_t *field = (uint32_t *)(void *)((char *)c + size->at);
 
-    c->vocab_size = config_count(r, "vocab_size", 1, CONFIG_MAX_VOCAB, -1);
-    c->hidden_size = config_count(r, "hidden_size", 1, CONFIG_MAX_HIDDEN, -1);
-    c->num_hidden_layers = config_count(r, "num_hidden_layers", 1, CONFIG_MAX_LAYERS, -1);
-    c->intermediate_size = config_count(r, "intermediate_size", 1, CONFIG_MAX_INNER, -1);
-    c->max_position_embeddings = config_count(r, "max_position_embeddings", 1,
-                                              CONFIG_MAX_TOKENS, -1);
-    c->num_attention_heads = config_count(r, "num_attention_heads", 1, CONFIG_MAX_HEADS, -1);
+        *field = config_count(r, size->name, size->min, size->max, size->min > 0 ? -1 : 0);
+    }
     if (mk_json_get(r->json, "q_lora_rank") == NULL)
         config_missing(r, "q_lora_rank");    /* null says that there is none */
-    c->q_lora_rank = config_count(r, "q_lora_rank", 0, CONFIG_MAX_HIDDEN, 0);
-    c->kv_lora_rank = config_count(r, "kv_lora_rank", 1, CONFIG_MAX_HIDDEN, -1);
-    c->qk_nope_head_dim = config_count(r, "qk_nope_head_dim", 1, CONFIG_MAX_HEAD_DIM, -1);
-    c->qk_rope_head_dim = config_count(r, "qk_rope_head_dim", 2, CONFIG_MAX_ROPE, -1);
-    c->v_head_dim = config_count(r, "v_head_dim", 1, CONFIG_MAX_HEAD_DIM, -1);
     c->rms_norm_eps = config_number(r, "rms_norm_eps", 1e-30, 1.0,
                                     r->family == CONFIG_GLM ? 1e-5 : 1e-6);
     c->num_nextn_predict_layers = config_count(r, "num_nextn_predict_layers", 0, 64,
-                                               is_v2 ? 0 : 1);
+                                               r->family == CONFIG_V2 ? 0 : 1);
     c->tie_word_embeddings = config_flag(r, "tie_word_embeddings", 0);
 }
 
@@ -244,11 +257,27 @@ static void config_experts(struct config_reader *r, struct mk_config *c)
     config_layer_types(r, c);
 }
 
+static void config_yarn(struct config_reader *r, struct mk_config *c)
+{
+    const struct mk_json *factor = config_get(r, "attention_factor");
+
+    c->rope_factor = config_number(r, "factor", 1.0, 1e6, (double)__builtin_nanf(""));
+    c->rope_beta_fast = config_number(r, "beta_fast", 1e-6, 1e6, 32.0);
+    c->rope_beta_slow = config_number(r, "beta_slow", 1e-6, 1e6, 1.0);
+    c->rope_mscale = config_number(r, "mscale", 0.0, 1e3, 1.0);
+    c->rope_mscale_all_dim = config_number(r, "mscale_all_dim", 0.0, 1e3, 0.0);
+    c->rope_original_max_position_embeddings =
+        config_count(r, "original_max_position_embeddings", 1, CONFIG_MAX_TOKENS,
+                     c->max_position_embeddings);
+    config_fixed_flag(r, "truncate", 1);
+    if (factor != NULL)
+        config_refuse(r, MINKE_EUNSUPPORTED, "attention_factor", factor, "null");
+}
+
 /* rope_scaling of the released configs, or rope_parameters of newer ones. */
 static void config_rope(struct config_reader *r, struct mk_config *c)
 {
     static const char *const types[] = {"default", "yarn"};
-    const double required = (double)__builtin_nanf("");
     const struct mk_json *scaling = config_get(r, "rope_scaling");
     const struct mk_json *parameters = config_get(r, "rope_parameters");
     const struct mk_json *v = scaling != NULL ? scaling : parameters;
@@ -269,20 +298,8 @@ static void config_rope(struct config_reader *r, struct mk_config *c)
 
     c->rope_yarn = config_choice(&in, key, types, 2, parameters == v ? 0 : -1,
                                  "default or yarn");
-    if (c->rope_yarn) {
-        c->rope_factor = config_number(&in, "factor", 1.0, 1e6, required);
-        c->rope_beta_fast = config_number(&in, "beta_fast", 1e-6, 1e6, 32.0);
-        c->rope_beta_slow = config_number(&in, "beta_slow", 1e-6, 1e6, 1.0);
-        c->rope_mscale = config_number(&in, "mscale", 0.0, 1e3, 1.0);
-        c->rope_mscale_all_dim = config_number(&in, "mscale_all_dim", 0.0, 1e3, 0.0);
-        c->rope_original_max_position_embeddings =
-            config_count(&in, "original_max_position_embeddings", 1, CONFIG_MAX_TOKENS,
-                         c->max_position_embeddings);
-        config_fixed_flag(&in, "truncate", 1);
-        if (config_get(&in, "attention_factor") != NULL)
-            config_refuse(&in, MINKE_EUNSUPPORTED, "attention_factor",
-                          config_get(&in, "attention_factor"), "null");
-    }
+    if (c->rope_yarn)
+        config_yarn(&in, c);
     r->rc = in.rc;
 }
 
@@ -328,6 +345,7 @@ static void config_quantization(struct config_reader *r, struct mk_config *c)
     static const char *const schemes[] = {"dynamic"}, *const scales[] = {"ue8m0"};
     const struct mk_json *v = config_get(r, "quantization_config"), *block;
     struct config_reader in = *r;
+    int64_t rows = 0, cols = 0;
 
     if (v == NULL || r->rc < 0)
         return;
@@ -342,18 +360,15 @@ static void config_quantization(struct config_reader *r, struct mk_config *c)
     config_choice(&in, "activation_scheme", schemes, 1, 0, "dynamic");
     c->fp8_scale_ue8m0 = config_choice(&in, "scale_fmt", scales, 1, 1, "null or ue8m0") == 0;
     block = config_get(&in, "weight_block_size");
-    if (block == NULL) {
+    if (block == NULL)
         config_missing(&in, "weight_block_size");
-    } else {
-        int64_t a = 0, b = 0;
-
-        if (block->type != MK_JSON_ARRAY || block->n_items != 2
-            || mk_json_int(block->first, &a) != 0 || mk_json_int(block->first->next, &b) != 0)
-            config_refuse(&in, MINKE_EFORMAT, "weight_block_size", block, "two numbers");
-        else if (a != 128 || b != 128)
-            config_refuse(&in, MINKE_EUNSUPPORTED, "weight_block_size", block, "[128, 128]");
-        c->fp8_block[0] = c->fp8_block[1] = 128;
-    }
+    else if (block->type != MK_JSON_ARRAY || block->n_items != 2
+             || mk_json_int(block->first, &rows) != 0
+             || mk_json_int(block->first->next, &cols) != 0)
+        config_refuse(&in, MINKE_EFORMAT, "weight_block_size", block, "two numbers");
+    else if (rows != 128 || cols != 128)
+        config_refuse(&in, MINKE_EUNSUPPORTED, "weight_block_size", block, "[128, 128]");
+    c->fp8_block[0] = c->fp8_block[1] = 128;
     r->rc = in.rc;
 }
 
@@ -424,7 +439,7 @@ int32_t mk_config_read(struct mk_config *out, const struct mk_json *json)
     config_family(&r, &c);
     if (r.rc < 0)
         return r.rc;
-    config_sizes(&r, &c);
+    config_read_sizes(&r, &c);
     if (r.rc == MINKE_OK)
         config_experts(&r, &c);
     config_rope(&r, &c);
@@ -453,6 +468,23 @@ static int32_t config_limits(const struct config_limit *limits, size_t n)
             return mk_fail(MINKE_EFORMAT, "config: %s: %u; %u to %u expected", limits[i].name,
                            limits[i].value, limits[i].min, limits[i].max);
     return MINKE_OK;
+}
+
+static int32_t config_check_sizes(const struct mk_config *c)
+{
+    int32_t rc = MINKE_OK;
+
+    for (size_t i = 0; i < MK_COUNT(config_sizes) && rc == MINKE_OK; i++) {
+        const struct config_size *size = &config_sizes[i];
+        const uint32_t *field = (const uint32_t *)(const void *)((const char *)c + size->at);
+        const struct config_limit limit = {size->name, *field, size->min, size->max};
+
+        rc = config_limits(&limit, 1);
+    }
+    if (rc == MINKE_OK && c->qk_rope_head_dim % 2 != 0)
+        return mk_fail(MINKE_EFORMAT, "config: qk_rope_head_dim: %u; an even number expected",
+                       c->qk_rope_head_dim);
+    return rc;
 }
 
 static int32_t config_check_experts(const struct mk_config *c)
@@ -532,17 +564,6 @@ int32_t mk_config_check(const struct mk_config *c)
 {
     const uint32_t sparse = c->index_topk > 0;
     const struct config_limit limits[] = {
-        {"vocab_size", c->vocab_size, 1, CONFIG_MAX_VOCAB},
-        {"hidden_size", c->hidden_size, 1, CONFIG_MAX_HIDDEN},
-        {"num_hidden_layers", c->num_hidden_layers, 1, CONFIG_MAX_LAYERS},
-        {"intermediate_size", c->intermediate_size, 1, CONFIG_MAX_INNER},
-        {"max_position_embeddings", c->max_position_embeddings, 1, CONFIG_MAX_TOKENS},
-        {"num_attention_heads", c->num_attention_heads, 1, CONFIG_MAX_HEADS},
-        {"q_lora_rank", c->q_lora_rank, 0, CONFIG_MAX_HIDDEN},
-        {"kv_lora_rank", c->kv_lora_rank, 1, CONFIG_MAX_HIDDEN},
-        {"qk_nope_head_dim", c->qk_nope_head_dim, 1, CONFIG_MAX_HEAD_DIM},
-        {"qk_rope_head_dim", c->qk_rope_head_dim, 2, CONFIG_MAX_ROPE},
-        {"v_head_dim", c->v_head_dim, 1, CONFIG_MAX_HEAD_DIM},
         {"n_routed_experts", c->n_routed_experts, 0, CONFIG_MAX_EXPERTS},
         {"n_shared_experts", c->n_shared_experts, 0, CONFIG_MAX_EXPERTS},
         {"num_nextn_predict_layers", c->num_nextn_predict_layers, 0, 64},
@@ -551,16 +572,11 @@ int32_t mk_config_check(const struct mk_config *c)
         {"index_head_dim", c->index_head_dim, sparse ? c->qk_rope_head_dim : 0,
          CONFIG_MAX_HEAD_DIM},
     };
-    int32_t rc = config_limits(limits, MK_COUNT(limits));
+    int32_t rc;
 
-    if (rc == MINKE_OK && c->qk_rope_head_dim % 2 != 0)
-        rc = mk_fail(MINKE_EFORMAT, "config: qk_rope_head_dim: %u; an even number expected",
-                     c->qk_rope_head_dim);
-    if (rc == MINKE_OK)
-        rc = config_check_products(c);
-    if (rc == MINKE_OK && c->n_routed_experts > 0)
-        rc = config_check_experts(c);
-    if (rc == MINKE_OK)
-        rc = config_check_numbers(c);
-    return rc;
+    if ((rc = config_check_sizes(c)) < 0 || (rc = config_limits(limits, MK_COUNT(limits))) < 0
+        || (rc = config_check_products(c)) < 0
+        || (c->n_routed_experts > 0 && (rc = config_check_experts(c)) < 0))
+        return rc;
+    return config_check_numbers(c);
 }

@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/sort.h"
 
 #define GGUF_WINDOW 65536u
 #define GGUF_MAGIC  0x46554747u     /* "GGUF" */
@@ -66,13 +67,12 @@ static int32_t gguf_take_u32(struct gguf_cursor *c, uint32_t *out)
 static int32_t gguf_take_u64(struct gguf_cursor *c, uint64_t *out)
 {
     uint32_t low = 0, high = 0;
-    int32_t rc = gguf_take_u32(c, &low);
+    int32_t rc;
 
-    if (rc == MINKE_OK)
-        rc = gguf_take_u32(c, &high);
-    if (rc == MINKE_OK)
-        *out = low | (uint64_t)high << 32;
-    return rc;
+    if ((rc = gguf_take_u32(c, &low)) < 0 || (rc = gguf_take_u32(c, &high)) < 0)
+        return rc;
+    *out = low | (uint64_t)high << 32;
+    return MINKE_OK;
 }
 
 static int32_t gguf_take_string(struct gguf_cursor *c, struct mk_view *out,
@@ -96,22 +96,17 @@ static int32_t gguf_take_string(struct gguf_cursor *c, struct mk_view *out,
     return rc;
 }
 
-/* Bytes of a number; 0 for other types. */
-static size_t gguf_number_size(uint32_t type)
+size_t mk_gguf_number_size(uint32_t type)
 {
-    switch (type) {
-    case MK_GGUF_UINT8: case MK_GGUF_INT8: case MK_GGUF_BOOL: return 1;
-    case MK_GGUF_UINT16: case MK_GGUF_INT16: return 2;
-    case MK_GGUF_UINT32: case MK_GGUF_INT32: case MK_GGUF_FLOAT32: return 4;
-    case MK_GGUF_UINT64: case MK_GGUF_INT64: case MK_GGUF_FLOAT64: return 8;
-    default: return 0;
-    }
+    static const uint8_t sizes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
+
+    return type < sizeof(sizes) ? sizes[type] : 0;
 }
 
 /* The items of a value whose type and count were read. */
 static int32_t gguf_take_items(struct gguf_cursor *c, struct mk_gguf_value *v)
 {
-    const size_t item = v->type == MK_GGUF_STRING ? 8 : gguf_number_size(v->type);
+    const size_t item = v->type == MK_GGUF_STRING ? 8 : mk_gguf_number_size(v->type);
     struct mk_view *strings;
     uint8_t *numbers;
     int32_t rc = MINKE_OK;
@@ -137,137 +132,68 @@ static int32_t gguf_take_items(struct gguf_cursor *c, struct mk_gguf_value *v)
 
 static int32_t gguf_take_value(struct gguf_cursor *c, struct mk_gguf_value *v)
 {
-    int32_t rc = gguf_take_string(c, &v->key, "key");
+    int32_t rc;
 
     v->n = 1;
-    if (rc == MINKE_OK)
-        rc = gguf_take_u32(c, &v->type);
-    if (rc == MINKE_OK && v->key.len == 0)
+    if ((rc = gguf_take_string(c, &v->key, "key")) < 0 || (rc = gguf_take_u32(c, &v->type)) < 0)
+        return rc;
+    if (v->key.len == 0)
         return mk_fail(MINKE_EFORMAT, "%s: key of no length", c->path);
-    if (rc == MINKE_OK && strlen(v->key.data) != v->key.len)
+    if (strlen(v->key.data) != v->key.len)
         return mk_fail(MINKE_EFORMAT, "%s: key %s: holds a zero byte", c->path, v->key.data);
-    if (rc == MINKE_OK && v->type == MK_GGUF_ARRAY) {
-        v->is_array = 1;
-        rc = gguf_take_u32(c, &v->type);
-        if (rc == MINKE_OK)
-            rc = gguf_take_u64(c, &v->n);
-        if (rc == MINKE_OK && v->type == MK_GGUF_ARRAY)
-            return mk_fail(MINKE_EUNSUPPORTED, "%s: key %s: array of arrays", c->path,
-                           v->key.data);
-    }
-    return rc < 0 ? rc : gguf_take_items(c, v);
-}
-
-/* ---- Sorting by name, without recursion or memory ---------------------------------------- */
-
-static int gguf_compare(const struct mk_view *a, const struct mk_view *b)
-{
-    const int order = memcmp(a->data, b->data, mk_min(a->len, b->len));
-
-    return order != 0 ? order : (a->len > b->len) - (a->len < b->len);
-}
-
-/* Items of size bytes that begin with a struct mk_view, at most 128 bytes. */
-static void gguf_swap(uint8_t *a, uint8_t *b, size_t size)
-{
-    uint8_t keep[128];
-
-    memcpy(keep, a, size);
-    memcpy(a, b, size);
-    memcpy(b, keep, size);
-}
-
-static const struct mk_view *gguf_name_at(const uint8_t *items, size_t i, size_t size)
-{
-    return (const struct mk_view *)(const void *)(items + i * size);
-}
-
-static void gguf_sift(uint8_t *items, size_t root, size_t n, size_t size)
-{
-    for (size_t child; (child = 2 * root + 1) < n; root = child) {
-        if (child + 1 < n && gguf_compare(gguf_name_at(items, child, size),
-                                          gguf_name_at(items, child + 1, size)) < 0)
-            child++;
-        if (gguf_compare(gguf_name_at(items, root, size), gguf_name_at(items, child, size)) >= 0)
-            return;
-        gguf_swap(items + root * size, items + child * size, size);
-    }
-}
-
-const char *mk_names_sort(void *array, size_t n, size_t size)
-{
-    uint8_t *items = array;
-
-    for (size_t i = n / 2; i-- > 0;)
-        gguf_sift(items, i, n, size);
-    for (size_t end = n; end-- > 1;) {
-        gguf_swap(items, items + end * size, size);
-        gguf_sift(items, 0, end, size);
-    }
-    for (size_t i = 1; i < n; i++)
-        if (gguf_compare(gguf_name_at(items, i - 1, size), gguf_name_at(items, i, size)) == 0)
-            return gguf_name_at(items, i, size)->data;
-    return NULL;
-}
-
-const void *mk_names_find(const void *array, size_t n, size_t size, const char *name)
-{
-    const struct mk_view want = {name, strlen(name)};
-    const uint8_t *items = array;
-    size_t low = 0, high = n;
-
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-        const int order = gguf_compare(gguf_name_at(items, middle, size), &want);
-        if (order == 0)
-            return items + middle * size;
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return NULL;
+    if (v->type != MK_GGUF_ARRAY)
+        return gguf_take_items(c, v);
+    v->is_array = 1;
+    if ((rc = gguf_take_u32(c, &v->type)) < 0 || (rc = gguf_take_u64(c, &v->n)) < 0)
+        return rc;
+    if (v->type == MK_GGUF_ARRAY)
+        return mk_fail(MINKE_EUNSUPPORTED, "%s: key %s: array of arrays", c->path, v->key.data);
+    return gguf_take_items(c, v);
 }
 
 /* ---- Tensors ------------------------------------------------------------------------------ */
 
-/* Bytes of the data from type and dimensions. */
-static int32_t gguf_tensor_size(struct mk_gguf_tensor *t, const char *path)
+/* Dimensions stand in the file with the length of a row first. */
+static int32_t gguf_take_shape(struct gguf_cursor *c, struct mk_stored *t, uint64_t dims[4])
 {
-    size_t size = t->dims[0] > SIZE_MAX ? 0 : mk_type_row_bytes(t->type, (size_t)t->dims[0]);
+    int32_t rc = gguf_take_u32(c, &t->n_dims);
+
+    if (rc == MINKE_OK && t->n_dims > 4)
+        return mk_fail(MINKE_EFORMAT, "%s: tensor %s: %u dimensions", c->path, t->name.data,
+                       t->n_dims);
+    for (uint32_t d = 0; d < t->n_dims && rc == MINKE_OK; d++) {
+        rc = gguf_take_u64(c, &dims[d]);
+        t->shape[t->n_dims - 1 - d] = dims[d];
+    }
+    return rc;
+}
+
+/* Bytes of the data from type and dimensions. */
+static int32_t gguf_tensor_size(struct mk_stored *t, const uint64_t dims[4], const char *path)
+{
+    size_t size = dims[0] > SIZE_MAX ? 0 : mk_type_row_bytes(t->type, (size_t)dims[0]);
 
     for (uint32_t d = 1; d < 4 && size > 0; d++)
-        if (t->dims[d] > SIZE_MAX || mk_mul(&size, size, (size_t)t->dims[d]))
+        if (dims[d] > SIZE_MAX || mk_mul(&size, size, (size_t)dims[d]))
             size = 0;
     if (size == 0)
         return mk_fail(MINKE_EFORMAT, "%s: tensor %s: %llu x %llu x %llu x %llu of type %s", path,
-                       t->name.data, (unsigned long long)t->dims[0],
-                       (unsigned long long)t->dims[1], (unsigned long long)t->dims[2],
-                       (unsigned long long)t->dims[3], mk_type_info(t->type)->name);
+                       t->name.data, (unsigned long long)dims[0], (unsigned long long)dims[1],
+                       (unsigned long long)dims[2], (unsigned long long)dims[3],
+                       mk_type_info(t->type)->name);
     t->size = size;
     return MINKE_OK;
 }
 
-static int32_t gguf_take_tensor(struct gguf_cursor *c, struct mk_gguf_tensor *t)
+static int32_t gguf_take_tensor(struct gguf_cursor *c, struct mk_stored *t)
 {
+    uint64_t dims[4] = {1, 1, 1, 1};
     uint32_t number = 0;
     int32_t rc = gguf_take_string(c, &t->name, "tensor name");
 
-    if (rc == MINKE_OK)
-        rc = gguf_take_u32(c, &t->n_dims);
-    if (rc == MINKE_OK && t->n_dims > 4)
-        return mk_fail(MINKE_EFORMAT, "%s: tensor %s: %u dimensions", c->path, t->name.data,
-                       t->n_dims);
-    for (uint32_t d = 0; d < 4 && rc == MINKE_OK; d++) {
-        t->dims[d] = 1;
-        if (d < t->n_dims)
-            rc = gguf_take_u64(c, &t->dims[d]);
-    }
-    if (rc == MINKE_OK)
-        rc = gguf_take_u32(c, &number);
-    if (rc == MINKE_OK)
-        rc = gguf_take_u64(c, &t->offset);
-    if (rc < 0)
+    t->file = c->file;
+    if (rc < 0 || (rc = gguf_take_shape(c, t, dims)) < 0 || (rc = gguf_take_u32(c, &number)) < 0
+        || (rc = gguf_take_u64(c, &t->offset)) < 0)
         return rc;
     if (t->name.len == 0 || strlen(t->name.data) != t->name.len)
         return mk_fail(MINKE_EFORMAT, "%s: tensor %s: name is empty or holds a zero byte",
@@ -276,12 +202,11 @@ static int32_t gguf_take_tensor(struct gguf_cursor *c, struct mk_gguf_tensor *t)
     if (t->type == MK_N_TYPES)
         return mk_fail(MINKE_EUNSUPPORTED, "%s: tensor %s: type %u", c->path, t->name.data,
                        number);
-    return gguf_tensor_size(t, c->path);
+    return gguf_tensor_size(t, dims, c->path);
 }
 
-/* Offsets become the file's; each must be aligned and inside.  Tensors in the order of the
- * file are the rule, so that one pass finds overlaps; others are sorted first. */
-static int32_t gguf_place(struct gguf_cursor *c, struct mk_gguf_tensor *t, size_t n,
+/* Offsets become the file's; each must be aligned and inside. */
+static int32_t gguf_place(struct gguf_cursor *c, struct mk_stored *t, size_t n,
                           uint64_t alignment)
 {
     const uint64_t begin = c->at % alignment == 0 ? c->at
@@ -302,37 +227,27 @@ static int32_t gguf_place(struct gguf_cursor *c, struct mk_gguf_tensor *t, size_
     return MINKE_OK;
 }
 
-static void gguf_sift_offsets(const struct mk_gguf_tensor **t, size_t root, size_t n)
+static int gguf_by_offset(const void *a, const void *b)
 {
-    for (size_t child; (child = 2 * root + 1) < n; root = child) {
-        const struct mk_gguf_tensor *keep = t[root];
-        if (child + 1 < n && t[child]->offset < t[child + 1]->offset)
-            child++;
-        if (keep->offset >= t[child]->offset)
-            return;
-        t[root] = t[child];
-        t[child] = keep;
-    }
+    const struct mk_stored *x = a, *y = b;
+
+    return (x->offset > y->offset) - (x->offset < y->offset);
 }
 
 /* Tensors of one part must not share bytes.  order (n,) is scratch. */
-static int32_t gguf_check_overlap(const struct mk_gguf_tensor *t, size_t n,
-                                  const struct mk_gguf_tensor **order, const char *path)
+static int32_t gguf_check_overlap(const struct mk_stored *t, size_t n, const void **order,
+                                  const char *path)
 {
     for (size_t i = 0; i < n; i++)
         order[i] = &t[i];
-    for (size_t i = n / 2; i-- > 0;)
-        gguf_sift_offsets(order, i, n);
-    for (size_t end = n; end-- > 1;) {
-        const struct mk_gguf_tensor *keep = order[0];
-        order[0] = order[end];
-        order[end] = keep;
-        gguf_sift_offsets(order, 0, end);
-    }
-    for (size_t i = 1; i < n; i++)
-        if (order[i]->offset - order[i - 1]->offset < order[i - 1]->size)
+    mk_sort(order, n, gguf_by_offset);
+    for (size_t i = 1; i < n; i++) {
+        const struct mk_stored *before = order[i - 1], *next = order[i];
+
+        if (next->offset - before->offset < before->size)
             return mk_fail(MINKE_EFORMAT, "%s: tensors %s and %s overlap", path,
-                           order[i - 1]->name.data, order[i]->name.data);
+                           before->name.data, next->name.data);
+    }
     return MINKE_OK;
 }
 
@@ -342,7 +257,7 @@ static int32_t gguf_check_overlap(const struct mk_gguf_tensor *t, size_t n,
 struct gguf_part {
     struct mk_gguf_value *values;
     size_t n_values;
-    struct mk_gguf_tensor *tensors;
+    struct mk_stored *tensors;
     size_t n_tensors;
 };
 
@@ -354,26 +269,26 @@ static const struct mk_gguf_value *gguf_part_find(const struct gguf_part *p, con
 static int32_t gguf_take_counts(struct gguf_cursor *c, uint64_t *n_tensors, uint64_t *n_values)
 {
     uint32_t magic = 0, version = 0;
-    int32_t rc = gguf_take_u32(c, &magic);
+    int32_t rc;
 
-    if (rc == MINKE_OK && magic != GGUF_MAGIC)
+    if ((rc = gguf_take_u32(c, &magic)) < 0)
+        return rc;
+    if (magic != GGUF_MAGIC)
         return mk_fail(MINKE_EFORMAT, "%s: not a GGUF file", c->path);
-    if (rc == MINKE_OK)
-        rc = gguf_take_u32(c, &version);
-    if (rc == MINKE_OK && version != 0 && (version & 0xffffu) == 0)
+    if ((rc = gguf_take_u32(c, &version)) < 0)
+        return rc;
+    if (version != 0 && (version & 0xffffu) == 0)
         return mk_fail(MINKE_EUNSUPPORTED, "%s: big-endian; only little-endian is read", c->path);
-    if (rc == MINKE_OK && version != 2 && version != 3)
+    if (version != 2 && version != 3)
         return mk_fail(MINKE_EUNSUPPORTED, "%s: version %u; 2 and 3 are read", c->path, version);
-    if (rc == MINKE_OK)
-        rc = gguf_take_u64(c, n_tensors);
-    if (rc == MINKE_OK)
-        rc = gguf_take_u64(c, n_values);
+    if ((rc = gguf_take_u64(c, n_tensors)) < 0 || (rc = gguf_take_u64(c, n_values)) < 0)
+        return rc;
     /* The least a tensor's description takes is 24 bytes, a value's 13. */
-    if (rc == MINKE_OK && (*n_tensors > gguf_left(c) / 24 || *n_values > gguf_left(c) / 13))
+    if (*n_tensors > gguf_left(c) / 24 || *n_values > gguf_left(c) / 13)
         return mk_fail(MINKE_EFORMAT, "%s: %llu tensors and %llu keys in %llu bytes", c->path,
                        (unsigned long long)*n_tensors, (unsigned long long)*n_values,
                        (unsigned long long)c->size);
-    return rc;
+    return MINKE_OK;
 }
 
 static int32_t gguf_alignment(const struct gguf_cursor *c, const struct gguf_part *p,
@@ -392,11 +307,11 @@ static int32_t gguf_alignment(const struct gguf_cursor *c, const struct gguf_par
 }
 
 /* The header of one file. */
-static int32_t gguf_take_part(struct gguf_cursor *c, struct gguf_part *p, uint32_t part)
+static int32_t gguf_take_part(struct gguf_cursor *c, struct gguf_part *p)
 {
     uint64_t n_tensors = 0, n_values = 0, alignment = 0;
-    const struct mk_gguf_tensor **order;
-    const char *twice;
+    const void **order;
+    const struct mk_gguf_value *twice;
     int32_t rc = gguf_take_counts(c, &n_tensors, &n_values);
 
     if (rc < 0)
@@ -414,17 +329,13 @@ static int32_t gguf_take_part(struct gguf_cursor *c, struct gguf_part *p, uint32
         return rc;
     twice = mk_names_sort(p->values, p->n_values, sizeof(*p->values));
     if (twice != NULL)
-        return mk_fail(MINKE_EFORMAT, "%s: key %s appears twice", c->path, twice);
+        return mk_fail(MINKE_EFORMAT, "%s: key %s appears twice", c->path, twice->key.data);
     rc = gguf_alignment(c, p, &alignment);
-    for (size_t i = 0; i < p->n_tensors && rc == MINKE_OK; i++) {
-        p->tensors[i].part = part;
+    for (size_t i = 0; i < p->n_tensors && rc == MINKE_OK; i++)
         rc = gguf_take_tensor(c, &p->tensors[i]);
-    }
-    if (rc == MINKE_OK)
-        rc = gguf_place(c, p->tensors, p->n_tensors, alignment);
-    if (rc == MINKE_OK)
-        rc = gguf_check_overlap(p->tensors, p->n_tensors, order, c->path);
-    return rc;
+    if (rc < 0 || (rc = gguf_place(c, p->tensors, p->n_tensors, alignment)) < 0)
+        return rc;
+    return gguf_check_overlap(p->tensors, p->n_tensors, order, c->path);
 }
 
 static int32_t gguf_open_part(struct mk_gguf *g, const struct mk_env *env, const char *path,
@@ -441,7 +352,7 @@ static int32_t gguf_open_part(struct mk_gguf *g, const struct mk_env *env, const
     c.file = g->files[part];
     c.size = mk_file_size(c.file);
     c.window = mk_alloc(g->alloc, 1, GGUF_WINDOW);
-    rc = c.window == NULL ? MINKE_ENOMEM : gguf_take_part(&c, p, part);
+    rc = c.window == NULL ? MINKE_ENOMEM : gguf_take_part(&c, p);
     mk_free(g->alloc, c.window);
     return rc;
 }
@@ -481,14 +392,15 @@ static int32_t gguf_check_split(const struct gguf_part *p, const char *path, uin
                                 uint32_t n_parts)
 {
     int64_t no = 0, count = 0;
-    int32_t rc = gguf_split_number(p, "split.no", path, &no);
+    int32_t rc;
 
-    if (rc == MINKE_OK)
-        rc = gguf_split_number(p, "split.count", path, &count);
-    if (rc == MINKE_OK && (no != part || count != n_parts))
+    if ((rc = gguf_split_number(p, "split.no", path, &no)) < 0
+        || (rc = gguf_split_number(p, "split.count", path, &count)) < 0)
+        return rc;
+    if (no != part || count != n_parts)
         return mk_fail(MINKE_EFORMAT, "%s: says part %lld of %lld, expected %u of %u", path,
                        (long long)no + 1, (long long)count, part + 1, n_parts);
-    return rc;
+    return MINKE_OK;
 }
 
 /* The parts after the first; all of them into parts[0 .. n). */
@@ -523,7 +435,7 @@ static int32_t gguf_open_rest(struct mk_gguf *g, const struct mk_env *env, const
 static int32_t gguf_join(struct mk_gguf *g, const struct gguf_part *parts, uint32_t n,
                          const char *path)
 {
-    const char *twice;
+    const struct mk_stored *twice;
 
     for (uint32_t i = 0; i < n; i++)
         g->n_tensors += parts[i].n_tensors;
@@ -536,7 +448,7 @@ static int32_t gguf_join(struct mk_gguf *g, const struct gguf_part *parts, uint3
                    parts[i].n_tensors * sizeof(*g->tensors));
     twice = mk_names_sort(g->tensors, g->n_tensors, sizeof(*g->tensors));
     if (twice != NULL)
-        return mk_fail(MINKE_EFORMAT, "%s: tensor %s appears twice", path, twice);
+        return mk_fail(MINKE_EFORMAT, "%s: tensor %s appears twice", path, twice->name.data);
     g->values = parts[0].values;
     g->n_values = parts[0].n_values;
     return MINKE_OK;
@@ -574,18 +486,14 @@ int32_t mk_gguf_open(struct mk_gguf *out, const struct mk_env *env, const char *
     int32_t rc = MINKE_ENOMEM;
 
     mk_arena_init(&g.arena, &env->alloc);
-    g.files = mk_arena_alloc(&g.arena, MK_GGUF_MAX_PARTS, sizeof(*g.files));
+    g.files = mk_alloc(g.alloc, MK_GGUF_MAX_PARTS, sizeof(*g.files));
     parts = mk_arena_alloc(&g.arena, MK_GGUF_MAX_PARTS, sizeof(*parts));
     if (g.files == NULL || parts == NULL)
         goto fail;
-    rc = gguf_open_part(&g, env, path, 0, &parts[0]);
-    if (rc == MINKE_OK)
-        rc = gguf_count_parts(&parts[0], path, &n, &stem);
-    if (rc == MINKE_OK && n > 1)
-        rc = gguf_open_rest(&g, env, path, parts, n, stem);
-    if (rc == MINKE_OK)
-        rc = gguf_join(&g, parts, n, path);
-    if (rc < 0)
+    if ((rc = gguf_open_part(&g, env, path, 0, &parts[0])) < 0
+        || (rc = gguf_count_parts(&parts[0], path, &n, &stem)) < 0
+        || (n > 1 && (rc = gguf_open_rest(&g, env, path, parts, n, stem)) < 0)
+        || (rc = gguf_join(&g, parts, n, path)) < 0)
         goto fail;
     *out = g;
     return MINKE_OK;
@@ -599,8 +507,10 @@ void mk_gguf_close(struct mk_gguf *g)
 {
     for (uint32_t i = 0; i < g->n_files; i++)
         mk_file_close(g->files[i]);
-    if (g->arena.a != NULL)
+    if (g->alloc != NULL) {
+        mk_free(g->alloc, g->files);
         mk_arena_free(&g->arena);
+    }
     memset(g, 0, sizeof(*g));
 }
 
@@ -611,14 +521,14 @@ const struct mk_gguf_value *mk_gguf_find(const struct mk_gguf *g, const char *ke
     return mk_names_find(g->values, g->n_values, sizeof(*g->values), key);
 }
 
-const struct mk_gguf_tensor *mk_gguf_tensor(const struct mk_gguf *g, const char *name)
+const struct mk_stored *mk_gguf_tensor(const struct mk_gguf *g, const char *name)
 {
     return mk_names_find(g->tensors, g->n_tensors, sizeof(*g->tensors), name);
 }
 
 int mk_gguf_int(const struct mk_gguf_value *v, uint64_t i, int64_t *out)
 {
-    const size_t size = v == NULL ? 0 : gguf_number_size(v->type);
+    const size_t size = v == NULL ? 0 : mk_gguf_number_size(v->type);
     uint64_t bits = 0;
     int is_signed;
 
@@ -656,6 +566,14 @@ int mk_gguf_double(const struct mk_gguf_value *v, uint64_t i, double *out)
     memcpy(&single, v->numbers + 4 * i, 4);
     *out = (double)single;
     return 0;
+}
+
+int32_t mk_gguf_token(const struct mk_gguf *g, const char *key)
+{
+    int64_t id;
+
+    return mk_gguf_int(mk_gguf_find(g, key), 0, &id) == 0 && id >= 0 && id < INT32_MAX
+         ? (int32_t)id : -1;
 }
 
 const struct mk_view *mk_gguf_text(const struct mk_gguf_value *v)

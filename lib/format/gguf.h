@@ -2,9 +2,9 @@
 #ifndef MK_GGUF_H
 #define MK_GGUF_H
 
-#include "base/file.h"
 #include "format/config.h"
-#include "tensor/tensor.h"
+#include "format/stored.h"
+#include "format/vocabulary.h"
 
 /* Types of metadata values. */
 #define MK_GGUF_UINT8   0u
@@ -33,23 +33,14 @@ struct mk_gguf_value {
     const struct mk_view *strings;
 };
 
-struct mk_gguf_tensor {
-    struct mk_view name;
-    enum mk_type type;
-    uint32_t n_dims;                /* 0 to 4 */
-    uint64_t dims[4];               /* all at least 1; dims[0] is the length of a row */
-    uint32_t part;                  /* of files */
-    uint64_t offset, size;          /* bytes, from the start of that file */
-};
-
 struct mk_gguf {
     struct mk_arena arena;
     const struct mk_allocator *alloc;
-    struct mk_file **files;         /* the parts, in order */
+    struct mk_file **files;         /* the parts, in order; from alloc */
     uint32_t n_files;
     struct mk_gguf_value *values;   /* of the first part, by key */
     size_t n_values;
-    struct mk_gguf_tensor *tensors; /* of all parts, by name */
+    struct mk_stored *tensors;      /* of all parts, by name; each in its part's file */
     size_t n_tensors;
 };
 
@@ -62,22 +53,27 @@ void mk_gguf_close(struct mk_gguf *g);
 
 /* By name; NULL when there is none. */
 const struct mk_gguf_value *mk_gguf_find(const struct mk_gguf *g, const char *key);
-const struct mk_gguf_tensor *mk_gguf_tensor(const struct mk_gguf *g, const char *name);
+const struct mk_stored *mk_gguf_tensor(const struct mk_gguf *g, const char *name);
+
+/* Bytes of a number by MK_GGUF_* type; 0 for strings and arrays. */
+size_t mk_gguf_number_size(uint32_t type);
 
 /* Item i of a value.  0, or -1 when v is NULL, i out of range, or the item no such number. */
 int mk_gguf_int(const struct mk_gguf_value *v, uint64_t i, int64_t *out);
 int mk_gguf_double(const struct mk_gguf_value *v, uint64_t i, double *out);
+/* The token id that is the value of key, or -1. */
+int32_t mk_gguf_token(const struct mk_gguf *g, const char *key);
 /* A single string, or NULL. */
 const struct mk_view *mk_gguf_text(const struct mk_gguf_value *v);
-
-/* Arrays of items of size bytes, at most 128, that begin with a struct mk_view: sort by
- * it (returns a name that appears twice, or NULL), and look one up in a sorted array. */
-const char *mk_names_sort(void *array, size_t n, size_t size);
-const void *mk_names_find(const void *array, size_t n, size_t size, const char *name);
 
 /* The model's description, from llama.cpp's keys for deepseek2 and deepseek32, checked as any
  * other.  MINKE_EFORMAT, MINKE_EUNSUPPORTED: as mk_config_read. */
 int32_t mk_gguf_config(struct mk_config *out, const struct mk_gguf *g);
+
+/* The tokenizer of the keys tokenizer.*, its lists in the arena or borrowed from g.
+ * MINKE_EUNSUPPORTED also when the file has none or one of another model. */
+int32_t mk_gguf_vocabulary(struct mk_vocabulary *out, struct mk_arena *arena,
+                           const struct mk_gguf *g);
 
 /* Whether path names a GGUF file: ends in ".gguf". */
 int mk_gguf_is_path(const char *path);

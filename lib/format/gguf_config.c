@@ -159,20 +159,12 @@ static void meta_rope(struct gguf_meta *m, struct mk_config *c)
                             m->arch);
 }
 
-static int32_t meta_token(const struct mk_gguf *g, const char *key)
-{
-    int64_t id;
-
-    return mk_gguf_int(mk_gguf_find(g, key), 0, &id) == 0 && id >= 0 && id < INT32_MAX
-         ? (int32_t)id : -1;
-}
-
 static void meta_tokens(const struct mk_gguf *g, struct mk_config *c)
 {
-    const int32_t turn = meta_token(g, "tokenizer.ggml.eot_token_id");
+    const int32_t turn = mk_gguf_token(g, "tokenizer.ggml.eot_token_id");
 
-    c->bos_token_id = meta_token(g, "tokenizer.ggml.bos_token_id");
-    c->eos_token_id = meta_token(g, "tokenizer.ggml.eos_token_id");
+    c->bos_token_id = mk_gguf_token(g, "tokenizer.ggml.bos_token_id");
+    c->eos_token_id = mk_gguf_token(g, "tokenizer.ggml.eos_token_id");
     if (c->eos_token_id >= 0)
         c->eos_token_ids[c->n_eos_token_ids++] = c->eos_token_id;
     if (turn >= 0 && turn != c->eos_token_id)

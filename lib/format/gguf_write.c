@@ -96,9 +96,6 @@ void mk_gguf_put_string_array(struct mk_gguf_writer *w, const char *key,
         ggufw_string(&w->values, v[i].data, v[i].len);
 }
 
-/* Bytes of a number by MK_GGUF_* type; 0 for strings and arrays. */
-static const uint8_t ggufw_sizes[13] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
-
 void mk_gguf_put_value(struct mk_gguf_writer *w, const struct mk_gguf_value *v)
 {
     if (v->is_array)
@@ -106,7 +103,7 @@ void mk_gguf_put_value(struct mk_gguf_writer *w, const struct mk_gguf_value *v)
     else
         ggufw_key(w, v->key.data, v->type);
     if (v->type != MK_GGUF_STRING) {
-        mk_text_add(&w->values, (const char *)v->numbers, (size_t)v->n * ggufw_sizes[v->type]);
+        mk_text_add(&w->values, (const char *)v->numbers, (size_t)v->n * mk_gguf_number_size(v->type));
         return;
     }
     for (uint64_t i = 0; i < v->n; i++)
@@ -151,16 +148,13 @@ int32_t mk_gguf_write_header(struct mk_gguf_writer *w, const char *path)
     ggufw_little(&head, w->n_values, 8);
     if (head.failed || w->values.failed || w->tensors.failed)
         rc = mk_fail_memory(w->values.len, "the header");
-    else
-        rc = mk_writer_open(&w->file, w->alloc, path);
-    if (rc == MINKE_OK)
-        rc = mk_writer_write(w->file, head.data, head.len);
-    if (rc == MINKE_OK)
-        rc = mk_writer_write(w->file, w->values.data, w->values.len);
-    if (rc == MINKE_OK)
-        rc = mk_writer_write(w->file, w->tensors.data, w->tensors.len);
+    else if ((rc = mk_writer_open(&w->file, w->alloc, path)) >= 0
+             && (rc = mk_writer_write(w->file, head.data, head.len)) >= 0
+             && (rc = mk_writer_write(w->file, w->values.data, w->values.len)) >= 0
+             && (rc = mk_writer_write(w->file, w->tensors.data, w->tensors.len)) >= 0)
+        rc = mk_gguf_write_pad(w);
     mk_text_free(&head);
-    return rc < 0 ? rc : mk_gguf_write_pad(w);
+    return rc;
 }
 
 int32_t mk_gguf_write_data(struct mk_gguf_writer *w, const void *data, size_t n)

@@ -5,7 +5,6 @@
 
 #include "base/checked.h"
 #include "base/sort.h"
-#include "format/source.h"
 
 /* ---- One file ------------------------------------------------------------ */
 
@@ -87,13 +86,34 @@ static int32_t st_shape(struct mk_st_tensor *t, const struct st_reader *r,
     return MINKE_OK;
 }
 
+/* Its bytes: those that shape and type ask for, inside the file. */
+static int32_t st_place(struct mk_st_tensor *t, const struct st_reader *r,
+                        const struct mk_json *offsets, uint32_t bits)
+{
+    uint64_t begin, end;
+
+    if (offsets == NULL || offsets->type != MK_JSON_ARRAY || offsets->n_items != 2
+        || st_unsigned(offsets->first, &begin) != 0
+        || st_unsigned(offsets->first->next, &end) != 0)
+        return mk_fail(MINKE_EFORMAT, "%s: tensor %s: data_offsets are no two sizes", r->path,
+                       t->name);
+    if (begin > end || end > r->data_size)
+        return mk_fail(MINKE_EFORMAT, "%s: tensor %s: bytes %llu to %llu of %llu", r->path,
+                       t->name, (unsigned long long)begin, (unsigned long long)end,
+                       (unsigned long long)r->data_size);
+    if (st_bytes(t, bits, &t->size) != 0 || t->size != end - begin)
+        return mk_fail(MINKE_EFORMAT, "%s: tensor %s: %llu bytes do not match its shape and type",
+                       r->path, t->name, (unsigned long long)(end - begin));
+    t->offset = r->data_offset + begin;
+    return MINKE_OK;
+}
+
 static int32_t st_tensor(struct mk_st_tensor *t, const struct st_reader *r,
                          const struct mk_json *v)
 {
     const struct mk_json *dtype = mk_json_get(v, "dtype");
-    const struct mk_json *offsets = mk_json_get(v, "data_offsets");
-    uint64_t begin, end, bytes;
     uint32_t bits;
+    int32_t rc;
 
     t->name = v->key.data;
     if (strlen(v->key.data) != v->key.len || v->key.len == 0)
@@ -104,25 +124,8 @@ static int32_t st_tensor(struct mk_st_tensor *t, const struct st_reader *r,
     if (t->dtype == NULL)
         return mk_fail(MINKE_EFORMAT, "%s: tensor %s: unknown dtype \"%s\"", r->path, t->name,
                        dtype->text.data);
-    const int32_t rc = st_shape(t, r, mk_json_get(v, "shape"));
-
-    if (rc < 0)
-        return rc;
-    if (offsets == NULL || offsets->type != MK_JSON_ARRAY || offsets->n_items != 2
-        || st_unsigned(offsets->first, &begin) != 0
-        || st_unsigned(offsets->first->next, &end) != 0)
-        return mk_fail(MINKE_EFORMAT, "%s: tensor %s: data_offsets are no two sizes", r->path,
-                       t->name);
-    if (begin > end || end > r->data_size)
-        return mk_fail(MINKE_EFORMAT, "%s: tensor %s: bytes %llu to %llu of %llu", r->path,
-                       t->name, (unsigned long long)begin, (unsigned long long)end,
-                       (unsigned long long)r->data_size);
-    if (st_bytes(t, bits, &bytes) != 0 || bytes != end - begin)
-        return mk_fail(MINKE_EFORMAT, "%s: tensor %s: %llu bytes do not match its shape and type",
-                       r->path, t->name, (unsigned long long)(end - begin));
-    t->offset = r->data_offset + begin;
-    t->size = bytes;
-    return MINKE_OK;
+    rc = st_shape(t, r, mk_json_get(v, "shape"));
+    return rc < 0 ? rc : st_place(t, r, mk_json_get(v, "data_offsets"), bits);
 }
 
 /* By offset, empty tensors before what begins at the same byte. */
@@ -175,6 +178,7 @@ static int32_t st_tensors(struct mk_st_tensor **out, size_t *n_out, const struct
     struct mk_st_tensor *sorted, *tensors;
     const void **order;
     size_t n = 0;
+    int32_t rc = MINKE_OK;
 
     if (header->type != MK_JSON_OBJECT)
         return mk_fail(MINKE_EFORMAT, "%s: header is no JSON object", r->path);
@@ -183,18 +187,17 @@ static int32_t st_tensors(struct mk_st_tensor **out, size_t *n_out, const struct
     order = mk_arena_alloc(r->arena, header->n_items, sizeof(*order));
     if (tensors == NULL || sorted == NULL || order == NULL)
         return MINKE_ENOMEM;
-    for (const struct mk_json *v = header->first; v != NULL; v = v->next) {
-        const int is_metadata = strcmp(v->key.data, "__metadata__") == 0;
-        const int32_t rc = is_metadata ? st_check_metadata(r, v)
-                                       : st_tensor(&tensors[n], r, v);
-
-        if (rc < 0)
-            return rc;
-        if (!is_metadata) {
+    for (const struct mk_json *v = header->first; v != NULL && rc == MINKE_OK; v = v->next) {
+        if (strcmp(v->key.data, "__metadata__") == 0) {
+            rc = st_check_metadata(r, v);
+        } else {
+            rc = st_tensor(&tensors[n], r, v);
             order[n] = &tensors[n];
             n++;
         }
     }
+    if (rc < 0)
+        return rc;
     mk_sort(order, n, st_by_offset);
     for (size_t i = 0; i < n; i++)
         sorted[i] = *(const struct mk_st_tensor *)order[i];
@@ -203,40 +206,45 @@ static int32_t st_tensors(struct mk_st_tensor **out, size_t *n_out, const struct
     return st_check_order(r, sorted, n);
 }
 
-int32_t mk_st_read(struct mk_st_tensor **out, size_t *n, struct mk_arena *arena,
-                   struct mk_file *file)
+/* The header's text, for mk_free; the data follow it. */
+static int32_t st_header(char **text, size_t *len_out, struct st_reader *r, struct mk_file *file)
 {
-    struct st_reader r = {arena, mk_file_path(file), 0, 0};
     const uint64_t size = mk_file_size(file);
-    struct mk_st_tensor *tensors = NULL;
-    const struct mk_json *header = NULL;
     unsigned char head[8];
     uint64_t len = 0;
-    size_t n_tensors = 0;
     int32_t rc;
 
     if (size < sizeof(head))
-        return mk_fail(MINKE_EFORMAT, "%s: %llu bytes are too few for a header", r.path,
+        return mk_fail(MINKE_EFORMAT, "%s: %llu bytes are too few for a header", r->path,
                        (unsigned long long)size);
-    rc = mk_file_read(file, 0, head, sizeof(head));
-    if (rc < 0)
+    if ((rc = mk_file_read(file, 0, head, sizeof(head))) < 0)
         return rc;
     for (int i = 7; i >= 0; i--)
         len = len << 8 | head[i];
     if (len > MK_ST_MAX_HEADER || len > size - sizeof(head))
-        return mk_fail(MINKE_EFORMAT, "%s: header of %llu bytes in a file of %llu", r.path,
+        return mk_fail(MINKE_EFORMAT, "%s: header of %llu bytes in a file of %llu", r->path,
                        (unsigned long long)len, (unsigned long long)size);
-    char *text = mk_alloc(arena->a, (size_t)len + 1, 1);
+    r->data_offset = sizeof(head) + len;
+    r->data_size = size - r->data_offset;
+    *len_out = (size_t)len;
+    *text = mk_alloc(r->arena->a, (size_t)len + 1, 1);
+    return *text == NULL ? MINKE_ENOMEM : mk_file_read(file, sizeof(head), *text, (size_t)len);
+}
 
-    if (text == NULL)
-        return MINKE_ENOMEM;
-    r.data_offset = sizeof(head) + len;
-    r.data_size = size - r.data_offset;
-    rc = mk_file_read(file, sizeof(head), text, (size_t)len);
+int32_t mk_st_read(struct mk_st_tensor **out, size_t *n, struct mk_arena *arena,
+                   struct mk_file *file)
+{
+    struct st_reader r = {arena, mk_file_path(file), 0, 0};
+    struct mk_st_tensor *tensors = NULL;
+    const struct mk_json *header = NULL;
+    char *text = NULL;
+    size_t len = 0, n_tensors = 0;
+    int32_t rc = st_header(&text, &len, &r, file);
+
     if (rc == MINKE_OK && text[0] != '{')
         rc = mk_fail(MINKE_EFORMAT, "%s: header is no JSON object", r.path);
     if (rc == MINKE_OK)
-        rc = mk_json_parse(&header, arena, text, (size_t)len, r.path);
+        rc = mk_json_parse(&header, arena, text, len, r.path);
     if (rc == MINKE_OK)
         rc = st_tensors(&tensors, &n_tensors, &r, header);
     mk_free(arena->a, text);
@@ -247,315 +255,159 @@ int32_t mk_st_read(struct mk_st_tensor **out, size_t *n, struct mk_arena *arena,
     return MINKE_OK;
 }
 
-/* ---- A directory of files ------------------------------------------------ */
+/* ---- A folder of files ---------------------------------------------------- */
 
-#define ST_MAX_SHARDS 4096u
+#define ST_INDEX "model.safetensors.index.json"
+#define ST_MAX_FILES 4096u
 #define ST_MAX_INDEX ((uint64_t)1 << 28)     /* bytes of the index */
 
-struct st_entry {
-    struct mk_st_tensor tensor;
-    uint32_t shard;
-    int used;
-};
-
-struct st_source {
-    struct mk_env env;
-    struct mk_arena arena;
-    const char **shards;     /* (n_shards,) names of files, in the arena, ascending */
-    struct mk_file **files;  /* (n_shards,) */
-    size_t n_shards, n_files;
-    const struct st_entry **entries;     /* (n_entries,) by name */
-    size_t n_entries;
-};
-
-static void st_source_free(void *self)
-{
-    struct st_source *s = self;
-
-    if (s == NULL)
-        return;
-    const struct mk_allocator a = s->env.alloc;
-
-    for (size_t i = 0; i < s->n_files; i++)
-        mk_file_close(s->files[i]);
-    mk_free(&a, s->files);
-    mk_arena_free(&s->arena);
-    mk_free(&a, s);
-}
-
 /* A stranger's file name: one in the same directory, and nothing else. */
-static int st_shard_is_plain(const struct mk_json *name)
+static int st_is_plain(const struct mk_json *name)
 {
     return name->type == MK_JSON_STRING && name->text.len > 0 && name->text.len < 256
         && strlen(name->text.data) == name->text.len && strpbrk(name->text.data, "/\\:") == NULL
         && strcmp(name->text.data, ".") != 0 && strcmp(name->text.data, "..") != 0;
 }
 
-/* Where name stands among the ascending names, or belongs; *is_there says which. */
-static size_t st_shard_place(const char *const *names, size_t n, const char *name, int *is_there)
+/* Names of the files in the index's map, ascending, each once. */
+static int32_t st_names(struct mk_view **out, size_t *n_out, struct mk_arena *arena,
+                        const struct mk_json *map)
 {
-    size_t low = 0, high = n;
-
-    while (low < high) {
-        const size_t mid = low + (high - low) / 2;
-        const int c = strcmp(names[mid], name);
-
-        if (c == 0) {
-            *is_there = 1;
-            return mid;
-        }
-        if (c < 0)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    *is_there = 0;
-    return low;
-}
-
-int32_t mk_st_shards(const char ***out, size_t *n_out, struct mk_arena *arena,
-                     const struct mk_json *map)
-{
-    const char **names;
-    size_t n = 0;
+    struct mk_view *names;
+    size_t n = 0, n_names = 0;
 
     if (map == NULL || map->type != MK_JSON_OBJECT)
-        return mk_fail(MINKE_EFORMAT, "model.safetensors.index.json: weight_map is missing");
-    names = mk_arena_alloc(arena, mk_min(map->n_items, ST_MAX_SHARDS), sizeof(*names));
+        return mk_fail(MINKE_EFORMAT, ST_INDEX ": weight_map is missing");
+    *out = names = mk_arena_alloc(arena, map->n_items, sizeof(*names));
     if (names == NULL)
         return MINKE_ENOMEM;
     for (const struct mk_json *v = map->first; v != NULL; v = v->next) {
-        int is_there;
-
-        if (!st_shard_is_plain(v))
-            return mk_fail(MINKE_EFORMAT, "model.safetensors.index.json: tensor %s: \"%s\" is no "
-                           "name of a file beside it", v->key.data,
+        if (!st_is_plain(v))
+            return mk_fail(MINKE_EFORMAT, ST_INDEX ": tensor %s: \"%s\" is no name of a file "
+                           "beside it", v->key.data,
                            v->type == MK_JSON_STRING ? v->text.data : "");
-        const size_t at = st_shard_place(names, n, v->text.data, &is_there);
-
-        if (is_there)
-            continue;
-        if (n == ST_MAX_SHARDS)
-            return mk_fail(MINKE_EFORMAT, "model.safetensors.index.json: more than %u files",
-                           ST_MAX_SHARDS);
-        memmove(names + at + 1, names + at, (n - at) * sizeof(*names));
-        names[at] = v->text.data;
-        n++;
+        names[n++] = v->text;
     }
-    *out = names;
-    *n_out = n;
+    (void)mk_names_sort(names, n, sizeof(*names));
+    for (size_t i = 0; i < n; i++)
+        if (n_names == 0 || !mk_view_equal(names[i], names[n_names - 1]))
+            names[n_names++] = names[i];
+    if (n_names > ST_MAX_FILES)
+        return mk_fail(MINKE_EFORMAT, ST_INDEX ": more than %u files", ST_MAX_FILES);
+    *n_out = n_names;
     return MINKE_OK;
 }
 
-static int32_t st_read_index(struct st_source *s, const struct mk_json **map, const char *path)
+/* The file of this name, behind the others; without one *is_there is 0. */
+static int32_t st_open_file(struct mk_st_folder *f, const struct mk_env *env, const char *dir,
+                            const char *name, int *is_there)
 {
-    const struct mk_json *root = NULL;
-    char *text = NULL;
-    size_t len = 0;
-    int32_t rc = mk_file_load(&text, &len, &s->env, path, ST_MAX_INDEX);
+    char *path = mk_path_join(&env->alloc, dir, name);
+    const int32_t rc = path == NULL ? MINKE_ENOMEM
+                                    : mk_file_open(&f->files[f->n_files], env, path);
 
-    if (rc < 0)
-        return rc;
-    if (text == NULL)
-        return mk_fail(MINKE_EIO, "%s: neither model.safetensors nor this index is there", path);
-    rc = mk_json_parse(&root, &s->arena, text, len, "model.safetensors.index.json");
-    mk_free(&s->env.alloc, text);
-    if (rc < 0)
-        return rc;
-    *map = mk_json_get(root, "weight_map");
-    return mk_st_shards(&s->shards, &s->n_shards, &s->arena, *map);
-}
-
-static int32_t st_open_shard(struct st_source *s, const char *dir, const char *name)
-{
-    struct mk_file *file = NULL;
-    char *path = mk_path_join(&s->env.alloc, dir, name);
-    int32_t rc;
-
-    if (path == NULL)
-        return MINKE_ENOMEM;
-    rc = mk_file_open(&file, &s->env, path);
-    if (rc == MINKE_OK && file == NULL)
-        rc = mk_fail(MINKE_EIO, "%s: no such file, but the index names it", path);
-    mk_free(&s->env.alloc, path);
-    if (rc == MINKE_OK)
-        s->files[s->n_files++] = file;
+    mk_free(&env->alloc, path);
+    *is_there = rc == MINKE_OK && f->files[f->n_files] != NULL;
+    f->n_files += (size_t)*is_there;
     return rc;
 }
 
-static int st_by_name(const void *a, const void *b)
+static int32_t st_open_indexed(struct mk_st_folder *f, const struct mk_env *env, const char *dir,
+                               const struct mk_json **map, struct mk_view **names)
 {
-    const struct st_entry *x = a, *y = b;
+    char *path = mk_path_join(&env->alloc, dir, ST_INDEX), *text = NULL;
+    const struct mk_json *root = NULL;
+    size_t len = 0, n = 0;
+    int is_there;
+    int32_t rc = path == NULL ? MINKE_ENOMEM : mk_file_load(&text, &len, env, path, ST_MAX_INDEX);
 
-    return strcmp(x->tensor.name, y->tensor.name);
+    if (rc == MINKE_OK && text == NULL)
+        rc = mk_fail(MINKE_EIO, "%s: neither model.safetensors nor this index is there", path);
+    if (rc == MINKE_OK)
+        rc = mk_json_parse(&root, f->arena, text, len, ST_INDEX);
+    mk_free(&env->alloc, text);
+    mk_free(&env->alloc, path);
+    *map = mk_json_get(root, "weight_map");
+    if (rc == MINKE_OK)
+        rc = st_names(names, &n, f->arena, *map);
+    for (size_t i = 0; i < n && rc == MINKE_OK; i++) {
+        rc = st_open_file(f, env, dir, (*names)[i].data, &is_there);
+        if (rc == MINKE_OK && !is_there)
+            rc = mk_fail(MINKE_EIO, "%s/%s: no such file, but the index names it", dir,
+                         (*names)[i].data);
+    }
+    return rc;
 }
 
-static struct st_entry *st_lookup(const struct st_source *s, const char *name)
+/* A header's entry as weights see it. */
+static void st_stored(struct mk_stored *out, const struct mk_st_tensor *t, struct mk_file *file)
 {
-    size_t low = 0, high = s->n_entries;
-
-    while (low < high) {
-        const size_t mid = low + (high - low) / 2;
-        const int c = strcmp(s->entries[mid]->tensor.name, name);
-
-        if (c == 0)
-            return (struct st_entry *)(uintptr_t)s->entries[mid];
-        if (c < 0)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return NULL;
+    *out = (struct mk_stored){.name = mk_view(t->name), .type = mk_type_of_dtype(t->dtype),
+                              .dtype = t->dtype, .n_dims = t->n_dims, .file = file,
+                              .offset = t->offset, .size = t->size};
+    memcpy(out->shape, t->shape, sizeof(out->shape));
 }
 
 /* The headers of all files, as one list by name. */
-static int32_t st_collect(struct st_source *s)
+static int32_t st_collect(struct mk_st_folder *f)
 {
-    struct mk_st_tensor **lists = mk_arena_alloc(&s->arena, s->n_files, sizeof(*lists));
-    size_t *counts = mk_arena_alloc(&s->arena, s->n_files, sizeof(*counts));
-    size_t n = 0, k = 0;
+    struct mk_st_tensor **lists = mk_arena_alloc(f->arena, f->n_files, sizeof(*lists));
+    size_t *counts = mk_arena_alloc(f->arena, f->n_files, sizeof(*counts)), n = 0;
+    const struct mk_stored *twice;
 
     if (lists == NULL || counts == NULL)
         return MINKE_ENOMEM;
-    for (size_t i = 0; i < s->n_files; i++) {
-        const int32_t rc = mk_st_read(&lists[i], &counts[i], &s->arena, s->files[i]);
+    for (size_t i = 0; i < f->n_files; i++) {
+        const int32_t rc = mk_st_read(&lists[i], &counts[i], f->arena, f->files[i]);
 
         if (rc < 0)
             return rc;
         n += counts[i];
     }
-    struct st_entry *entries = mk_arena_alloc(&s->arena, n, sizeof(*entries));
-
-    s->entries = mk_arena_alloc(&s->arena, n, sizeof(*s->entries));
-    if (entries == NULL || s->entries == NULL)
+    f->tensors = mk_arena_alloc(f->arena, n, sizeof(*f->tensors));
+    if (f->tensors == NULL)
         return MINKE_ENOMEM;
-    for (size_t i = 0; i < s->n_files; i++)
-        for (size_t j = 0; j < counts[i]; j++, k++) {
-            entries[k].tensor = lists[i][j];
-            entries[k].shard = (uint32_t)i;
-            s->entries[k] = &entries[k];
-        }
-    s->n_entries = n;
-    mk_sort((const void **)s->entries, n, st_by_name);
-    for (size_t i = 1; i < n; i++)
-        if (strcmp(s->entries[i - 1]->tensor.name, s->entries[i]->tensor.name) == 0)
-            return mk_fail(MINKE_EFORMAT, "tensor %s: in %s and again in %s",
-                           s->entries[i]->tensor.name,
-                           mk_file_path(s->files[s->entries[i - 1]->shard]),
-                           mk_file_path(s->files[s->entries[i]->shard]));
+    for (size_t i = 0; i < f->n_files; i++)
+        for (size_t k = 0; k < counts[i]; k++)
+            st_stored(&f->tensors[f->n_tensors++], &lists[i][k], f->files[i]);
+    twice = mk_names_sort(f->tensors, n, sizeof(*f->tensors));
+    if (twice != NULL)
+        return mk_fail(MINKE_EFORMAT, "tensor %s: in %s and again in %s", twice->name.data,
+                       mk_file_path(twice[-1].file), mk_file_path(twice->file));
     return MINKE_OK;
 }
 
 /* The index and the files must say the same. */
-static int32_t st_check_index(const struct st_source *s, const struct mk_json *map)
+static int32_t st_check_index(const struct mk_st_folder *f, const struct mk_json *map,
+                              const struct mk_view *names)
 {
     for (const struct mk_json *v = map == NULL ? NULL : map->first; v != NULL; v = v->next) {
-        const struct st_entry *e = strlen(v->key.data) == v->key.len ? st_lookup(s, v->key.data) : NULL;
+        const struct mk_stored *t = strlen(v->key.data) != v->key.len ? NULL
+            : mk_names_find(f->tensors, f->n_tensors, sizeof(*t), v->key.data);
+        const struct mk_view *name = mk_names_find(names, f->n_files, sizeof(*names),
+                                                   v->text.data);
 
-        if (e == NULL || strcmp(s->shards[e->shard], v->text.data) != 0)
+        if (t == NULL || name == NULL || t->file != f->files[name - names])
             return mk_fail(MINKE_EFORMAT, "tensor %s: the index puts it into %s, where it is not",
                            v->key.data, v->text.data);
     }
     return MINKE_OK;
 }
 
-static int32_t st_source_find(void *self, const char *name, struct mk_stored *out)
+int32_t mk_st_open(struct mk_st_folder *out, const struct mk_env *env, const char *path)
 {
-    const struct st_source *s = self;
-    struct st_entry *e = st_lookup(s, name);
-
-    if (e == NULL)
-        return 0;
-    const struct mk_st_tensor *t = &e->tensor;
-    const enum mk_type type = mk_type_of_dtype(t->dtype);
-
-    if (type == MK_N_TYPES)
-        return mk_fail(MINKE_EUNSUPPORTED,
-                       "tensor %s: type %s; F32, F16, BF16 and F8_E4M3 are accepted", name,
-                       t->dtype);
-    if (t->n_dims > MK_SOURCE_MAX_DIMS)
-        return mk_fail(MINKE_EFORMAT, "tensor %s: %u dimensions", name, t->n_dims);
-    e->used = 1;
-    memset(out, 0, sizeof(*out));
-    out->name = t->name;
-    out->type = type;
-    out->n_dims = t->n_dims;
-    memcpy(out->shape, t->shape, sizeof(out->shape));
-    out->file = s->files[e->shard];
-    out->offset = t->offset;
-    out->size = t->size;
-    return 1;
-}
-
-static const char *st_source_unused(void *self, size_t *i)
-{
-    const struct st_source *s = self;
-
-    while (*i < s->n_entries) {
-        const struct st_entry *e = s->entries[(*i)++];
-
-        if (!e->used)
-            return e->tensor.name;
-    }
-    return NULL;
-}
-
-static int32_t st_source_keep_files(void *self, struct mk_file ***files, size_t *n_files)
-{
-    struct st_source *s = self;
-
-    *files = s->files;
-    *n_files = s->n_files;
-    s->files = NULL;
-    s->n_files = 0;
-    return MINKE_OK;
-}
-
-int32_t mk_st_source_open(struct mk_source *out, const struct mk_env *env, const char *path)
-{
-    static const char single[] = "model.safetensors";
-    struct st_source *s = mk_alloc(&env->alloc, 1, sizeof(*s));
     const struct mk_json *map = NULL;
-    struct mk_file *file = NULL;
-    char *name = NULL;
-    int32_t rc = MINKE_ENOMEM;
+    struct mk_view *names = NULL;
+    int is_there;
+    int32_t rc;
 
-    if (s == NULL)
+    out->files = mk_alloc(&env->alloc, ST_MAX_FILES, sizeof(*out->files));
+    if (out->files == NULL)
         return MINKE_ENOMEM;
-    s->env = *env;
-    mk_arena_init(&s->arena, &s->env.alloc);
-    name = mk_path_join(&env->alloc, path, single);
-    if (name == NULL || (rc = mk_file_open(&file, env, name)) < 0)
-        goto done;
-    if (file == NULL) {
-        mk_free(&env->alloc, name);
-        rc = MINKE_ENOMEM;
-        name = mk_path_join(&env->alloc, path, "model.safetensors.index.json");
-        if (name == NULL || (rc = st_read_index(s, &map, name)) < 0)
-            goto done;
-    }
-    rc = MINKE_ENOMEM;
-    s->files = mk_alloc(&env->alloc, file != NULL ? 1 : s->n_shards, sizeof(*s->files));
-    if (s->files == NULL)
-        goto done;
-    if (file != NULL) {
-        s->files[s->n_files++] = file;
-        file = NULL;
-    }
-    for (size_t i = 0; i < s->n_shards; i++)
-        if ((rc = st_open_shard(s, path, s->shards[i])) < 0)
-            goto done;
-    rc = st_collect(s);
+    rc = st_open_file(out, env, path, "model.safetensors", &is_there);
+    if (rc == MINKE_OK && !is_there)
+        rc = st_open_indexed(out, env, path, &map, &names);
     if (rc == MINKE_OK)
-        rc = st_check_index(s, map);
-    if (rc == MINKE_OK)
-        *out = (struct mk_source){s, st_source_find, st_source_unused, st_source_keep_files,
-                              st_source_free};
-
-done:
-    mk_free(&env->alloc, name);
-    mk_file_close(file);
-    if (rc < 0)
-        st_source_free(s);
-    return rc;
+        rc = st_collect(out);
+    return rc < 0 ? rc : st_check_index(out, map, names);
 }

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "format/stored.h"
 
 #define MK_ST_MAX_HEADER 100000000u   /* bytes, the format's own limit */
 
@@ -21,10 +22,18 @@ struct mk_st_tensor {
 int32_t mk_st_read(struct mk_st_tensor **out, size_t *n, struct mk_arena *arena,
                    struct mk_file *file);
 
-/* Names of the files in the weight_map of an index (NULL: missing), each once, ascending, in the
- * arena as the names in map.  MINKE_EFORMAT when one is not the name of a file beside the index,
- * or when there are more than 4096. */
-int32_t mk_st_shards(const char ***names, size_t *n, struct mk_arena *arena,
-                     const struct mk_json *map);
+/* The tensors of a folder: those of model.safetensors, or of the files that its index names. */
+struct mk_st_folder {
+    struct mk_arena *arena;          /* set by the caller: names, and the list */
+    struct mk_file **files;          /* open, from env's allocator: the caller's, also on error */
+    size_t n_files;
+    struct mk_stored *tensors;       /* by name */
+    size_t n_tensors;
+};
+
+/* MINKE_EIO: there are none, or one is missing; MINKE_EFORMAT: as mk_st_read, or a tensor appears
+ * twice, the index names what is no file beside it, more than 4096 of them, or a tensor that is
+ * not where it says. */
+int32_t mk_st_open(struct mk_st_folder *out, const struct mk_env *env, const char *path);
 
 #endif

@@ -233,10 +233,5 @@ void mk_mat_row(float *out, const struct mk_mat *w, size_t r)
             mk_decode(out + k, block, mk_min(unit, w->n_in - k), w->type);
         }
     }
-    if (w->scale != NULL) {
-        const float *scale = w->scale + r / 128 * mk_ceil_div(w->n_in, 128);
-
-        for (size_t k = 0; k < w->n_in; k++)
-            out[k] *= scale[k / 128];
-    }
+    mk_scale_row(out, w->scale, r, w->n_in);
 }

@@ -44,79 +44,45 @@ static uint64_t identity_config(const struct mk_config *c)
     return h;
 }
 
-static void identity_vector(struct identity *id, const float *v, size_t n)
+/* All of a vector; rows spread over the embedding and the head; of other tensors the first row,
+ * of one head or expert of a layer. */
+static int32_t identity_weight(void *user, const struct mk_weight *w)
 {
-    if (v != NULL)
-        id->h = mk_hash(id->h, v, n * sizeof(*v));
-}
+    struct identity *id = user;
+    const enum mk_part part = (enum mk_part)mk_tensors[w->id.tensor].part;
+    const int is_vocab = part == MK_PART_EMBED || part == MK_PART_HEAD;
+    const struct mk_mat *mat;
+    size_t n;
 
-/* n rows spread over the matrix. */
-static void identity_rows(struct identity *id, const struct mk_mat *w, size_t n)
-{
-    if (w->data == NULL)
-        return;
-    n = mk_min(n, w->n_out);
+    if (w->vector != NULL) {
+        id->h = mk_hash(id->h, w->vector, w->n * sizeof(*w->vector));
+        return MINKE_OK;
+    }
+    mat = mk_weight_mat(w, w->id.layer % w->n);
+    n = mk_min(is_vocab ? IDENTITY_ROWS : 1, mat->n_out);
     for (size_t i = 0; i < n; i++) {
-        mk_mat_row(id->row, w, i * (w->n_out / n));
-        identity_vector(id, id->row, w->n_in);
+        mk_mat_row(id->row, mat, i * (mat->n_out / n));
+        id->h = mk_hash(id->h, id->row, mat->n_in * sizeof(*id->row));
     }
-}
-
-static void identity_mlp(struct identity *id, const struct mk_mlp_weights *w)
-{
-    identity_rows(id, &w->gate_proj, 1);
-    identity_rows(id, &w->up_proj, 1);
-    identity_rows(id, &w->down_proj, 1);
-}
-
-static void identity_layer(struct identity *id, const struct mk_layer_weights *w,
-                           const struct mk_config *c, uint32_t l)
-{
-    const struct mk_attention_weights *a = &w->self_attn;
-
-    identity_vector(id, w->input_layernorm, c->hidden_size);
-    identity_vector(id, w->post_attention_layernorm, c->hidden_size);
-    identity_vector(id, a->q_a_layernorm, c->q_lora_rank);
-    identity_vector(id, a->kv_a_layernorm, c->kv_lora_rank);
-    identity_rows(id, &a->q_proj, 1);
-    identity_rows(id, &a->q_a_proj, 1);
-    identity_rows(id, &a->q_b_proj, 1);
-    identity_rows(id, &a->kv_a_proj_with_mqa, 1);
-    identity_rows(id, &a->o_proj, 1);
-    identity_rows(id, &a->indexer.wq_b, 1);
-    identity_rows(id, &a->indexer.wk, 1);
-    identity_rows(id, &a->indexer.weights_proj, 1);
-    if (w->experts == NULL) {
-        identity_mlp(id, &w->mlp);
-        return;
-    }
-    identity_rows(id, &w->gate, 1);
-    identity_vector(id, w->e_score_correction_bias, c->n_routed_experts);
-    identity_mlp(id, &w->experts[l % c->n_routed_experts]);
-    identity_mlp(id, &w->shared_experts);
+    return MINKE_OK;
 }
 
 uint64_t mk_identity(const struct mk_allocator *a, const struct mk_config *c,
-                     const struct mk_weights *w)
+                     struct mk_weights *w)
 {
-    struct identity id = {identity_config(c), NULL};
-    size_t widest = mk_max(2 * (size_t)c->hidden_size, c->intermediate_size);
+    struct identity id = {.h = identity_config(c)};
+    size_t widest = 0;
 
-    widest = mk_max(widest, (size_t)c->num_attention_heads * c->v_head_dim);
-    widest = mk_max(widest, (size_t)c->n_shared_experts * c->moe_intermediate_size);
-    widest = mk_max(widest, mk_max(c->moe_intermediate_size, c->q_lora_rank));
+    for (uint32_t t = 0; t < MK_N_TENSORS; t++) {
+        uint64_t shape[3];
+        const uint32_t n_dims = mk_tensor_shape(shape, t, c);
+
+        widest = mk_max(widest, n_dims > 1 ? (size_t)shape[n_dims - 1] : 0);
+    }
     id.row = mk_alloc(a, widest, sizeof(float));
     if (id.row == NULL)
         return 0;
-    identity_rows(&id, &w->embed_tokens, IDENTITY_ROWS);
-    identity_rows(&id, &w->lm_head, IDENTITY_ROWS);
-    identity_vector(&id, w->norm, c->hidden_size);
-    for (uint32_t l = 0; l < c->num_hidden_layers; l++)
-        identity_layer(&id, &w->layers[l], c, l);
-    if (w->mtp != NULL) {
-        identity_rows(&id, &w->mtp->eh_proj, 1);
-        identity_layer(&id, &w->mtp->layer, c, c->num_hidden_layers);
-    }
+    (void)mk_weights_walk(w, c, identity_weight, &id);
     mk_free(a, id.row);
     return id.h == 0 ? 1 : id.h;
 }

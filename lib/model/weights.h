@@ -4,7 +4,7 @@
 
 #include "base/file.h"
 #include "base/pool.h"
-#include "format/config.h"
+#include "format/checkpoint.h"
 #include "kernels/kernels.h"
 #include "tensor/tensor.h"
 
@@ -55,9 +55,6 @@ struct mk_mtp_weights {
     struct mk_layer_weights layer;
 };
 
-/* A part of the model by bytes, for the info. */
-enum mk_part { MK_PART_EMBED, MK_PART_ATTENTION, MK_PART_EXPERTS, MK_PART_OTHER, MK_N_PARTS };
-
 struct mk_weights {
     struct mk_mat embed_tokens;    /* (vocab_size, D) */
     struct mk_layer_weights *layers;     /* num_hidden_layers */
@@ -66,6 +63,8 @@ struct mk_weights {
     struct mk_mtp_weights *mtp;    /* NULL when the checkpoint has none */
 
     uint64_t n_params, n_params_active, bytes, part_bytes[MK_N_PARTS];
+    uint64_t decode_bytes;         /* of the matrices, as they are held, that one token of the
+                                    * absorbed form multiplies by; of experts their share */
     enum mk_type main_type;        /* of most bytes */
     uint64_t types;                /* bit 1 << type for each that a product meets */
     const char **surplus;          /* names of tensors that no field takes */
@@ -86,20 +85,28 @@ struct mk_load_options {
     const struct mk_kernels *kernels;    /* the level to pack for; NULL = do not pack */
 };
 
-/* Load the safetensors files of the directory path.  On error nothing is left behind. */
-int32_t mk_weights_load(struct mk_weights *out, const struct mk_env *env,
-                        const struct mk_config *config, const char *path,
-                        const struct mk_load_options *options);
-
-/* The same from any container; the source may be freed afterwards. */
-struct mk_source;
-int32_t mk_weights_bind(struct mk_weights *out, const struct mk_env *env,
-                        const struct mk_config *config, const struct mk_source *source,
+/* Load what the checkpoint holds; it may be closed afterwards, but its env lives as long as the
+ * weights.  On error nothing is left. */
+int32_t mk_weights_load(struct mk_weights *out, struct mk_checkpoint *c,
                         const struct mk_load_options *options);
 void mk_weights_free(struct mk_weights *w, const struct mk_env *env);
 
-/* Bytes of the matrices that one token of the absorbed form multiplies by, as they are held;
- * of the routed experts their share. */
-uint64_t mk_weights_decode_bytes(const struct mk_weights *w, const struct mk_config *config);
+/* One tensor of one layer (the prediction layer follows the last one) as it is bound: a vector,
+ * or the matrices of all heads, of all experts, or a single one. */
+struct mk_weight {
+    struct mk_tensor_id id;
+    const float *vector;           /* (n,) or NULL */
+    const struct mk_mat *mats;     /* the first of n, stride bytes apart, or NULL */
+    size_t n, stride;
+};
+static inline const struct mk_mat *mk_weight_mat(const struct mk_weight *w, size_t i)
+{
+    return (const struct mk_mat *)(const void *)((const char *)w->mats + i * w->stride);
+}
+
+/* Visit all that is bound, in the order of the list, until visit returns an error. */
+typedef int32_t (*mk_weight_fn)(void *user, const struct mk_weight *w);
+int32_t mk_weights_walk(struct mk_weights *w, const struct mk_config *config, mk_weight_fn visit,
+                        void *user);
 
 #endif

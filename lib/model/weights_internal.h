@@ -2,25 +2,18 @@
 #ifndef MK_WEIGHTS_INTERNAL_H
 #define MK_WEIGHTS_INTERNAL_H
 
-#include "format/source.h"
 #include "model/weights.h"
-
-enum mk_weights_kind {
-    MK_WEIGHTS_MATRIX,   /* field: struct mk_mat */
-    MK_WEIGHTS_VECTOR,   /* field: const float * */
-    MK_WEIGHTS_KV_B,     /* field: struct mk_attention_weights, whose heads are filled */
-    MK_WEIGHTS_HEADS     /* the same, from k_b_proj (H, L, N) and v_b_proj (H, V, L) */
-};
 
 /* A tensor that was found and has the right shape, and where it belongs. */
 struct mk_weights_item {
     struct mk_stored t;
     struct mk_stored scale;      /* file NULL when the type has none */
-    struct mk_stored values;     /* v_b_proj; t is k_b_proj then */
-    void *field;
-    size_t n_out, n_in;
+    struct mk_stored values;     /* v_b_proj, where t is k_b_proj */
+    void *field;                 /* const float *, struct mk_mat, or of kv_b_proj and its parts
+                                  * struct mk_attention_weights, whose heads are filled */
+    size_t n_out, n_in;          /* n_in 0: a vector */
     uint32_t group;              /* items of a group share a block */
-    uint8_t kind, part;
+    uint8_t kind, part;          /* enum mk_tensor_kind, enum mk_part */
     uint8_t keep_rows;           /* rows are looked up: not packed */
 };
 

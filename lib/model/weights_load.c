@@ -25,7 +25,7 @@ struct load_state {
 
 static int32_t load_fail_bad(const struct mk_stored *t)
 {
-    return mk_fail(MINKE_EFORMAT, "tensor %s: holds NaN or infinity", t->name);
+    return mk_fail(MINKE_EFORMAT, "tensor %s: holds NaN or infinity", t->name.data);
 }
 
 /* ---- Progress ------------------------------------------------------------ */
@@ -49,23 +49,16 @@ static int32_t load_progress(struct load_state *s, uint64_t bytes)
 /* A whole small tensor as floats in the arena. */
 static int32_t load_floats(struct load_state *s, const float **out, const struct mk_stored *t)
 {
-    const struct mk_type_info *info = mk_type_info(t->type);
-    const size_t size = (size_t)t->size, n = size / info->block_bytes * info->block_len;
+    const size_t n = mk_stored_count(t);
     float *floats = mk_arena_alloc(&s->w->arena, n, sizeof(float));
-    void *stored = mk_alloc(&s->env->alloc, size, 1);
-    int32_t rc = MINKE_ENOMEM;
+    const int32_t rc = floats == NULL ? MINKE_ENOMEM
+                                      : mk_stored_floats(floats, t, &s->env->alloc);
 
-    if (floats != NULL && stored != NULL)
-        rc = mk_file_read(t->file, t->offset, stored, size);
-    if (rc == MINKE_OK && (s->options->flags & MINKE_CONTEXT_VERIFY)
-        && !mk_all_finite(stored, n, t->type))
-        rc = load_fail_bad(t);
-    if (rc == MINKE_OK) {
-        mk_decode(floats, stored, n, t->type);
-        *out = floats;
-    }
-    mk_free(&s->env->alloc, stored);
-    return rc;
+    if (rc < 0)
+        return rc;
+    *out = floats;
+    return (s->options->flags & MINKE_CONTEXT_VERIFY) && !mk_all_finite(floats, n, MK_F32)
+         ? load_fail_bad(t) : MINKE_OK;
 }
 
 /* ---- Work shared among the threads --------------------------------------- */
@@ -99,20 +92,20 @@ static int32_t load_job_run(struct load_job *job, mk_job_fn fn, size_t n, size_t
     return job->failed ? mk_fail(job->rc, "%s", job->message) : MINKE_OK;
 }
 
-/* Rows [begin, end) as stored: mapped, or read into buffer.  NULL after a failure. */
-static const uint8_t *load_rows(struct load_job *job, size_t begin, size_t end,
-                                size_t row_bytes, size_t n_in, uint8_t *buffer)
+/* Rows [begin, end) of t as stored: mapped, or read into buffer.  NULL after a failure. */
+static const uint8_t *load_rows(struct load_job *job, const struct mk_stored *t, size_t begin,
+                                size_t end, uint8_t *buffer)
 {
-    const struct mk_stored *t = &job->item->t;
+    const size_t n_in = (size_t)t->shape[t->n_dims - 1];
+    const size_t row_bytes = mk_type_row_bytes(t->type, n_in);
     const uint64_t at = (uint64_t)begin * row_bytes;
-    const size_t n = (end - begin) * row_bytes;
     const uint8_t *rows = buffer;
     int32_t rc = MINKE_OK;
 
     if (job->mapped != NULL)
         rows = job->mapped + at;
     else
-        rc = mk_file_read(t->file, t->offset + at, buffer, n);
+        rc = mk_file_read(t->file, t->offset + at, buffer, (end - begin) * row_bytes);
     if (rc == MINKE_OK && (job->s->options->flags & MINKE_CONTEXT_VERIFY)
         && !mk_all_finite(rows, (end - begin) * n_in, t->type))
         rc = load_fail_bad(t);
@@ -153,11 +146,18 @@ static void load_matrix_job(void *arg, size_t begin, size_t end, uint32_t worker
         const size_t last = mk_min(r + step, end);
         /* Mapped rows stay where they are: there is no out then. */
         uint8_t *buffer = packed || job->out == NULL ? scratch : job->out + r * mat->row_bytes;
-        const uint8_t *rows = load_rows(job, r, last, mat->row_bytes, mat->n_in, buffer);
+        const uint8_t *rows = load_rows(job, &job->item->t, r, last, buffer);
 
         if (rows != NULL && packed)
             mk_mat_pack(job->out, mat, rows, r, last, s->options->kernels);
     }
+}
+
+/* A matrix in rows, without data. */
+static struct mk_mat load_shape(enum mk_type type, size_t n_out, size_t n_in)
+{
+    return (struct mk_mat){.type = type, .layout = MK_LAYOUT_ROWS, .n_out = n_out, .n_in = n_in,
+                           .row_bytes = mk_type_row_bytes(type, n_in)};
 }
 
 static int32_t load_matrix(struct load_state *s, const struct mk_weights_item *item,
@@ -165,40 +165,32 @@ static int32_t load_matrix(struct load_state *s, const struct mk_weights_item *i
 {
     struct load_job job = {.s = s, .item = item, .mat = item->field, .out = out};
     struct mk_mat *mat = item->field;
+    const void *file = NULL;
     int32_t rc = MINKE_OK;
 
-    mat->type = item->t.type;
-    mat->layout = MK_LAYOUT_ROWS;
-    mat->n_out = item->n_out;
-    mat->n_in = item->n_in;
-    mat->row_bytes = mk_type_row_bytes(item->t.type, item->n_in);
-    if (item->scale.file != NULL)
-        rc = load_floats(s, &mat->scale, &item->scale);
-    if (rc == MINKE_OK && load_is_mapped(s, item)) {
-        const void *file = NULL;
-
-        rc = mk_file_map(item->t.file, &file);
-        if (rc == MINKE_OK)
-            job.mapped = (const uint8_t *)file + item->t.offset;
-    }
-    if (rc < 0)
+    *mat = load_shape(item->t.type, item->n_out, item->n_in);
+    mat->exact = item->kind == MK_KIND_DECIDES || item->kind == MK_KIND_SCORES;
+    if ((item->scale.file != NULL && (rc = load_floats(s, &mat->scale, &item->scale)) < 0)
+        || (load_is_mapped(s, item) && (rc = mk_file_map(item->t.file, &file)) < 0))
         return rc;
-    if (job.mapped == NULL || (s->options->flags & MINKE_CONTEXT_VERIFY)) {
+    if (file != NULL)
+        job.mapped = (const uint8_t *)file + item->t.offset;
+    if (file == NULL || (s->options->flags & MINKE_CONTEXT_VERIFY)) {
         const size_t grain = mk_round_up(LOAD_SMALL / mat->row_bytes + 1, MK_LANES);
 
         rc = load_job_run(&job, load_matrix_job, mat->n_out, grain);
     }
-    mat->data = job.mapped != NULL ? job.mapped : out;
+    mat->data = file != NULL ? job.mapped : out;
     if (load_is_packed(s, item))
         mat->layout = MK_LAYOUT_PACKED;
     return rc;
 }
 
-/* ---- kv_b_proj, head by head --------------------------------------------- */
+/* ---- Heads --------------------------------------------------------------- */
 
-/* The types that a head's matrices are kept in. */
-struct load_head_types {
-    enum mk_type k_b, v_b, k_up;
+/* What a head's matrices are kept as; the letters are those of weights.h. */
+struct load_head {
+    struct mk_mat k_b, v_b, k_up;    /* (L, N), (V, L), (N, L), without data */
 };
 
 /* Single numbers without a scale that lies elsewhere. */
@@ -207,8 +199,8 @@ static int load_is_plain(enum mk_type type)
     return mk_type_info(type)->block_len == 1 && type != MK_F8_E4M3;
 }
 
-/* A matrix of n_in columns that the file holds the other way round.  Quantized weights meet
- * activations of 8 bits anyway, so 8 bits are enough for it. */
+/* The type of a matrix of n_in columns that the file holds the other way round.  Quantized
+ * weights meet activations of 8 bits anyway, so 8 bits are enough for it. */
 static enum mk_type load_turned_type(enum mk_type stored, size_t n_in)
 {
     if (load_is_plain(stored))
@@ -217,113 +209,86 @@ static enum mk_type load_turned_type(enum mk_type stored, size_t n_in)
                                                                                 : MK_Q8_0;
 }
 
-static struct load_head_types load_head_types(const struct load_state *s,
-                                              const struct mk_weights_item *item)
-{
-    const enum mk_type stored = item->t.type;
-    struct load_head_types types;
-
-    if (item->kind == MK_WEIGHTS_HEADS) {
-        types.k_b = stored;
-        types.v_b = item->values.type;
-        types.k_up = load_turned_type(stored, s->config->kv_lora_rank);
-    } else {
-        types.k_b = load_turned_type(stored, s->config->qk_nope_head_dim);
-        types.v_b = types.k_up = stored == MK_F8_E4M3 ? MK_F32 : stored;
-    }
-    return types;
-}
-
-/* Bytes of one (n_out, n_in) matrix of a head. */
-static size_t load_head_bytes(const struct load_state *s, enum mk_type type, size_t n_out,
-                              size_t n_in)
-{
-    const size_t packed = s->options->kernels != NULL ? mk_mat_packed_bytes(type, n_out, n_in)
-                                                      : 0;
-
-    return mk_round_up(packed > 0 ? packed : n_out * mk_type_row_bytes(type, n_in), LOAD_ALIGN);
-}
-
-/* Bytes of the three matrices of one head. */
-static size_t load_heads_bytes(const struct load_state *s, const struct mk_weights_item *item)
+static struct load_head load_head(const struct load_state *s, const struct mk_weights_item *item)
 {
     const size_t N = s->config->qk_nope_head_dim, V = s->config->v_head_dim;
     const size_t L = s->config->kv_lora_rank;
-    const struct load_head_types types = load_head_types(s, item);
+    const enum mk_type stored = item->t.type, whole = stored == MK_F8_E4M3 ? MK_F32 : stored;
 
-    return load_head_bytes(s, types.k_b, L, N) + load_head_bytes(s, types.v_b, V, L)
-         + load_head_bytes(s, types.k_up, N, L);
+    if (item->kind == MK_KIND_HEADS)
+        return (struct load_head){load_shape(stored, L, N), load_shape(item->values.type, V, L),
+                                  load_shape(load_turned_type(stored, L), N, L)};
+    return (struct load_head){load_shape(load_turned_type(stored, N), L, N),
+                              load_shape(whole, V, L), load_shape(whole, N, L)};
 }
 
-/* Keep one matrix of a head, rows as they lie in memory, and return where the next goes. */
-static uint8_t *load_head_matrix(const struct load_state *s, struct mk_mat *mat, uint8_t *out,
-                                 enum mk_type type, const void *rows, size_t n_out, size_t n_in)
+static size_t load_mat_bytes(const struct load_state *s, const struct mk_mat *m)
 {
-    mat->type = type;
-    mat->layout = MK_LAYOUT_ROWS;
-    mat->n_out = n_out;
-    mat->n_in = n_in;
-    mat->row_bytes = mk_type_row_bytes(type, n_in);
-    mat->scale = NULL;
-    mat->data = out;
-    if (s->options->kernels != NULL && mk_mat_packed_bytes(type, n_out, n_in) > 0) {
-        mk_mat_pack(out, mat, rows, 0, n_out, s->options->kernels);
-        mat->layout = MK_LAYOUT_PACKED;
+    const size_t packed = s->options->kernels == NULL ? 0
+                        : mk_mat_packed_bytes(m->type, m->n_out, m->n_in);
+
+    return mk_round_up(packed > 0 ? packed : m->n_out * m->row_bytes, LOAD_ALIGN);
+}
+
+static size_t load_head_bytes(const struct load_state *s, const struct load_head *head)
+{
+    return load_mat_bytes(s, &head->k_b) + load_mat_bytes(s, &head->v_b)
+         + load_mat_bytes(s, &head->k_up);
+}
+
+/* Bytes of one part of a worker's scratch: what a head takes as floats at most.  There are three
+ * parts: rows as stored, these as floats, and turned. */
+static size_t load_head_scratch(const struct mk_config *c)
+{
+    const size_t rows = (size_t)c->qk_nope_head_dim + c->v_head_dim;
+
+    return mk_round_up(rows * c->kv_lora_rank * sizeof(float), LOAD_ALIGN);
+}
+
+/* The matrix, of these rows, kept at *out, which moves behind it. */
+static struct mk_mat load_keep(const struct load_state *s, struct mk_mat mat, uint8_t **out,
+                               const uint8_t *rows)
+{
+    mat.data = *out;
+    if (s->options->kernels != NULL && mk_mat_packed_bytes(mat.type, mat.n_out, mat.n_in) > 0) {
+        mk_mat_pack(*out, &mat, rows, 0, mat.n_out, s->options->kernels);
+        mat.layout = MK_LAYOUT_PACKED;
     } else {
-        memcpy(out, rows, n_out * mat->row_bytes);
+        memcpy(*out, rows, mat.n_out * mat.row_bytes);
     }
-    return out + load_head_bytes(s, type, n_out, n_in);
+    *out += load_mat_bytes(s, &mat);
+    return mat;
 }
 
-/* out (n_in, n_out) = in (n_out, n_in) transposed, of 2 or 4 bytes each, a few columns at a
- * time, so that what is written stays in the cache. */
-static void load_transpose(uint8_t *out, const uint8_t *in, size_t n_out, size_t n_in,
-                           size_t size)
-{
-    for (size_t begin = 0; begin < n_in; begin += 16) {
-        const size_t end = mk_min(begin + 16, n_in);
-
-        for (size_t r = 0; r < n_out; r++)
-            for (size_t c = begin; c < end; c++) {
-                if (size == 4)
-                    memcpy(out + (c * n_out + r) * 4, in + (r * n_in + c) * 4, 4);
-                else
-                    memcpy(out + (c * n_out + r) * 2, in + (r * n_in + c) * 2, 2);
-            }
-    }
-}
-
-/* (n_out, n_in) of a stored type as its transpose in another: what load_turned_type says.
- * floats and turned hold n_out * n_in floats each; the result is in one of them. */
+/* The rows of a matrix as its transpose in another type: what load_turned_type says.  The result
+ * is in one of the two buffers. */
 static const uint8_t *load_turn(uint8_t *floats, uint8_t *turned, const uint8_t *rows,
-                                size_t n_out, size_t n_in, enum mk_type stored,
-                                enum mk_type type)
+                                const struct mk_mat *mat, enum mk_type type)
 {
-    if (load_is_plain(stored)) {
-        load_transpose(turned, rows, n_out, n_in, mk_type_info(stored)->block_bytes);
+    const size_t n = mat->n_out * mat->n_in;
+
+    if (load_is_plain(mat->type)) {
+        mk_transpose(turned, rows, mat->n_out, mat->n_in, mk_type_info(mat->type)->block_bytes);
         return turned;
     }
-    mk_decode((float *)(void *)floats, rows, n_out * n_in, stored);
-    load_transpose(turned, floats, n_out, n_in, sizeof(float));
+    mk_decode((float *)(void *)floats, rows, n, mat->type);
+    mk_transpose(turned, floats, mat->n_out, mat->n_in, sizeof(float));
     if (type == MK_F32)
         return turned;
-    mk_encode(floats, (const float *)(const void *)turned, n_out * n_in, type, NULL);
+    mk_encode(floats, (const float *)(const void *)turned, n, type, NULL);
     return floats;
 }
 
-/* Rows [row, row + n) of kv_b_proj as floats, scale included. */
-static void load_decode_rows(const struct load_job *job, float *out, const uint8_t *rows,
+/* Rows [row, row + n) of an F8_E4M3 kv_b_proj as floats. */
+static void load_scaled_rows(const struct load_job *job, uint8_t *out, const uint8_t *rows,
                              size_t row, size_t n)
 {
-    const struct mk_weights_item *item = job->item;
-    const size_t L = item->n_in, row_bytes = mk_type_row_bytes(item->t.type, L);
-    const size_t n_scales = mk_ceil_div(L, 128);
+    const size_t L = job->item->n_in;
+    float *floats = (float *)(void *)out;
 
     for (size_t r = 0; r < n; r++) {
-        mk_decode(out + r * L, rows + r * row_bytes, L, item->t.type);
-        if (job->scale != NULL)
-            for (size_t i = 0; i < L; i++)
-                out[r * L + i] *= job->scale[(row + r) / 128 * n_scales + i / 128];
+        mk_decode(floats + r * L, rows + r * L, L, MK_F8_E4M3);
+        mk_scale_row(floats + r * L, job->scale, row + r, L);
     }
 }
 
@@ -333,113 +298,87 @@ static void load_kv_b_job(void *arg, size_t begin, size_t end, uint32_t worker)
 {
     struct load_job *job = arg;
     const struct load_state *s = job->s;
-    const size_t N = s->config->qk_nope_head_dim, V = s->config->v_head_dim;
-    const size_t L = job->item->n_in, n_rows = N + V;
-    const struct load_head_types types = load_head_types(s, job->item);
-    const size_t stored_bytes = mk_type_row_bytes(job->item->t.type, L);
-    const size_t row_bytes = mk_type_row_bytes(types.k_up, L);
-    const size_t each = load_heads_bytes(s, job->item);
+    const struct load_head head = load_head(s, job->item);
+    const size_t each = load_head_bytes(s, &head), n = head.k_up.n_out + head.v_b.n_out;
     struct mk_attention_weights *attn = job->item->field;
-    uint8_t *scratch = s->scratch + worker * s->scratch_bytes;
-    uint8_t *floats = scratch + mk_round_up(n_rows * stored_bytes, LOAD_ALIGN);
-    uint8_t *turned = floats + mk_round_up(n_rows * L * sizeof(float), LOAD_ALIGN);
+    uint8_t *stored = s->scratch + worker * s->scratch_bytes;
+    uint8_t *floats = stored + load_head_scratch(s->config);
+    uint8_t *turned = floats + load_head_scratch(s->config);
 
     for (size_t h = begin; h < end && !mk_atomic_load(&job->failed); h++) {
-        const uint8_t *rows = load_rows(job, h * n_rows, (h + 1) * n_rows, stored_bytes, L,
-                                        scratch);
+        const uint8_t *rows = load_rows(job, &job->item->t, h * n, (h + 1) * n, stored);
         uint8_t *out = job->out + h * each;
 
         if (rows == NULL)
             return;
-        if (types.k_up != job->item->t.type) {
-            load_decode_rows(job, (float *)(void *)floats, rows, h * n_rows, n_rows);
+        if (job->item->t.type == MK_F8_E4M3) {
+            load_scaled_rows(job, floats, rows, h * n, n);
             rows = floats;
         }
-        out = load_head_matrix(s, &attn->v_b[h], out, types.v_b, rows + N * row_bytes, V, L);
-        out = load_head_matrix(s, &attn->k_up[h], out, types.k_up, rows, N, L);
-        rows = load_turn(floats, turned, rows, N, L, types.k_up, types.k_b);
-        load_head_matrix(s, &attn->k_b[h], out, types.k_b, rows, L, N);
+        attn->v_b[h] = load_keep(s, head.v_b, &out, rows + head.k_up.n_out * head.k_up.row_bytes);
+        attn->k_up[h] = load_keep(s, head.k_up, &out, rows);
+        rows = load_turn(floats, turned, rows, &head.k_up, head.k_b.type);
+        attn->k_b[h] = load_keep(s, head.k_b, &out, rows);
     }
 }
 
-static int32_t load_kv_b(struct load_state *s, const struct mk_weights_item *item, uint8_t *out)
-{
-    struct load_job job = {.s = s, .item = item, .out = out};
-
-    if (item->scale.file != NULL) {
-        const int32_t rc = load_floats(s, &job.scale, &item->scale);
-
-        if (rc < 0)
-            return rc;
-    }
-    return load_job_run(&job, load_kv_b_job, s->config->num_attention_heads, 1);
-}
-
-/* ---- The same, taken apart by the file ----------------------------------- */
-
-/* One head's part, n_out rows, of the tensor t; NULL after a failure. */
-static const uint8_t *load_split_rows(struct load_job *job, const struct mk_stored *t, size_t h,
-                                      size_t n_out, size_t n_in, uint8_t *buffer)
-{
-    const size_t bytes = n_out * mk_type_row_bytes(t->type, n_in);
-    int32_t rc = mk_file_read(t->file, t->offset + (uint64_t)h * bytes, buffer, bytes);
-
-    if (rc == MINKE_OK && (job->s->options->flags & MINKE_CONTEXT_VERIFY)
-        && !mk_all_finite(buffer, n_out * n_in, t->type))
-        rc = load_fail_bad(t);
-    if (rc == MINKE_OK)
-        return buffer;
-    load_job_fail(job, rc);
-    return NULL;
-}
-
-/* Heads [begin, end):  k_b and v_b as they are, k_up = k_b transposed. */
+/* The same, where the file took kv_b_proj apart:  k_b (H, L, N) and v_b (H, V, L) as they are,
+ * k_up = k_b transposed. */
 static void load_split_job(void *arg, size_t begin, size_t end, uint32_t worker)
 {
     struct load_job *job = arg;
     const struct load_state *s = job->s;
-    const struct mk_weights_item *item = job->item;
-    const size_t N = s->config->qk_nope_head_dim, V = s->config->v_head_dim;
-    const size_t L = s->config->kv_lora_rank;
-    const struct load_head_types types = load_head_types(s, item);
-    const size_t each = load_heads_bytes(s, item);
-    struct mk_attention_weights *attn = item->field;
+    const struct load_head head = load_head(s, job->item);
+    const size_t each = load_head_bytes(s, &head), L = head.k_b.n_out, V = head.v_b.n_out;
+    struct mk_attention_weights *attn = job->item->field;
     uint8_t *stored = s->scratch + worker * s->scratch_bytes;
-    uint8_t *floats = stored + mk_round_up((N + V) * L * sizeof(float), LOAD_ALIGN);
-    uint8_t *turned = floats + mk_round_up(N * L * sizeof(float), LOAD_ALIGN);
+    uint8_t *floats = stored + load_head_scratch(s->config);
+    uint8_t *turned = floats + load_head_scratch(s->config);
 
     for (size_t h = begin; h < end && !mk_atomic_load(&job->failed); h++) {
-        const uint8_t *rows = load_split_rows(job, &item->t, h, L, N, stored);
+        const uint8_t *rows = load_rows(job, &job->item->t, h * L, (h + 1) * L, stored);
         uint8_t *out = job->out + h * each;
 
         if (rows == NULL)
             return;
-        out = load_head_matrix(s, &attn->k_b[h], out, types.k_b, rows, L, N);
-        rows = load_turn(floats, turned, rows, L, N, item->t.type, types.k_up);
-        out = load_head_matrix(s, &attn->k_up[h], out, types.k_up, rows, N, L);
-        rows = load_split_rows(job, &item->values, h, V, L, stored);
+        attn->k_b[h] = load_keep(s, head.k_b, &out, rows);
+        rows = load_turn(floats, turned, rows, &head.k_b, head.k_up.type);
+        attn->k_up[h] = load_keep(s, head.k_up, &out, rows);
+        rows = load_rows(job, &job->item->values, h * V, (h + 1) * V, stored);
         if (rows == NULL)
             return;
-        load_head_matrix(s, &attn->v_b[h], out, types.v_b, rows, V, L);
+        attn->v_b[h] = load_keep(s, head.v_b, &out, rows);
     }
 }
 
-static int32_t load_split(struct load_state *s, const struct mk_weights_item *item, uint8_t *out)
+static int32_t load_heads(struct load_state *s, const struct mk_weights_item *item, uint8_t *out)
 {
     struct load_job job = {.s = s, .item = item, .out = out};
+    const int32_t rc = item->scale.file == NULL ? MINKE_OK
+                                                : load_floats(s, &job.scale, &item->scale);
 
-    return load_job_run(&job, load_split_job, s->config->num_attention_heads, 1);
+    return rc < 0 ? rc : load_job_run(&job, item->kind == MK_KIND_KV_B ? load_kv_b_job
+                                                                       : load_split_job,
+                                      s->config->num_attention_heads, 1);
 }
 
 /* ---- Everything ---------------------------------------------------------- */
 
+static int load_is_heads(const struct mk_weights_item *item)
+{
+    return item->kind == MK_KIND_KV_B || item->kind == MK_KIND_HEADS;
+}
+
 /* Bytes that an item takes of its group's block. */
 static size_t load_item_bytes(const struct load_state *s, const struct mk_weights_item *item)
 {
-    if (item->kind == MK_WEIGHTS_VECTOR)
+    if (item->kind == MK_KIND_VECTOR)
         return 0;
-    if (item->kind == MK_WEIGHTS_KV_B || item->kind == MK_WEIGHTS_HEADS)
-        return s->config->num_attention_heads * load_heads_bytes(s, item);
+    if (load_is_heads(item)) {
+        const struct load_head head = load_head(s, item);
+
+        return s->config->num_attention_heads * load_head_bytes(s, &head);
+    }
     if (load_is_packed(s, item))
         return mk_round_up(mk_mat_packed_bytes(item->t.type, item->n_out, item->n_in),
                            LOAD_ALIGN);
@@ -449,15 +388,10 @@ static size_t load_item_bytes(const struct load_state *s, const struct mk_weight
 /* Scratch that a worker needs for an item: whole groups of rows, or a head thrice. */
 static size_t load_item_scratch(const struct load_state *s, const struct mk_weights_item *item)
 {
-    const size_t rows = (size_t)s->config->qk_nope_head_dim + s->config->v_head_dim;
-    const size_t row_bytes = item->n_in > 0 ? mk_type_row_bytes(item->t.type, item->n_in) : 0;
-
-    if (item->kind == MK_WEIGHTS_HEADS)
-        return 3 * mk_round_up(rows * item->n_in * sizeof(float), LOAD_ALIGN);
-    if (item->kind == MK_WEIGHTS_KV_B)
-        return mk_round_up(rows * row_bytes, LOAD_ALIGN)
-             + 2 * mk_round_up(rows * item->n_in * sizeof(float), LOAD_ALIGN);
-    return load_is_packed(s, item) ? mk_min(MK_LANES, item->n_out) * row_bytes : 0;
+    if (load_is_heads(item))
+        return 3 * load_head_scratch(s->config);
+    return item->kind == MK_KIND_VECTOR || !load_is_packed(s, item)
+         ? 0 : mk_min(MK_LANES, item->n_out) * mk_type_row_bytes(item->t.type, item->n_in);
 }
 
 static int32_t load_item(struct load_state *s, const struct mk_weights_item *item, uint8_t *out,
@@ -466,22 +400,20 @@ static int32_t load_item(struct load_state *s, const struct mk_weights_item *ite
     uint64_t held = bytes;
     int32_t rc;
 
-    if (item->kind == MK_WEIGHTS_VECTOR) {
+    if (item->kind == MK_KIND_VECTOR) {
         rc = load_floats(s, item->field, &item->t);
         held = item->n_out * sizeof(float);
-    } else if (item->kind == MK_WEIGHTS_KV_B) {
-        rc = load_kv_b(s, item, out);
-    } else if (item->kind == MK_WEIGHTS_HEADS) {
-        rc = load_split(s, item, out);
+    } else if (load_is_heads(item)) {
+        rc = load_heads(s, item, out);
     } else {
         rc = load_matrix(s, item, out);
         held = bytes > 0 ? bytes : item->t.size;
         if (item->scale.file != NULL)
-            held += mk_ceil_div(item->n_out, 128) * mk_ceil_div(item->n_in, 128) * sizeof(float);
+            held += mk_stored_count(&item->scale) * sizeof(float);
     }
-    if (item->kind != MK_WEIGHTS_VECTOR && !item->keep_rows) {
+    if (item->kind != MK_KIND_VECTOR && !item->keep_rows) {
         s->w->types |= (uint64_t)1 << item->t.type;
-        if (item->kind == MK_WEIGHTS_HEADS)
+        if (item->kind == MK_KIND_HEADS)
             s->w->types |= (uint64_t)1 << item->values.type;
     }
     s->w->part_bytes[item->part] += held;

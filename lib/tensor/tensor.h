@@ -80,4 +80,13 @@ struct mk_mat {
 #define MK_LAYOUT_ROWS   0u  /* as in the file */
 #define MK_LAYOUT_PACKED 1u  /* as mk_mat_pack writes it */
 
+#define MK_SCALE_TILE 128u   /* rows and columns of F8_E4M3 that share a scale */
+
+/* x (n,) = row `row` of such a matrix, decoded without scale (ceil(rows/128), ceil(n/128)):
+ * apply it.  Nothing happens when scale is NULL. */
+void mk_scale_row(float *x, const float *scale, size_t row, size_t n);
+
+/* out (n_in, n_out) = in (n_out, n_in) transposed, items of 2 or 4 bytes. */
+void mk_transpose(void *out, const void *in, size_t n_out, size_t n_in, size_t size);
+
 #endif

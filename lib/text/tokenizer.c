@@ -41,16 +41,6 @@ struct mk_view mk_tokenizer_template(const struct mk_tokenizer *tok)
     return tok->chat_template;
 }
 
-int32_t mk_tokenizer_set_template(struct mk_tokenizer *tok, struct mk_view text)
-{
-    const char *copy = mk_arena_text(&tok->arena, text.data, text.len);
-
-    if (copy == NULL)
-        return MINKE_ENOMEM;
-    tok->chat_template = (struct mk_view){copy, text.len};
-    return MINKE_OK;
-}
-
 /* NULL for an id without one. */
 static const struct mk_bpe_token *tok_token(const struct mk_tokenizer *tok, int32_t id)
 {

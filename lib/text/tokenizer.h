@@ -7,6 +7,7 @@
 
 #include "base/env.h"
 #include "base/json.h"
+#include "format/vocabulary.h"
 
 struct mk_tokenizer;
 
@@ -15,46 +16,22 @@ struct mk_span {
     size_t begin, end;
 };
 
-/* From tokenizer.json and, where present (NULL otherwise), tokenizer_config.json.
- * MINKE_EUNSUPPORTED for a tokenizer that is none of ours, naming its pre-tokenizer;
- * MINKE_EFORMAT for a damaged one.  config_bos / config_eos: ids of config.json or -1, the
- * last resort for the special ids. */
+/* From a folder's texts or a GGUF file's lists.  MINKE_EUNSUPPORTED for a tokenizer that is none
+ * of ours, naming its pre-tokenizer; MINKE_EFORMAT for a damaged one. */
 int32_t mk_tokenizer_open(struct mk_tokenizer **out, const struct mk_env *env,
-                          const char *json, size_t json_len, const char *config_json,
-                          size_t config_json_len, int32_t config_bos, int32_t config_eos);
-
-/* Kinds of tokens in GGUF metadata (tokenizer.ggml.token_type). */
-#define MK_TOKEN_NORMAL  1
-#define MK_TOKEN_CONTROL 3      /* matched as a whole; special */
-#define MK_TOKEN_USER    4      /* matched as a whole */
-#define MK_TOKEN_UNUSED  5      /* no token; other kinds count as normal */
-
-/* A tokenizer as lists, borrowed for the call. */
-struct mk_tokenizer_lists {
-    const char *pre;                 /* pre-tokenizer: "deepseek-v3" or "deepseek-llm" */
-    const struct mk_view *tokens;   /* (n_tokens,) by id, in byte-level characters */
-    const int32_t *types;            /* (n_tokens,) MK_TOKEN_*, or NULL: all normal */
-    size_t n_tokens;
-    const struct mk_view *merges;   /* (n_merges,) "left right", by rank */
-    size_t n_merges;
-    int32_t bos, eos;                /* -1 = look for the family's own */
-    const char *chat_template;       /* or NULL */
-    size_t chat_template_len;
-};
-
-/* As mk_tokenizer_open, from lists. */
-int32_t mk_tokenizer_open_lists(struct mk_tokenizer **out, const struct mk_env *env,
-                                const struct mk_tokenizer_lists *lists);
+                          const struct mk_vocabulary *vocabulary);
 void mk_tokenizer_free(struct mk_tokenizer *tok);
+
+/* Fill in the lists from the texts; ids without a token are MK_TOKEN_UNUSED. */
+int32_t mk_vocabulary_list(struct mk_vocabulary *v, struct mk_arena *arena);
 
 /* "deepseek-v3" or "deepseek-llm". */
 const char *mk_tokenizer_kind(const struct mk_tokenizer *tok);
 size_t mk_tokenizer_size(const struct mk_tokenizer *tok);        /* 1 + largest id */
 int32_t mk_tokenizer_bos(const struct mk_tokenizer *tok);        /* -1 = none */
 int32_t mk_tokenizer_eos(const struct mk_tokenizer *tok);
-/* The chat_template of tokenizer_config.json, or the one set since; data NULL = none. */
+/* data NULL = none. */
 struct mk_view mk_tokenizer_template(const struct mk_tokenizer *tok);
-int32_t mk_tokenizer_set_template(struct mk_tokenizer *tok, struct mk_view text);
 
 /* What to encode.  Added tokens are matched with MINKE_TOKENIZE_SPECIAL, but never where a match
  * would touch a byte of one of the plain spans (ascending, disjoint): there they are ordinary

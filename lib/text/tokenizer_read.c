@@ -33,8 +33,9 @@ struct tokread_special {
 };
 
 struct tokread {
-    struct mk_tokenizer *tok;
-    struct mk_arena scratch;
+    struct mk_tokenizer *tok;     /* NULL: texts, flags and merges are all that is wanted */
+    struct mk_arena *scratch;
+    enum mk_pretoken_kind kind;
     struct mk_view *texts;       /* (n_tokens,) by id; data NULL = none */
     uint32_t *flags;              /* (n_tokens,) MK_BPE_*, TOKREAD_* */
     size_t n_tokens;
@@ -228,10 +229,15 @@ static int32_t tokread_build(struct tokread *r)
         || (rc = tokread_build_merges(r)) < 0
         || (rc = mk_bpe_finish(&tok->bpe, &tok->alloc)) < 0)
         return rc;
+    tok->kind = r->kind;
     tok->bos = tokread_find_special(tok, &r->bos, TOKREAD_BOS);
     tok->eos = tokread_find_special(tok, &r->eos, TOKREAD_EOS);
-    return r->chat_template.data != NULL ? mk_tokenizer_set_template(tok, r->chat_template)
-                                         : MINKE_OK;
+    if (r->chat_template.data == NULL)
+        return MINKE_OK;
+    tok->chat_template = (struct mk_view){
+        mk_arena_text(&tok->arena, r->chat_template.data, r->chat_template.len),
+        r->chat_template.len};
+    return tok->chat_template.data == NULL ? MINKE_ENOMEM : MINKE_OK;
 }
 
 /* ---- What is read into ---- */
@@ -239,9 +245,9 @@ static int32_t tokread_build(struct tokread *r)
 /* Once the lists' lengths are known. */
 static int32_t tokread_room(struct tokread *r)
 {
-    r->texts = mk_arena_alloc(&r->scratch, r->n_tokens, sizeof(*r->texts));
-    r->flags = mk_arena_alloc(&r->scratch, r->n_tokens, sizeof(*r->flags));
-    r->merges = mk_arena_alloc(&r->scratch, r->n_merges, sizeof(*r->merges));
+    r->texts = mk_arena_alloc(r->scratch, r->n_tokens, sizeof(*r->texts));
+    r->flags = mk_arena_alloc(r->scratch, r->n_tokens, sizeof(*r->flags));
+    r->merges = mk_arena_alloc(r->scratch, r->n_merges, sizeof(*r->merges));
     return r->texts != NULL && r->flags != NULL && r->merges != NULL ? MINKE_OK : MINKE_ENOMEM;
 }
 
@@ -419,7 +425,7 @@ static int32_t tokread_json(struct tokread *r, const struct mk_json *root)
     int32_t rc;
 
     if ((rc = tokread_lists_of(model, "model", MK_JSON_OBJECT, 0)) < 0
-        || (rc = mk_pretoken_recognise(&r->tok->kind, mk_json_get(root, "pre_tokenizer"))) < 0
+        || (rc = mk_pretoken_recognise(&r->kind, mk_json_get(root, "pre_tokenizer"))) < 0
         || (rc = tokread_check_kind(root, model)) < 0
         || (rc = tokread_lists_of(vocab, "vocab", MK_JSON_OBJECT, 1)) < 0
         || (rc = tokread_lists_of(merges, "merges", MK_JSON_ARRAY, 0)) < 0
@@ -441,94 +447,7 @@ static int32_t tokread_json(struct tokread *r, const struct mk_json *root)
     return rc;
 }
 
-/* ---- tokenizer_config.json ---- */
-
-/* A special token: a string, or an object with its content. */
-static struct mk_view tokread_token_text(const struct mk_json *v)
-{
-    if (v != NULL && v->type == MK_JSON_OBJECT)
-        v = mk_json_get(v, "content");
-    return v != NULL && v->type == MK_JSON_STRING ? v->text : (struct mk_view){NULL, 0};
-}
-
-/* The chat template: a string, or a list of them of which "default" is meant. */
-static struct mk_view tokread_template(const struct mk_json *v)
-{
-    const struct mk_json *found = NULL;
-
-    if (v != NULL && v->type == MK_JSON_ARRAY) {
-        for (const struct mk_json *item = v->first; item != NULL; item = item->next)
-            if (found == NULL || mk_json_is(mk_json_get(item, "name"), "default"))
-                found = mk_json_get(item, "template");
-        v = found;
-    }
-    return v != NULL && v->type == MK_JSON_STRING ? v->text : (struct mk_view){NULL, 0};
-}
-
-static int32_t tokread_settings(struct tokread *r, const char *json, size_t len)
-{
-    const struct mk_json *config = NULL;
-    const int32_t rc = json == NULL ? MINKE_OK : mk_json_parse(&config, &r->scratch, json, len,
-                                                               "tokenizer_config.json");
-
-    if (rc < 0)
-        return rc;
-    if (config != NULL && config->type != MK_JSON_OBJECT)
-        return mk_fail(MINKE_EFORMAT, "tokenizer_config.json: an object expected");
-    r->bos.text = tokread_token_text(mk_json_get(config, "bos_token"));
-    r->eos.text = tokread_token_text(mk_json_get(config, "eos_token"));
-    r->chat_template = tokread_template(mk_json_get(config, "chat_template"));
-    return MINKE_OK;
-}
-
-/* ---- Opening ---- */
-
-static int32_t tokread_begin(struct tokread *r, const struct mk_env *env)
-{
-    memset(r, 0, sizeof(*r));
-    r->tok = mk_alloc(&env->alloc, 1, sizeof(*r->tok));
-    if (r->tok == NULL)
-        return MINKE_ENOMEM;
-    r->tok->alloc = env->alloc;
-    r->bos.id = r->eos.id = r->bos.last = r->eos.last = -1;
-    mk_arena_init(&r->tok->arena, &r->tok->alloc);
-    mk_arena_init(&r->scratch, &r->tok->alloc);
-    tokread_byte_table(r);
-    return MINKE_OK;
-}
-
-/* What was read (with rc) becomes a tokenizer.  Scratch goes; it goes to the caller, or nowhere. */
-static int32_t tokread_end(struct tokread *r, int32_t rc, struct mk_tokenizer **out)
-{
-    if (rc == MINKE_OK)
-        rc = tokread_build(r);
-    mk_arena_free(&r->scratch);
-    if (rc < 0)
-        mk_tokenizer_free(r->tok);
-    else
-        *out = r->tok;
-    return rc;
-}
-
-int32_t mk_tokenizer_open(struct mk_tokenizer **out, const struct mk_env *env,
-                          const char *json, size_t json_len, const char *config_json,
-                          size_t config_json_len, int32_t config_bos, int32_t config_eos)
-{
-    const struct mk_json *root = NULL;
-    struct tokread r;
-    int32_t rc = tokread_begin(&r, env);
-
-    if (rc < 0)
-        return rc;
-    r.bos.last = config_bos;
-    r.eos.last = config_eos;
-    rc = mk_json_parse(&root, &r.scratch, json, json_len, "tokenizer.json");
-    if (rc == MINKE_OK)
-        rc = tokread_json(&r, root);
-    if (rc == MINKE_OK)
-        rc = tokread_settings(&r, config_json, config_json_len);
-    return tokread_end(&r, rc, out);
-}
+/* ---- Lists ---- */
 
 /* What a token of a type is; 0 = no token. */
 static uint32_t tokread_type_flags(int32_t type)
@@ -541,9 +460,9 @@ static uint32_t tokread_type_flags(int32_t type)
     }
 }
 
-static int32_t tokread_lists(struct tokread *r, const struct mk_tokenizer_lists *lists)
+static int32_t tokread_lists(struct tokread *r, const struct mk_vocabulary *lists)
 {
-    int32_t rc = mk_pretoken_named(&r->tok->kind, lists->pre);
+    int32_t rc = mk_pretoken_named(&r->kind, lists->pre);
 
     if (rc < 0)
         return rc;
@@ -576,17 +495,128 @@ static int32_t tokread_lists(struct tokread *r, const struct mk_tokenizer_lists 
     return rc;
 }
 
-int32_t mk_tokenizer_open_lists(struct mk_tokenizer **out, const struct mk_env *env,
-                                const struct mk_tokenizer_lists *lists)
+/* ---- tokenizer_config.json ---- */
+
+/* A special token: a string, or an object with its content. */
+static struct mk_view tokread_token_text(const struct mk_json *v)
 {
-    struct tokread r;
-    const int32_t rc = tokread_begin(&r, env);
+    if (v != NULL && v->type == MK_JSON_OBJECT)
+        v = mk_json_get(v, "content");
+    return v != NULL && v->type == MK_JSON_STRING ? v->text : (struct mk_view){NULL, 0};
+}
+
+/* The chat template: a string, or a list of them of which "default" is meant. */
+static struct mk_view tokread_template(const struct mk_json *v)
+{
+    const struct mk_json *found = NULL;
+
+    if (v != NULL && v->type == MK_JSON_ARRAY) {
+        for (const struct mk_json *item = v->first; item != NULL; item = item->next)
+            if (found == NULL || mk_json_is(mk_json_get(item, "name"), "default"))
+                found = mk_json_get(item, "template");
+        v = found;
+    }
+    return v != NULL && v->type == MK_JSON_STRING ? v->text : (struct mk_view){NULL, 0};
+}
+
+static int32_t tokread_settings(struct tokread *r, const struct mk_vocabulary *v)
+{
+    const int is_listed = v->json.data == NULL;
+    const struct mk_json *config = NULL;
+    int32_t rc = MINKE_OK;
+
+    if (v->config.data != NULL)
+        rc = mk_json_parse(&config, r->scratch, v->config.data, v->config.len,
+                           "tokenizer_config.json");
+    if (rc < 0)
+        return rc;
+    if (config != NULL && config->type != MK_JSON_OBJECT)
+        return mk_fail(MINKE_EFORMAT, "tokenizer_config.json: an object expected");
+    r->bos = (struct tokread_special){is_listed ? v->bos : -1,
+                                      tokread_token_text(mk_json_get(config, "bos_token")), v->bos};
+    r->eos = (struct tokread_special){is_listed ? v->eos : -1,
+                                      tokread_token_text(mk_json_get(config, "eos_token")), v->eos};
+    r->chat_template = v->chat_template.data != NULL ? v->chat_template
+                     : tokread_template(mk_json_get(config, "chat_template"));
+    return MINKE_OK;
+}
+
+/* ---- Opening ---- */
+
+static int32_t tokread_vocabulary(struct tokread *r, const struct mk_vocabulary *v)
+{
+    const struct mk_json *root = NULL;
+    int32_t rc;
+
+    if (v->json.data == NULL)
+        return tokread_lists(r, v);
+    rc = mk_json_parse(&root, r->scratch, v->json.data, v->json.len, "tokenizer.json");
+    return rc < 0 ? rc : tokread_json(r, root);
+}
+
+int32_t mk_tokenizer_open(struct mk_tokenizer **out, const struct mk_env *env,
+                          const struct mk_vocabulary *vocabulary)
+{
+    struct mk_arena scratch;
+    struct tokread r = {.tok = mk_alloc(&env->alloc, 1, sizeof(*r.tok)), .scratch = &scratch};
+    int32_t rc;
+
+    if (r.tok == NULL)
+        return MINKE_ENOMEM;
+    r.tok->alloc = env->alloc;
+    mk_arena_init(&r.tok->arena, &r.tok->alloc);
+    mk_arena_init(&scratch, &r.tok->alloc);
+    tokread_byte_table(&r);
+    if ((rc = tokread_vocabulary(&r, vocabulary)) == MINKE_OK
+        && (rc = tokread_settings(&r, vocabulary)) == MINKE_OK)
+        rc = tokread_build(&r);
+    mk_arena_free(&scratch);
+    if (rc < 0)
+        mk_tokenizer_free(r.tok);
+    else
+        *out = r.tok;
+    return rc;
+}
+
+/* ---- Texts as lists ---- */
+
+static int32_t tokread_join(struct mk_view *out, struct mk_arena *arena,
+                            const struct tokread_merge *m)
+{
+    const size_t len = m->left.len + 1 + m->right.len;
+    char *text = mk_arena_bytes(arena, len);
+
+    if (text == NULL)
+        return MINKE_ENOMEM;
+    memcpy(text, m->left.data, m->left.len);
+    text[m->left.len] = ' ';
+    memcpy(text + m->left.len + 1, m->right.data, m->right.len);
+    *out = (struct mk_view){text, len};
+    return MINKE_OK;
+}
+
+int32_t mk_vocabulary_list(struct mk_vocabulary *v, struct mk_arena *arena)
+{
+    struct tokread r = {.scratch = arena};
+    struct mk_view *merges;
+    int32_t *types, rc = tokread_vocabulary(&r, v);
 
     if (rc < 0)
         return rc;
-    r.bos.id = lists->bos;
-    r.eos.id = lists->eos;
-    if (lists->chat_template != NULL)
-        r.chat_template = (struct mk_view){lists->chat_template, lists->chat_template_len};
-    return tokread_end(&r, tokread_lists(&r, lists), out);
+    types = mk_arena_alloc(arena, r.n_tokens, sizeof(*types));
+    merges = mk_arena_alloc(arena, r.n_merges, sizeof(*merges));
+    if (types == NULL || merges == NULL)
+        return MINKE_ENOMEM;
+    for (size_t id = 0; id < r.n_tokens; id++)
+        types[id] = r.flags[id] & MK_BPE_SPECIAL ? MK_TOKEN_CONTROL
+                  : r.flags[id] & (TOKREAD_RAW | TOKREAD_NORMALIZED) ? MK_TOKEN_USER
+                  : r.flags[id] & MK_BPE_VOCAB ? MK_TOKEN_NORMAL : MK_TOKEN_UNUSED;
+    for (size_t rank = 0; rank < r.n_merges && rc == MINKE_OK; rank++)
+        rc = tokread_join(&merges[rank], arena, &r.merges[rank]);
+    v->tokens = r.texts;
+    v->types = types;
+    v->n_tokens = r.n_tokens;
+    v->merges = merges;
+    v->n_merges = r.n_merges;
+    return rc;
 }

@@ -54,7 +54,7 @@ static float *floats_of(const char *path, const char *name, size_t *n)
 
     *n = 0;
     CHECK_INT(mk_gguf_open(&g, &env, path), MINKE_OK);
-    const struct mk_gguf_tensor *t = mk_gguf_tensor(&g, name);
+    const struct mk_stored *t = mk_gguf_tensor(&g, name);
     CHECK(t != NULL);
     if (t != NULL) {
         uint8_t *stored = malloc((size_t)t->size);
@@ -62,7 +62,7 @@ static float *floats_of(const char *path, const char *name, size_t *n)
         *n = (size_t)t->size / mk_type_info(t->type)->block_bytes
            * mk_type_info(t->type)->block_len;
         out = malloc(*n * sizeof *out);
-        CHECK_INT(mk_file_read(g.files[t->part], t->offset, stored, (size_t)t->size), MINKE_OK);
+        CHECK_INT(mk_file_read(t->file, t->offset, stored, (size_t)t->size), MINKE_OK);
         mk_decode(out, stored, *n, t->type);
         free(stored);
     }

@@ -32,11 +32,11 @@ static int exists(const char *path)
 }
 
 /* Tensor data of an open file, for free(). */
-static uint8_t *data_of(const struct mk_gguf *g, const struct mk_gguf_tensor *t)
+static uint8_t *data_of(const struct mk_stored *t)
 {
     uint8_t *data = malloc((size_t)t->size);
 
-    CHECK_INT(mk_file_read(g->files[t->part], t->offset, data, (size_t)t->size), MINKE_OK);
+    CHECK_INT(mk_file_read(t->file, t->offset, data, (size_t)t->size), MINKE_OK);
     return data;
 }
 
@@ -71,11 +71,11 @@ static void check_same_tensors(const char *a_path, const char *b_path)
     CHECK_INT(mk_gguf_open(&b, &env, b_path), MINKE_OK);
     CHECK_INT(a.n_tensors, b.n_tensors);
     for (size_t i = 0; i < a.n_tensors; i++) {
-        const struct mk_gguf_tensor *x = &a.tensors[i], *y = mk_gguf_tensor(&b, x->name.data);
-        CHECK(y != NULL && y->size == x->size && memcmp(x->dims, y->dims, sizeof x->dims) == 0);
+        const struct mk_stored *x = &a.tensors[i], *y = mk_gguf_tensor(&b, x->name.data);
+        CHECK(y != NULL && y->size == x->size && memcmp(x->shape, y->shape, sizeof x->shape) == 0);
         if (y == NULL || y->size != x->size)
             continue;
-        uint8_t *p = data_of(&a, x), *q = data_of(&b, y);
+        uint8_t *p = data_of(x), *q = data_of(y);
         if (memcmp(p, q, (size_t)x->size) != 0) {
             test_failures++;
             fprintf(stderr, "%s: %s differs\n", b_path, x->name.data);

@@ -210,8 +210,8 @@ TEST(a_good_file_gives_values_and_tensors)
     CHECK_INT(mk_gguf_int(mk_gguf_find(&g, "list"), 0, &v), -1);
     CHECK_INT(mk_gguf_int(mk_gguf_find(&g, "absent"), 0, &v), -1);
     CHECK_INT(g.n_tensors, 2);
-    const struct mk_gguf_tensor *t = mk_gguf_tensor(&g, "w.weight");
-    CHECK(t != NULL && t->type == MK_Q8_0 && t->size == 102 && t->dims[1] == 3);
+    const struct mk_stored *t = mk_gguf_tensor(&g, "w.weight");
+    CHECK(t != NULL && t->type == MK_Q8_0 && t->size == 102 && t->shape[0] == 3);
     CHECK(mk_gguf_tensor(&g, "x.weight") == NULL);
     CHECK_INT(blobs[0].data[t->offset + 5], 5);
     mk_gguf_close(&g);
@@ -484,7 +484,7 @@ TEST(parts_are_joined)
     good_parts();
     CHECK_INT(mk_gguf_open(&g, &env, part_names[0]), MINKE_OK);
     CHECK_INT(g.n_files, 3);
-    CHECK_INT(mk_gguf_tensor(&g, "c")->part, 2);
+    CHECK(mk_gguf_tensor(&g, "c")->file == g.files[2]);
     mk_gguf_close(&g);
 }
 

@@ -3,7 +3,7 @@
 
 #include "format/gguf.h"
 #include "fuzz.h"
-#include "text/tokenizer_gguf.h"
+#include "text/tokenizer.h"
 
 struct gguf_bytes {
     const uint8_t *data;
@@ -40,7 +40,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct mk_env env = {.reader_open = memory_open, .reader_read = memory_read,
                          .reader_close = memory_close, .reader_user = &bytes};
     struct mk_tokenizer *tok = NULL;
+    struct mk_vocabulary v;
     struct mk_config config;
+    struct mk_arena arena;
     struct mk_gguf g;
 
     if (mk_gguf_open(&g, &env, "m-00001-of-00002.gguf") != MINKE_OK)
@@ -51,8 +53,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         FUZZ_CHECK(mk_gguf_find(&g, g.values[i].key.data) == &g.values[i]);
     if (mk_gguf_config(&config, &g) == MINKE_OK)
         FUZZ_CHECK(config.num_hidden_layers > 0);
-    if (mk_tokenizer_open_gguf(&tok, &env, &g) == MINKE_OK)
+    mk_arena_init(&arena, &env.alloc);
+    if (mk_gguf_vocabulary(&v, &arena, &g) == MINKE_OK
+        && mk_tokenizer_open(&tok, &env, &v) == MINKE_OK)
         mk_tokenizer_free(tok);
+    mk_arena_free(&arena);
     mk_gguf_close(&g);
     return 0;
 }

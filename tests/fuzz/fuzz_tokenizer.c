@@ -31,13 +31,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static int32_t ids[MAX_TOKENS];
     struct mk_env env = {.log = NULL};
+    const struct mk_vocabulary v = {.json = {(const char *)data, size}, .bos = -1, .eos = -1};
     struct mk_tokenizer *tok = NULL;
     const struct mk_tokenize in = {{(const char *)data, size < MAX_TOKENS ? size : MAX_TOKENS},
                                    MINKE_TOKENIZE_SPECIAL, NULL, 0};
     size_t n = 0;
 
     cut((const char *)data, mk_utf8_valid((const char *)data, size));
-    if (mk_tokenizer_open(&tok, &env, (const char *)data, size, NULL, 0, -1, -1) != MINKE_OK)
+    if (mk_tokenizer_open(&tok, &env, &v) != MINKE_OK)
         return 0;
     if (mk_tokenizer_encode(tok, &in, ids, MAX_TOKENS, &n) == MINKE_OK)
         for (size_t i = 0; i < n; i++)

@@ -51,7 +51,9 @@ TEST(other_weights_or_another_config_change_it)
         "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight",
         "model.layers.1.input_layernorm.weight", "model.layers.0.self_attn.q_a_proj.weight",
         "model.layers.1.self_attn.indexer.wk.weight", "model.layers.1.mlp.gate.weight",
-        "model.layers.1.mlp.experts.1.down_proj.weight", "model.layers.2.eh_proj.weight"};
+        "model.layers.1.mlp.experts.1.down_proj.weight", "model.layers.2.eh_proj.weight",
+        "model.layers.0.self_attn.kv_b_proj.weight", "model.layers.2.enorm.weight",
+        "model.layers.1.self_attn.indexer.k_norm.bias"};
     char first[17], other[17], *at;
     struct ck *c = ck_new(MK_BF16, 1, 1, 1, 1);
 

@@ -66,8 +66,7 @@ static int32_t open_with(const char *config, int32_t bos, struct mk_tokenizer **
 {
     size_t len;
     char *json = text_load(TEXT_SMALL "/tokenizer.json", &len);
-    const int32_t status = mk_tokenizer_open(tok, &env, json, len, config,
-                                             config != NULL ? strlen(config) : 0, bos, bos);
+    const int32_t status = text_read(tok, &env, json, len, config, bos);
 
     free(json);
     return status;
@@ -276,7 +275,7 @@ TEST(damaged_and_foreign_files_are_refused_by_name)
         CHECK(other != NULL);
         if (other == NULL)
             continue;
-        const int32_t status = mk_tokenizer_open(&tok, &env, other, strlen(other), NULL, 0, -1,
+        const int32_t status = text_read(&tok, &env, other, strlen(other), NULL,
                                                  -1);
         CHECK_INT(status, c->status);
         if (c->message != NULL)
@@ -300,7 +299,7 @@ TEST(a_file_cut_anywhere_is_refused)
     for (size_t n = 0; n + 2 < len; n += 61) {
         struct mk_tokenizer *tok = NULL;
 
-        CHECK_INT(mk_tokenizer_open(&tok, &env, json, n, NULL, 0, -1, -1), MINKE_EFORMAT);
+        CHECK_INT(text_read(&tok, &env, json, n, NULL, -1), MINKE_EFORMAT);
         CHECK(tok == NULL && heap.held == 0);
     }
     free(json);
@@ -317,7 +316,7 @@ TEST(a_byte_without_token_is_named)
 
     env = text_env(&heap);
     CHECK(other != NULL);
-    CHECK_INT(mk_tokenizer_open(&tok, &env, other, strlen(other), NULL, 0, -1, -1), MINKE_OK);
+    CHECK_INT(text_read(&tok, &env, other, strlen(other), NULL, -1), MINKE_OK);
     CHECK_INT(mk_tokenizer_encode(tok, &in, ids, 8, &n), MINKE_EUNSUPPORTED);
     CHECK_HAS(minke_last_error(), "7a");
     CHECK_INT(n, 77);
@@ -422,8 +421,7 @@ TEST(every_allocation_may_fail_while_opening)
     env = text_env(&heap);
     for (;; n++) {
         heap.left = n;
-        const int32_t status = mk_tokenizer_open(&tok, &env, json, len, config, strlen(config),
-                                                 -1, -1);
+        const int32_t status = text_read(&tok, &env, json, len, config, -1);
         if (status == MINKE_OK)
             break;
         CHECK_INT(status, MINKE_ENOMEM);
@@ -470,8 +468,9 @@ TEST(lists_make_the_same_tokenizer)
     struct mk_view tokens[270] = {{NULL, 0}};
     char symbols[256][2];
     int32_t types[270], ids[16];
-    struct mk_tokenizer_lists lists = {"deepseek-v3", tokens, types, 266, merges, 3, -1, -1,
-                                       "t", 1};
+    struct mk_vocabulary lists = {.chat_template = {"t", 1}, .bos = -1, .eos = -1,
+                                  .pre = "deepseek-v3", .tokens = tokens, .types = types,
+                                  .n_tokens = 266, .merges = merges, .n_merges = 3};
     struct mk_tokenizer *tok = NULL;
     int next = 256;
 
@@ -495,7 +494,7 @@ TEST(lists_make_the_same_tokenizer)
         types[i] = i < 259 ? MK_TOKEN_NORMAL : i == 259 ? MK_TOKEN_CONTROL
                  : i == 260 ? MK_TOKEN_USER : MK_TOKEN_UNUSED;
     env = text_env(&heap);
-    CHECK_INT(mk_tokenizer_open_lists(&tok, &env, &lists), MINKE_OK);
+    CHECK_INT(mk_tokenizer_open(&tok, &env, &lists), MINKE_OK);
     CHECK_INT(mk_tokenizer_size(tok), 266);
     CHECK_INT(text_encode(tok, "<bos>he the<think>", 18, ids, 16), 4);
     CHECK(ids[0] == 259 && ids[1] == 256 && ids[2] == 258 && ids[3] == 260);
@@ -503,11 +502,11 @@ TEST(lists_make_the_same_tokenizer)
     CHECK_INT(mk_tokenizer_bos(tok), -1);
     mk_tokenizer_free(tok);
     lists.pre = "llama-bpe";
-    CHECK_INT(mk_tokenizer_open_lists(&tok, &env, &lists), MINKE_EUNSUPPORTED);
+    CHECK_INT(mk_tokenizer_open(&tok, &env, &lists), MINKE_EUNSUPPORTED);
     CHECK_HAS(minke_last_error(), "llama-bpe");
     lists.pre = "deepseek-llm";
     tokens[7] = (struct mk_view){"\xFF", 1};
-    CHECK_INT(mk_tokenizer_open_lists(&tok, &env, &lists), MINKE_EFORMAT);
+    CHECK_INT(mk_tokenizer_open(&tok, &env, &lists), MINKE_EFORMAT);
     CHECK_INT(heap.held, 0);
 }
 

@@ -75,7 +75,7 @@ static struct mk_tokenizer *open_r1(void)
         memset(begin + n, ' ', (size_t)(end - begin - n));
     }
     if (json != NULL)
-        CHECK_INT(mk_tokenizer_open(&tok, &env, json, len, NULL, 0, -1, -1), MINKE_OK);
+        CHECK_INT(text_read(&tok, &env, json, len, NULL, -1), MINKE_OK);
     free(json);
     return tok;
 }

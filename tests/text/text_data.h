@@ -63,6 +63,19 @@ static inline struct mk_env text_env(struct text_heap *heap)
     return env;
 }
 
+/* Tokenizer of the two texts, config NULL when it is absent; special: both ids of config.json. */
+static inline int32_t text_read(struct mk_tokenizer **tok, const struct mk_env *env,
+                                const char *json, size_t len, const char *config,
+                                int32_t special)
+{
+    const struct mk_vocabulary v = {
+        .json = {json, len}, .config = {config, config != NULL ? strlen(config) : 0},
+        .bos = special, .eos = special,
+    };
+
+    return mk_tokenizer_open(tok, env, &v);
+}
+
 /* Tokenizer of a tokenizer.json, or NULL where the file is absent. */
 static inline struct mk_tokenizer *text_open(const char *path, const struct mk_env *env)
 {
@@ -72,7 +85,7 @@ static inline struct mk_tokenizer *text_open(const char *path, const struct mk_e
 
     if (json == NULL)
         return NULL;
-    CHECK_INT(mk_tokenizer_open(&tok, env, json, len, NULL, 0, -1, -1), MINKE_OK);
+    CHECK_INT(text_read(&tok, env, json, len, NULL, -1), MINKE_OK);
     free(json);
     return tok;
 }
